@@ -1,0 +1,161 @@
+// Package acquirer is the words between payment and the links to hosts: operations and answers.
+//
+//	a := link.(acquirer.Acquirer)
+//	ans, err := a.Do(ctx, op)
+//	switch {
+//	case errors.Is(err, acquirer.ErrNotSent): // no byte left: another host may be tried
+//	case err != nil:                          // ErrUnknown: it may stand at the host
+//	}
+//
+// A decline is an Answer. An error is what stopped us from getting one.
+package acquirer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"coinop/protocol"
+	"coinop/protocol/money"
+)
+
+// The two errors that decide everything. Every error of Do and Query is one of them.
+var (
+	ErrNotSent = errors.New("not sent")        // no byte of the request left this process
+	ErrUnknown = errors.New("outcome unknown") // it may have been sent; never send it elsewhere
+)
+
+// Kind of operation.
+type Kind uint8
+
+// Kinds.
+const (
+	Authorization   Kind = iota + 1 // 0100 (single: 0200)
+	Capture                         // 0220
+	Reversal                        // 0420
+	PartialReversal                 // 0420 with DE95
+	Refund                          // 0200 with DE3 20xxxx
+)
+
+func (k Kind) String() string {
+	return [...]string{"?", "authorization", "capture", "reversal", "partial_reversal", "refund"}[min(int(k), 5)]
+}
+
+// OpKey names an operation: unique.
+type OpKey struct {
+	Payment protocol.PaymentID
+	Kind    Kind
+	N       uint8 // 1 is the first
+}
+
+func (k OpKey) String() string { return fmt.Sprintf("%s/%s/%d", k.Payment, k.Kind, k.N) }
+
+// STAN is the system trace audit number, 1 to 999999 (ISO 8583:1987 DE11).
+type STAN uint32
+
+// Stamp is a transmission date and time as it stands in DE7: MMDDhhmmss, UTC.
+type Stamp string
+
+// Merchant is what the registry and the contract say about where a sale was.
+type Merchant struct {
+	TID      string `cbor:"1,keyasint"`           // DE41
+	MID      string `cbor:"2,keyasint"`           // DE42
+	MCC      string `cbor:"3,keyasint"`           // DE18
+	Country  string `cbor:"4,keyasint"`           // DE19, ISO 3166 numeric
+	Location string `cbor:"5,keyasint,omitempty"` // DE43
+}
+
+// Original is what DE90 says about the request a reversal undoes. Repeats use the first DE7.
+type Original struct {
+	MTI       string `cbor:"1,keyasint"`
+	STAN      STAN   `cbor:"2,keyasint"`
+	DE7       Stamp  `cbor:"3,keyasint"`
+	Acquirer  string `cbor:"4,keyasint"`           // DE32
+	Forwarder string `cbor:"5,keyasint,omitempty"` // DE33
+}
+
+// Op is one message to a host with everything that was stored before it is written, but for card
+// data, which the vault hands over at pack time by payment id.
+type Op struct {
+	Key       OpKey
+	Link      string
+	Merchant  Merchant
+	STAN      STAN
+	DE7       Stamp        // of this transmission
+	SentDE7   []Stamp      // of every transmission so far, this one included
+	RRN       string       // DE37
+	LocalTime string       // DE13 DE12: MMDDhhmmss at the machine; unchanged on repeats and follow-ups
+	Amount    money.Amount // DE4
+	Actual    money.Amount // DE95; zero value when absent
+	Purpose   protocol.Purpose
+	Entry     protocol.EntryMode // DE22
+	AuthID    string             // DE38 of what this follows
+	Reason    string             // DE39 of a reversal; "00" of a capture
+	Original  Original
+	Repeat    bool            // 0101, 0221, 0421
+	WriteBy   protocol.UnixMS // past it the writer answers ErrNotSent; 0 = no limit
+	AnswerBy  protocol.UnixMS // T1: past it ErrUnknown
+}
+
+// Outcome is what a host said.
+type Outcome uint8
+
+// Outcomes.
+const (
+	OK        Outcome = iota + 1 // approved, accepted
+	PartialOK                    // approved for less (DE39 10)
+	No                           // declined or refused; Class says how
+	NotFound                     // 25 to a reversal: original not found
+	Mismatch                     // an approval whose amount, currency or ids are not ours: unknown
+	Later                        // a soft refusal of an advice: keep it and repeat (19, 90, 91, 92, 96)
+)
+
+func (o Outcome) String() string {
+	return [...]string{"?", "ok", "partial", "no", "not_found", "mismatch", "later"}[min(int(o), 6)]
+}
+
+// Answer is a host's response to an Op.
+type Answer struct {
+	Outcome  Outcome
+	Class    protocol.Code // of No
+	Raw      string        // DE39, for the audit trail only
+	Approved money.Amount
+	RRN      string
+	AuthID   string
+	Settle   string // DE15, MMDD
+	ICC      []byte // DE55 91, 71, 72
+}
+
+// Acquirer sends one operation and waits for its answer. Only payment's shell calls it; it blocks.
+type Acquirer interface {
+	Do(ctx context.Context, op Op) (Answer, error)
+	// Query asks what became of an operation, where the profile can; else ErrNotSent.
+	Query(ctx context.Context, op Op) (Answer, error)
+}
+
+// Flow is how a link moves money.
+type Flow uint8
+
+// Flows. SALE section 5.
+const (
+	DualFinal   Flow = iota + 1 // 0100, then 0220 of the actual amount; the rest of the hold is released by it
+	DualPartial                 // 0100, 0420 with DE95 down to the actual amount, then 0220
+	Single                      // 0200, then 0420 with DE95 or a full 0420
+)
+
+func (f Flow) String() string {
+	return [...]string{"?", "dual_final", "dual_partial", "single"}[min(int(f), 3)]
+}
+
+// Profile is what a contract with an acquirer fixes. Zero fields mean the default named.
+type Profile struct {
+	Name           string
+	Flow           Flow   // DualFinal
+	T1MS           int64  // host time-out: 15,000
+	LateWindowMS   int64  // after a 0100 was written, how long code 25 to its reversal does not count: 90,000
+	STANPerRepeat  bool   // a new DE7 on repeats
+	ReversalAmount string // DE4 of a full reversal after a partial approval: sent | approved; sent
+	ReversalFirst  string // write | await; write
+	CanQuery       bool
+	Institution    string // DE32
+}
