@@ -1,0 +1,405 @@
+package journal
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"coinop/protocol"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// medium is one kind of disk: open opens (or opens again) the journal on it.
+type medium struct {
+	open func(Options) (*Journal, error)
+}
+
+var media = map[string]func(t *testing.T) medium{
+	"mem": func(t *testing.T) medium {
+		d := NewDisk()
+		return medium{open: func(o Options) (*Journal, error) { return OpenMem(d, o) }}
+	},
+	"badger": func(t *testing.T) medium {
+		dir := t.TempDir()
+		return medium{open: func(o Options) (*Journal, error) { return OpenBadger(dir, o) }}
+	},
+}
+
+func opts() Options {
+	return Options{
+		Device: "m1", Software: "test", CertSerial: "0a", KeepRecords: 3,
+		NewEpoch: func() protocol.Epoch { return protocol.Epoch{1, 2, 3} },
+		Now:      protocol.Reading{Wall: 1000, Boot: protocol.BootID{9}},
+	}
+}
+
+func event(n int) protocol.Record {
+	return protocol.Record{
+		At:   protocol.Reading{Wall: protocol.UnixMS(n), Boot: protocol.BootID{9}, Mono: time.Duration(n) * time.Millisecond},
+		Body: protocol.DeviceEvent{Code: "test", Detail: strconv.Itoa(n)},
+	}
+}
+
+func must[T any](t *testing.T) func(T, error) T {
+	return func(v T, err error) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+func TestConformance(t *testing.T) {
+	suite := map[string]func(t *testing.T, m medium){
+		"chain and reopen":   testChain,
+		"one transaction":    testBlobs,
+		"snapshot":           testSnapshot,
+		"release":            testRelease,
+		"connection counter": testConnection,
+		"other device":       testOtherDevice,
+		"corrupt":            testCorrupt,
+	}
+	for name, make := range media {
+		for test, f := range suite {
+			t.Run(name+"/"+test, func(t *testing.T) {
+				t.Parallel()
+				f(t, make(t))
+			})
+		}
+	}
+}
+
+func testChain(t *testing.T, m medium) {
+	j := must[*Journal](t)(m.open(opts()))
+	if j.Head().Seq != 1 || j.Head().Epoch != (protocol.Epoch{1, 2, 3}) {
+		t.Fatalf("head %+v, want EpochStarted at 1", j.Head())
+	}
+	want := must[[]protocol.Position](t)(j.Append([]protocol.Record{event(1), event(2)}, nil))
+	for round := range 3 { // 0: live, 1 and 2: after a close
+		if round > 0 {
+			if err := j.Close(); err != nil {
+				t.Fatal(err)
+			}
+			j = must[*Journal](t)(m.open(opts()))
+		}
+		if j.Head() != want[1] {
+			t.Fatalf("round %d: head %+v, want %+v", round, j.Head(), want[1])
+		}
+		got := must[[]protocol.Sealed](t)(j.Read(1, 10))
+		if len(got) != 2 || got[0].Position != want[0] || got[1].Position != want[1] {
+			t.Fatalf("round %d: read %+v", round, got)
+		}
+		if h := must[protocol.Hash](t)(j.PrevHash(2)); h != want[0].Hash {
+			t.Fatalf("prev hash %s", h)
+		}
+		if err := j.Verify(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o, err := protocol.OpenRecord(must[[]protocol.Sealed](t)(j.Read(1, 1))[0].Bytes)
+	if err != nil || o.Device != "m1" || o.Position.Seq != 2 {
+		t.Fatalf("%+v %v", o, err)
+	}
+	if diff := cmp.Diff(event(1), o.Record); diff != "" {
+		t.Fatal(diff)
+	}
+	if got := must[[]protocol.Sealed](t)(j.Read(3, 10)); got != nil {
+		t.Fatalf("read past the head: %+v", got)
+	}
+	j.Close()
+}
+
+func testBlobs(t *testing.T, m medium) {
+	j := must[*Journal](t)(m.open(opts()))
+	p := protocol.PaymentID{7}
+	must[[]protocol.Position](t)(j.Append([]protocol.Record{event(1)}, []protocol.Blob{{Payment: p, Sealed: []byte("sealed")}}))
+	j.Close()
+	j = must[*Journal](t)(m.open(opts()))
+	defer j.Close()
+	if b := must[[]byte](t)(j.Blob(p)); string(b) != "sealed" {
+		t.Fatalf("%q", b)
+	}
+	for range 2 {
+		if err := j.DropBlob(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := j.Blob(p); !errors.Is(err, ErrNoBlob) {
+		t.Fatal(err)
+	}
+}
+
+func testSnapshot(t *testing.T, m medium) {
+	j := must[*Journal](t)(m.open(opts()))
+	snap, after, err := j.Latest()
+	if err != nil || len(after) != 1 || len(snap.Lanes) != 0 {
+		t.Fatalf("%+v %d %v", snap, len(after), err)
+	}
+	want := protocol.Snapshot{Lanes: [][]byte{{1}}, Cursor: 5, Counters: protocol.Counters{Exposure: 3, Count: 1}}
+	must[[]protocol.Position](t)(j.Append([]protocol.Record{event(1), {At: event(2).At, Body: want}, event(3)}, nil))
+	for range 2 {
+		snap, after, err = j.Latest()
+		if err != nil || !cmp.Equal(want, snap) || !cmp.Equal([]protocol.Record{event(3)}, after) {
+			t.Fatalf("%+v %+v %v", snap, after, err)
+		}
+		if j.SinceSnapshot() != 1 {
+			t.Fatal(j.SinceSnapshot())
+		}
+		j.Close()
+		j = must[*Journal](t)(m.open(opts()))
+	}
+	j.Close()
+}
+
+func testRelease(t *testing.T, m medium) {
+	j := must[*Journal](t)(m.open(opts()))
+	for i := range 10 {
+		must[[]protocol.Position](t)(j.Append([]protocol.Record{event(i)}, nil))
+	}
+	oldest := func() protocol.Seq { return j.first }
+	if err := j.Release(11); err != nil || oldest() != 1 {
+		t.Fatalf("deleted without a snapshot: oldest %d, %v", oldest(), err)
+	}
+	must[[]protocol.Position](t)(j.Append([]protocol.Record{{Body: protocol.Snapshot{}}}, nil)) // 12
+	must[[]protocol.Position](t)(j.Append([]protocol.Record{event(12), event(13)}, nil))
+	if err := j.Release(6); err != nil || oldest() != 9 {
+		// released stays 11, the highest ever; the snapshot is at 12, three records are kept
+		t.Fatalf("oldest %d, want 9 (%v)", oldest(), err)
+	}
+	if err := j.Release(14); err != nil || oldest() != 9 {
+		t.Fatalf("released past the snapshot: oldest %d (%v)", oldest(), err)
+	}
+	if err := j.Release(99); !errors.Is(err, ErrCorrupt) {
+		t.Fatalf("a checkpoint above our head: %v", err)
+	}
+	j.Close()
+	j = must[*Journal](t)(m.open(opts()))
+	defer j.Close()
+	if oldest() != 9 {
+		t.Fatalf("after reopen: oldest %d", oldest())
+	}
+	if _, err := j.Read(3, 1); !errors.Is(err, ErrCorrupt) {
+		t.Fatalf("read of a released record: %v", err)
+	}
+	if err := j.Verify(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func testConnection(t *testing.T, m medium) {
+	for want := uint64(1); want <= 3; want++ {
+		j := must[*Journal](t)(m.open(opts()))
+		if n := must[uint64](t)(j.NextConnection()); n != want {
+			t.Fatalf("connection %d, want %d", n, want)
+		}
+		j.Close()
+	}
+}
+
+func testOtherDevice(t *testing.T, m medium) {
+	must[*Journal](t)(m.open(opts())).Close()
+	o := opts()
+	o.Device = "m2"
+	if _, err := m.open(o); !errors.Is(err, ErrCorrupt) {
+		t.Fatalf("the journal of m1 opened for m2: %v", err)
+	}
+}
+
+func testCorrupt(t *testing.T, m medium) {
+	j := must[*Journal](t)(m.open(opts()))
+	must[[]protocol.Position](t)(j.Append([]protocol.Record{event(1), event(2)}, nil))
+	v, _, err := j.eng.get(recordKey(2)) // behind the journal's back
+	if err != nil {
+		t.Fatal(err)
+	}
+	v[len(v)-1] ^= 1
+	if err := j.eng.commit([]pair{{recordKey(2), v}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Verify(); !errors.Is(err, ErrCorrupt) {
+		t.Fatalf("verify: %v", err)
+	}
+	j.Close()
+	if _, err := m.open(opts()); !errors.Is(err, ErrCorrupt) {
+		t.Fatalf("open: %v", err)
+	}
+}
+
+// Power is cut before and after every commit: what was acknowledged is there, a transaction is
+// whole or absent, and the journal refuses work until it is opened again.
+func TestPowerCutAtEveryCommit(t *testing.T) {
+	for cut := range 12 {
+		for _, after := range []bool{false, true} {
+			d := NewDisk()
+			commits := 0
+			hook := func() error {
+				commits++
+				if commits == cut+1 {
+					return ErrPowerCut
+				}
+				return nil
+			}
+			if after {
+				d.After = hook
+			} else {
+				d.Before = hook
+			}
+			acked := protocol.Seq(0)
+			j, err := OpenMem(d, opts())
+			for i := 0; err == nil && i < 10; i++ {
+				if _, err = j.Append([]protocol.Record{event(2 * i), event(2*i + 1)}, nil); err == nil {
+					acked = j.Head().Seq
+				}
+			}
+			if cut < 11 && !errors.Is(err, ErrPowerCut) {
+				t.Fatalf("cut %d: %v", cut, err)
+			}
+			if err != nil && j != nil {
+				if _, err := j.Append([]protocol.Record{event(0)}, nil); !errors.Is(err, ErrFailed) || j.Health() == nil {
+					t.Fatalf("cut %d: append after a failed one: %v", cut, err)
+				}
+			}
+			d.Before, d.After = nil, nil
+			d.Tear()
+			j = must[*Journal](t)(OpenMem(d, opts()))
+			if j.Repaired() == "" {
+				t.Fatal("a torn transaction was not named")
+			}
+			if n := j.Head().Seq; n < acked || n%2 != 1 {
+				t.Fatalf("cut %d after %v: head %d, acknowledged %d", cut, after, n, acked)
+			}
+			if err := j.Verify(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+func TestEmptyFilesAreRepaired(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	j := must[*Journal](t)(OpenBadger(dir, opts()))
+	want := must[[]protocol.Position](t)(j.Append([]protocol.Record{event(1)}, nil))
+	j.Close()
+	if err := os.WriteFile(filepath.Join(dir, "00099.mem"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	j = must[*Journal](t)(OpenBadger(dir, opts()))
+	defer j.Close()
+	if j.Repaired() != "deleted empty 00099.mem" || j.Head() != want[0] {
+		t.Fatalf("repaired %q, head %+v", j.Repaired(), j.Head())
+	}
+}
+
+// A real process is killed with -9 while it writes; every acknowledged record must be there.
+func TestKill(t *testing.T) {
+	if dir := os.Getenv("COINOP_JOURNAL_KILL"); dir != "" {
+		j, err := OpenBadger(dir, opts())
+		if err != nil {
+			fmt.Println("open:", err)
+			os.Exit(2)
+		}
+		if err := j.Verify(); err != nil {
+			fmt.Println("verify:", err)
+			os.Exit(2)
+		}
+		fmt.Println(j.Head().Seq)
+		for {
+			if _, err := j.Append([]protocol.Record{event(1), event(2)}, nil); err != nil {
+				os.Exit(2)
+			}
+			fmt.Println(j.Head().Seq)
+		}
+	}
+	t.Parallel()
+	dir, acked, total := t.TempDir(), 0, 0
+	seed := uint64(time.Now().UnixNano())
+	rnd := rand.New(rand.NewPCG(seed, 1))
+	const rounds = 12
+	for round := range rounds {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestKill$")
+		cmd.Env = append(os.Environ(), "COINOP_JOURNAL_KILL="+dir)
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewScanner(out)
+		for n := rnd.IntN(60) + 1; n > 0 && lines.Scan(); n-- {
+			seq, err := strconv.Atoi(lines.Text())
+			if err != nil {
+				t.Fatalf("seed %d round %d: %s", seed, round, lines.Text())
+			}
+			if seq < acked {
+				t.Fatalf("seed %d round %d: head %d, acknowledged %d", seed, round, seq, acked)
+			}
+			acked = seq
+			total++
+		}
+		cmd.Process.Kill()
+		for lines.Scan() { // what it had acknowledged before the kill reached it
+			if seq, err := strconv.Atoi(lines.Text()); err == nil {
+				acked = seq
+			}
+		}
+		cmd.Wait()
+	}
+	j := must[*Journal](t)(OpenBadger(dir, opts()))
+	defer j.Close()
+	if int(j.Head().Seq) < acked {
+		t.Fatalf("seed %d: head %d, acknowledged %d", seed, j.Head().Seq, acked)
+	}
+	if err := j.Verify(); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("seed %d: %d kills, %d transactions acknowledged, 0 lost", seed, rounds, total)
+}
+
+// BenchmarkAppend is one synced transaction of three records.
+func BenchmarkAppend(b *testing.B) {
+	j, err := OpenBadger(b.TempDir(), opts())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer j.Close()
+	recs := []protocol.Record{event(1), event(2), event(3)}
+	for b.Loop() {
+		if _, err := j.Append(recs, nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkRawSync is what the disk gives in the same run: pwrite of 1 KB and fdatasync.
+func BenchmarkRawSync(b *testing.B) {
+	f, err := os.Create(filepath.Join(b.TempDir(), "raw"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	if err := f.Truncate(64 << 20); err != nil {
+		b.Fatal(err)
+	}
+	block, off := bytes.Repeat([]byte{1}, 1<<10), int64(0)
+	for b.Loop() {
+		if _, err := f.WriteAt(block, off); err != nil {
+			b.Fatal(err)
+		}
+		if err := datasync(f); err != nil {
+			b.Fatal(err)
+		}
+		off = (off + 1<<10) % (63 << 20)
+	}
+}
