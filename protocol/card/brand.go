@@ -62,3 +62,21 @@ func BrandOf(digits string) Brand {
 	}
 	return BrandUnknown
 }
+
+// lengths are the usual numbers of digits of a brand's cards.
+func (b Brand) lengths() []int {
+	switch b {
+	case BrandUnknown:
+		return nil
+	case Amex:
+		return []int{15}
+	case Diners:
+		return []int{14, 16}
+	case UnionPay, Maestro:
+		return []int{16, 18, 19}
+	case Visa:
+		return []int{16, 19}
+	default:
+		return []int{16}
+	}
+}

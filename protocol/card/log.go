@@ -112,8 +112,8 @@ func scrubbedOr(text string, v slog.Value) slog.Value {
 //
 //   - 13 to 19 digits, single spaces or hyphens between them allowed, that pass Luhn and begin as a
 //     card can (not 0; 1 only with 15 digits, so that times in milliseconds stay readable),
-//   - the same behind its own length in two digits, as DE2 writes it,
-//   - a longer run of digits that holds such a number of a known brand: the whole run,
+//   - a run of digits that holds such a number of a known brand, as a message's frame does: the
+//     whole run,
 //   - 12 to 19 digits, '=' or 'D' or '^', and four more digits or a name: a track, with all that
 //     belongs to it, whatever its check digit,
 //   - the same written in hex, byte by byte: 13 or more of 30 to 39.
@@ -229,16 +229,10 @@ func likeCard(digits string) bool {
 	switch n := len(digits); {
 	case n < 13:
 		return false
-	case n <= 19:
-		return cardStart(digits) && Luhn(digits) || prefixed(digits) || spelled(digits)
+	case n <= 19 && cardStart(digits) && Luhn(digits):
+		return true
 	}
-	return spelled(digits) || holdsCard(digits)
-}
-
-// prefixed reports a card number behind its length in two digits, as DE2 writes it.
-func prefixed(digits string) bool {
-	n, err := strconv.Atoi(digits[:2])
-	return err == nil && n == len(digits)-2 && n >= 13 && cardStart(digits[2:]) && Luhn(digits[2:])
+	return holdsCard(digits) || spelled(digits)
 }
 
 func cardStart(digits string) bool {
@@ -265,10 +259,11 @@ func spelled(digits string) bool {
 	return false
 }
 
+// holdsCard reports a number of a known brand, in one of the brand's lengths, anywhere in digits.
 func holdsCard(digits string) bool {
-	for size := 13; size <= 19; size++ {
-		for i := 0; i+size <= len(digits); i++ {
-			if w := digits[i : i+size]; BrandOf(w) != BrandUnknown && Luhn(w) {
+	for i := 0; i+14 <= len(digits); i++ {
+		for _, size := range BrandOf(digits[i:]).lengths() {
+			if i+size <= len(digits) && Luhn(digits[i:i+size]) {
 				return true
 			}
 		}
