@@ -1,0 +1,176 @@
+// Package broker is the MQTT server the agents talk to: mochi, wrapped so that one client can hurt
+// neither another nor the process.
+//
+//	b, err := broker.New(broker.Config{TLS: tlsConfig, Tap: relayQueue})
+//	go b.Run(ctx)
+//	err = b.Publish(ctx, topic, payload) // accepted, not delivered
+//	b.Kick("snack-1")
+//
+// What it promises:
+//
+//   - Who a client is comes from its certificate alone; client id and user name must be the same.
+//     A device writes coinop/v1/{id}/up/…, reads coinop/v1/{id}/dn/…, and nothing else.
+//   - A second connection of a device closes the first and waits for it before it is answered.
+//   - A panic while serving one connection ends that connection, with its will; the broker lives.
+//   - A PUBACK promises nothing: the tap has queued the message, or refused it and no PUBACK went.
+//
+// Nothing is kept: no retained messages, no sessions, no storage.
+package broker
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+
+	"sync/atomic"
+	"time"
+
+	"coinop/protocol"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+// Message is what a device published, or its last will.
+type Message struct {
+	Device  protocol.DeviceID
+	Topic   protocol.Topic
+	Payload []byte
+	Will    bool
+}
+
+// ErrBusy is a tap's word that its queue is full: the message is not acknowledged and its sender
+// will send it again.
+var ErrBusy = errors.New("busy")
+
+// Config of a broker. TLS and Tap are required.
+type Config struct {
+	Addr string      // host:port; "" = 127.0.0.1:0
+	TLS  *tls.Config // must demand and verify client certificates
+	// Tap takes every message of a device. It queues and returns; it runs on the client's goroutine.
+	Tap func(Message) error
+	// Allowed says whether a certificate may connect (not revoked); nil = all that verify.
+	Allowed    func(protocol.DeviceID, string) error
+	MaxClients int64        // 0 = 50,000
+	Log        *slog.Logger // nil = discard
+}
+
+// Limits of a connection.
+const (
+	connectTime   = 10 * time.Second // from accept to the end of CONNECT
+	takeoverTime  = 2 * time.Second  // for the old connection's goroutine to end
+	minKeepalive  = 10               // seconds
+	maxKeepalive  = 60
+	maxPending    = 128
+	maxInflight   = 64
+	acceptBackoff = 50 * time.Millisecond
+)
+
+// Broker is one MQTT listener.
+type Broker struct {
+	cfg    Config
+	server *mqtt.Server
+	door   *door
+	stats  Stats
+}
+
+// Stats counts what went wrong, by reason.
+type Stats struct {
+	Refused   atomic.Int64 // CONNECTs
+	Denied    atomic.Int64 // topics
+	Panics    atomic.Int64 // connections that ended in one
+	Takeovers atomic.Int64
+	Busy      atomic.Int64 // messages the tap refused
+	Dropped   atomic.Int64 // messages to a device whose queue was full
+}
+
+// New listens; Run serves.
+func New(cfg Config) (*Broker, error) {
+	if cfg.Tap == nil || cfg.TLS == nil || cfg.TLS.ClientAuth != tls.RequireAndVerifyClientCert {
+		return nil, errors.New("broker: needs a tap and a TLS configuration that verifies client certificates")
+	}
+	if cfg.Addr == "" {
+		cfg.Addr = "127.0.0.1:0"
+	}
+	if cfg.MaxClients == 0 {
+		cfg.MaxClients = 50_000
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	l, err := net.Listen("tcp", cfg.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("broker: %w", err)
+	}
+	caps := mqtt.NewDefaultServerCapabilities()
+	caps.MaximumClients = cfg.MaxClients
+	caps.MaximumPacketSize = protocol.MaxMessage + 1024
+	caps.MaximumClientWritesPending = maxPending
+	caps.MaximumInflight, caps.ReceiveMaximum = maxInflight, maxInflight
+	caps.MaximumSessionExpiryInterval = 0
+	caps.MinimumProtocolVersion = 4
+	caps.MaximumQos, caps.RetainAvailable = 1, 0
+	caps.SharedSubAvailable, caps.SubIDAvailable = 0, 0
+	b := &Broker{cfg: cfg}
+	b.server = mqtt.New(&mqtt.Options{
+		Capabilities: caps, InlineClient: true, Logger: slog.New(slog.DiscardHandler), // its logs carry packets
+		SysTopicResendInterval: 24 * 60 * 60,
+	})
+	b.door = &door{b: b, l: l, conns: map[*conn]bool{}, devices: map[protocol.DeviceID]*conn{}}
+	if err := b.server.AddHook(&hook{b: b}, nil); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	if err := b.server.AddListener(b.door); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return b, nil
+}
+
+// Addr is where it listens.
+func (b *Broker) Addr() string { return b.door.l.Addr().String() }
+
+// Stats are the counters; they only grow.
+func (b *Broker) Stats() *Stats { return &b.stats }
+
+// Run serves until ctx ends, and returns after the last connection's goroutine has ended.
+func (b *Broker) Run(ctx context.Context) error {
+	if err := b.server.Serve(); err != nil {
+		return fmt.Errorf("broker: %w", err)
+	}
+	<-ctx.Done()
+	b.door.shut()
+	err := b.server.Close()
+	b.door.wg.Wait()
+	return err
+}
+
+// Publish hands a message to the device that subscribed its topic. nil means accepted, not
+// delivered: what matters is answered by the device itself.
+func (b *Broker) Publish(_ context.Context, topic protocol.Topic, payload []byte) error {
+	return b.server.Publish(string(topic), payload, false, 1)
+}
+
+// Kick closes a device's connection, if it has one.
+func (b *Broker) Kick(d protocol.DeviceID) {
+	b.door.mu.Lock()
+	c := b.door.devices[d]
+	b.door.mu.Unlock()
+	if c != nil {
+		c.Close()
+	}
+}
+
+// Connected is the number of connections that are past CONNECT.
+func (b *Broker) Connected() int64 { return atomic.LoadInt64(&b.server.Info.ClientsConnected) }
+
+// tap hands a message on. A will is handed on even when the queue refuses it: it is only news.
+func (b *Broker) tap(m Message) error {
+	if err := b.cfg.Tap(m); err != nil {
+		b.stats.Busy.Add(1)
+		return packets.ErrRejectPacket
+	}
+	return nil
+}

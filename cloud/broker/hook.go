@@ -1,0 +1,133 @@
+package broker
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+
+	"coinop/protocol"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+// hook is where mochi asks us. Everything not granted is denied.
+type hook struct {
+	mqtt.HookBase
+	b *Broker
+}
+
+func (h *hook) ID() string { return "coinop" }
+
+func (h *hook) Provides(b byte) bool {
+	return bytes.IndexByte([]byte{
+		mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnPublish, mqtt.OnWill, mqtt.OnPublishDropped,
+	}, b) >= 0
+}
+
+// OnConnect refuses what no device of ours would send.
+func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
+	refuse := func(why string) error {
+		h.b.stats.Refused.Add(1)
+		return fmt.Errorf("connect refused: %s", why)
+	}
+	switch {
+	case pk.ProtocolVersion != 4:
+		return refuse("MQTT 3.1.1 only")
+	case pk.Connect.Keepalive < minKeepalive || pk.Connect.Keepalive > maxKeepalive:
+		return refuse("keepalive")
+	case !pk.Connect.Clean:
+		return refuse("clean session only")
+	case pk.Connect.WillFlag && (pk.Connect.WillRetain || pk.Connect.WillTopic != string(protocol.TopicOf(protocol.DeviceID(pk.Connect.ClientIdentifier), protocol.UpConn))):
+		return refuse("will")
+	}
+	return nil
+}
+
+// OnConnectAuthenticate reads who the client is from its certificate, and takes over the device.
+func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
+	c, ok := cl.Net.Conn.(*conn)
+	if !ok {
+		return false
+	}
+	if err := h.identify(c, pk); err != nil {
+		h.b.stats.Refused.Add(1)
+		h.b.cfg.Log.Warn("connection refused", "remote", cl.Net.Remote, "error", err)
+		return false
+	}
+	c.client.Store(cl)
+	if !h.b.door.take(c) {
+		h.b.stats.Refused.Add(1)
+		return false
+	}
+	return true
+}
+
+func (h *hook) identify(c *conn, pk packets.Packet) error {
+	certs := c.ConnectionState().PeerCertificates
+	if len(certs) == 0 {
+		return errors.New("no certificate")
+	}
+	id := protocol.DeviceID(certs[0].Subject.CommonName)
+	if err := id.Check(); err != nil {
+		return err
+	}
+	if pk.Connect.ClientIdentifier != string(id) || string(pk.Connect.Username) != string(id) {
+		return fmt.Errorf("certificate of %s, client id %q", id, pk.Connect.ClientIdentifier)
+	}
+	if h.b.cfg.Allowed != nil {
+		if err := h.b.cfg.Allowed(id, fmt.Sprintf("%x", certs[0].SerialNumber.Bytes())); err != nil {
+			return err
+		}
+	}
+	c.device = id
+	return nil
+}
+
+// OnACLCheck grants a device its own up/ topics to write and its own dn/ topics to read.
+func (h *hook) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
+	if cl.Net.Inline {
+		return true
+	}
+	side := "/dn/"
+	if write {
+		side = "/up/"
+	}
+	if c, ok := cl.Net.Conn.(*conn); ok && c.device != "" && strings.HasPrefix(topic, "coinop/v1/"+string(c.device)+side) {
+		return true
+	}
+	h.b.stats.Denied.Add(1)
+	return false
+}
+
+// OnPublish is the tap: a device's message goes there and nowhere else.
+func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+	if cl.Net.Inline {
+		return pk, nil
+	}
+	c, ok := cl.Net.Conn.(*conn)
+	if !ok {
+		return pk, packets.ErrRejectPacket
+	}
+	if err := h.b.tap(Message{Device: c.device, Topic: protocol.Topic(pk.TopicName), Payload: pk.Payload}); err != nil {
+		return pk, err
+	}
+	return pk, packets.CodeSuccessIgnore
+}
+
+// OnWill hands a last will to the tap: mochi routes wills past OnPublish.
+func (h *hook) OnWill(cl *mqtt.Client, w mqtt.Will) (mqtt.Will, error) {
+	if c, ok := cl.Net.Conn.(*conn); ok {
+		h.b.will(c.device, w)
+	}
+	return w, nil
+}
+
+func (h *hook) OnPublishDropped(*mqtt.Client, packets.Packet) { h.b.stats.Dropped.Add(1) }
+
+func (b *Broker) will(d protocol.DeviceID, w mqtt.Will) {
+	if b.tap(Message{Device: d, Topic: protocol.Topic(w.TopicName), Payload: w.Payload, Will: true}) != nil {
+		b.cfg.Log.Warn("last will dropped: the relay is busy", "device", d)
+	}
+}
