@@ -13,6 +13,7 @@ type Output struct {
 	Records []protocol.Record
 	Blobs   []protocol.Blob
 	Effects []Effect
+	row     string
 }
 
 // Effect is something done to the world. The switch that runs effects has no default.

@@ -1,0 +1,324 @@
+package session
+
+import (
+	"reflect"
+	"time"
+
+	"coinop/protocol"
+	"coinop/protocol/money"
+	"coinop/protocol/risk"
+)
+
+// minWait is the least time for an online answer; below it no card is armed and no request leaves.
+const minWait = 5 * time.Second
+
+// State is one lane's session: a value. What records say is in d; the rest is of this boot only.
+type State struct {
+	cfg      Config
+	d        durable
+	policy   protocol.Policy
+	counters protocol.Counters
+	lease    protocol.LeaseID
+	link     LinkState
+	storage  StorageState
+	stopped  string
+	tampered bool
+	bus      BusState
+	pending  *protocol.Record // SaleOpened, not yet written
+	card     *CardRead
+	received bool
+	since    time.Duration // Mono of the order or of the bus's request
+	attempts int
+	restart  bool // the vend in doubt was cut by a restart
+	timers   [TimerSession + 1]TimerID
+	nextID   TimerID
+}
+
+// New is an idle lane that has not seen its vending side.
+func New(c Config, p protocol.Policy) State {
+	return State{cfg: c, policy: p, link: LinkDown, storage: StorageOK}
+}
+
+// Clone is s sharing nothing that a step changes.
+func (s State) Clone() State { s.d = s.d.clone(); return s }
+
+// Equal reports whether the records behind s and o say the same.
+func (s State) Equal(o State) bool {
+	return s.cfg == o.cfg && reflect.DeepEqual(s.d, o.d)
+}
+
+// Phase is where the sale stands.
+func (s State) Phase() Phase { return s.d.Phase }
+
+// Sale is the live sale, or zero.
+func (s State) Sale() protocol.SaleID { return s.d.Sale }
+
+// Idle reports that no sale is live.
+func (s State) Idle() bool { return s.d.Phase == Idle }
+
+// Due is what a card would be asked for now.
+func (s State) Due() money.Amount {
+	if s.d.Phase == Idle && s.cfg.Flow == protocol.CardFirst {
+		return s.policy.Hold()
+	}
+	return s.d.Due
+}
+
+// Accepting reports whether a card would be read now.
+func (s State) Accepting() bool {
+	return s.d.Phase == Ordered || s.d.Phase == Idle && s.cfg.Flow == protocol.CardFirst
+}
+
+// Row is the row of SALE.md's tables that a step took, or "".
+func (o Output) Row() string { return o.row }
+
+func (o *Output) do(e ...Effect) { o.Effects = append(o.Effects, e...) }
+
+func (s *State) put(o *Output, b protocol.Body) {
+	if s.pending != nil {
+		o.Records = append(o.Records, *s.pending)
+		s.pending = nil
+	}
+	r := protocol.Record{Lane: s.cfg.Lane, Sale: s.d.Sale, Body: b}
+	o.Records = append(o.Records, r)
+	s.d.apply(r)
+}
+
+func (s *State) start(o *Output, n TimerName, after time.Duration) {
+	s.nextID++
+	s.timers[n] = s.nextID
+	o.do(StartTimer{n, s.nextID, after})
+}
+
+func (s *State) stop(o *Output, n TimerName) {
+	if s.timers[n] != 0 {
+		o.do(StopTimer{n, s.timers[n]})
+		s.timers[n] = 0
+	}
+}
+
+// gate names why nothing can be sold now, or is "".
+func (s State) gate(now protocol.Reading) string {
+	switch {
+	case s.stopped != "":
+		return s.stopped
+	case s.tampered:
+		return "tamper"
+	case s.storage != StorageOK:
+		return "storage_" + s.storage.String()
+	case s.bus.State != BusStateUp && s.bus.State != BusStateEnabled:
+		return "vending_side_away"
+	case now.Mono-s.bus.At > s.policy.VendAlive():
+		return "vending_side_silent"
+	case !s.policy.Currency.Known():
+		return "currency"
+	}
+	return ""
+}
+
+// wait is how long an online answer may take from now.
+func (s State) wait(now protocol.Reading) time.Duration {
+	w := s.policy.Wait()
+	if s.cfg.Bus == protocol.BusMDB && s.d.Flow == protocol.SelectionFirst {
+		z := s.cfg.Z7
+		if z == 0 {
+			z = 30 * time.Second
+		}
+		w = min(w, z-time.Second-(now.Mono-s.since))
+	}
+	return w
+}
+
+func (s State) decide(c *CardRead) risk.Verdict {
+	if c == nil || s.d.Class == protocol.Test {
+		return risk.Verdict{Rule: "no_card"}
+	}
+	return risk.Decide(s.policy, s.counters, risk.Ask{Amount: s.d.Due, Entry: c.Card.Entry, HasRef: c.Card.Ref != ""})
+}
+
+// clear forgets what belonged to the sale and stops its timers.
+func (s *State) clear(o *Output) {
+	for n := TimerOrder; n <= TimerSession; n++ {
+		s.stop(o, n)
+	}
+	s.pending, s.card, s.received, s.attempts, s.restart = nil, nil, false, 0, false
+}
+
+// close ends the sale; a sale without a record writes nothing.
+func (s *State) close(o *Output, how protocol.How) {
+	sum := money.New(0, s.d.Due.Currency)
+	for _, v := range s.d.Vends {
+		if v.Result == protocol.Delivered {
+			sum.Minor += v.Amount.Minor // each vend was checked against the approved amount
+		}
+	}
+	b := protocol.SaleClosed{How: how, Delivered: sum}
+	if s.pending != nil {
+		s.d.apply(protocol.Record{Lane: s.cfg.Lane, Sale: s.d.Sale, Body: b})
+	} else {
+		s.put(o, b)
+	}
+	s.clear(o)
+}
+
+func (s *State) void(o *Output, why protocol.Reason, how protocol.How) {
+	s.put(o, protocol.PaymentOutcome{Payment: s.d.Payment, What: protocol.Void, Amount: money.New(0, s.d.Due.Currency), Reason: why})
+	s.close(o, how)
+}
+
+func (s *State) deny(o *Output) {
+	if s.cfg.Bus == protocol.BusMDB {
+		o.do(DenyVend{})
+	}
+}
+
+// counts says whether a vend is charged for (SALE section 2).
+func (s State) counts(v vend) bool {
+	switch v.Result {
+	case protocol.Delivered:
+		return true
+	case protocol.Presumed, protocol.Unknown:
+		if s.cfg.OwnsMotor {
+			return false
+		}
+		if v.Hint != protocol.HintNone {
+			return !s.policy.HintedIsFree
+		}
+		return s.policy.UnhintedCounts
+	}
+	return false
+}
+
+// settle writes the outcome of a payment after its vends, and closes the sale. in opens a case for
+// vends still in doubt.
+func (s *State) settle(o *Output, in In, why protocol.Reason) {
+	sum, counted, doubt, charged := money.New(0, s.d.Due.Currency), []protocol.VendID(nil), []protocol.VendID(nil), false
+	cause := protocol.CaseUnknown
+	for _, v := range s.d.Vends {
+		c := s.counts(v)
+		if c {
+			sum.Minor += v.Amount.Minor
+			counted = append(counted, v.ID)
+		}
+		if v.Result == protocol.Presumed || v.Result == protocol.Unknown {
+			doubt, charged = append(doubt, v.ID), charged || c
+			if v.Result == protocol.Presumed {
+				cause = protocol.CasePresumed
+			}
+		}
+	}
+	pay, how := s.d.Payment, protocol.NotCharged
+	if sum.Minor > 0 {
+		how = protocol.Sold
+		s.put(o, protocol.PaymentOutcome{Payment: pay, What: protocol.Capture, Amount: sum, Reason: protocol.ReasonSold, Counted: counted})
+		o.do(Show{ScreenThanks, sum, ""}, Receipt{s.d.Sale}, CardSignal{true})
+	} else {
+		if why == protocol.NoPurchase {
+			how = protocol.NoPurchaseMade
+		}
+		s.put(o, protocol.PaymentOutcome{Payment: pay, What: protocol.Void, Amount: sum, Reason: why})
+		o.do(Show{ScreenNotCharged, sum, why.String()})
+	}
+	if len(doubt) > 0 {
+		s.put(o, protocol.CaseOpened{Case: in.Case, Payment: pay, Vends: doubt, Cause: cause, Charged: charged})
+	}
+	s.close(o, how)
+}
+
+func (s *State) vendNext(o *Output) {
+	it := s.d.Items[len(s.d.Vends)]
+	s.startVend(o, it.Vend, it.Outlet, it.Amount, int(it.Line))
+}
+
+func (s *State) startVend(o *Output, id protocol.VendID, out protocol.Outlet, a money.Amount, line int) {
+	product := ""
+	if line < len(s.d.Lines) {
+		product = s.d.Lines[line].Product
+	}
+	s.put(o, protocol.VendStarted{Vend: id, Payment: s.d.Payment, N: uint16(len(s.d.Vends) + 1), Outlet: out, Product: product, Amount: a})
+	o.do(Show{ScreenVending, a, ""}, Vend{id, out, a, s.policy.ApproveBy()})
+	s.start(o, TimerVend, s.policy.Vend())
+}
+
+func (s *State) authorize(o *Output, now protocol.Reading, c CardRead, p protocol.Purpose) {
+	w := uint32(s.wait(now).Milliseconds())
+	ask := protocol.Ask{
+		V: protocol.Version, Device: s.cfg.Device, Sale: s.d.Sale, Payment: c.Payment, Lane: s.cfg.Lane, Class: s.d.Class,
+		AuthorizedBy: protocol.ByHost, Traceparent: c.Traceparent, Purpose: p, Amount: s.d.Due, Lines: protocol.HashOf(s.d.Lines),
+		Tap: c.Tap, Sealed: c.Sealed, Anchor: now.Anchor, SinceAnchorMS: now.SinceAnchor.Milliseconds(), WaitMS: w,
+		PolicyVersion: s.policy.Version, Bus: s.cfg.Bus,
+	}
+	s.put(o, protocol.AuthorizationSent{Payment: c.Payment, AskHash: protocol.HashOf(ask), Purpose: p, Amount: s.d.Due, Card: c.Card, WaitMS: w, PolicyVersion: s.policy.Version})
+	s.card, s.received = &c, false
+	s.attempts++
+	s.stop(o, TimerOrder)
+	o.do(DisarmReader{}, Show{ScreenAuthorizing, s.d.Due, ""}, Authorize{Ask: ask, Record: len(o.Records) - 1})
+	s.start(o, TimerWait, s.wait(now))
+}
+
+func (s *State) offline(o *Output, v risk.Verdict, prior protocol.PaymentID, why protocol.Cause) {
+	c := s.card.Card
+	c.BlobHash = s.card.SpareHash
+	o.Blobs = append(o.Blobs, protocol.Blob{Payment: s.card.Spare, Sealed: s.card.SpareSealed})
+	s.put(o, protocol.OfflineAccepted{Payment: s.card.Spare, Prior: prior, OfflineKind: v.Kind, Cause: why, Rule: v.Rule, Amount: s.d.Due,
+		Card: c, TapHMAC: s.card.TapHMAC, PolicyVersion: s.policy.Version, Lease: s.lease})
+	s.counters.Exposure += s.d.Due.Minor
+	s.counters.Count++
+	s.stop(o, TimerOrder)
+	s.stop(o, TimerWait)
+	o.do(DisarmReader{})
+	if s.d.Flow == protocol.CardFirst {
+		s.begin(o)
+	} else {
+		s.vendNext(o)
+	}
+}
+
+func (s *State) begin(o *Output) {
+	f := s.d.Approved
+	f.Minor = min(f.Minor, 0xFFFE)
+	s.stop(o, TimerWait)
+	o.do(Show{ScreenSession, f, ""}, BeginSession{f})
+	s.start(o, TimerSession, s.policy.Session())
+}
+
+// doubt ends the live vend as presumed or unknown and asks for evidence.
+func (s *State) doubt(o *Output, in In, r protocol.VendOutcome, why protocol.VendReason) {
+	v := *s.d.last()
+	s.put(o, protocol.VendResult{Vend: v.ID, Result: r, Reason: why})
+	s.stop(o, TimerVend)
+	s.stop(o, TimerSession)
+	s.restart = why == protocol.VendRestart
+	if s.restart {
+		o.do(Resume{v.ID})
+	}
+	s.evidence(o, in)
+}
+
+func (s *State) evidence(o *Output, in In) {
+	v := *s.d.last()
+	o.do(Show{ScreenWait, v.Amount, ""}, AskEvidence{v.ID, v.Outlet})
+	if v.Result == protocol.Unknown {
+		o.do(StopOutlet{v.Outlet, "vend_unknown"})
+	}
+	w := s.policy.Evidence()
+	switch {
+	case s.restart && !s.bus.HasEvidence:
+		w = s.policy.Vend()
+	case !s.bus.HasEvidence:
+		s.over(o, in)
+		return
+	}
+	if s.bus.State != BusStateUp && s.bus.State != BusStateEnabled {
+		w = s.policy.BusAway()
+	}
+	s.start(o, TimerEvidence, w)
+}
+
+func (s *State) over(o *Output, in In) {
+	open := s.d.Flow == protocol.CardFirst
+	s.settle(o, in, protocol.VendUnknown)
+	if open {
+		o.do(EndSession{})
+	}
+}
