@@ -106,7 +106,7 @@ func (h *hall) dial(cn string) *client {
 		h.t.Fatal(err)
 	}
 	h.t.Cleanup(func() { c.NetConn().Close() })
-	c.SetDeadline(time.Now().Add(10 * time.Second))
+	c.SetDeadline(time.Now().Add(20 * time.Second))
 	return &client{t: h.t, c: c, r: bufio.NewReader(c), id: cn}
 }
 
@@ -308,7 +308,7 @@ func TestDenied(t *testing.T) {
 func TestTakeover(t *testing.T) {
 	h := open(t)
 	h.connected("m1", func(o *connectOpt) { o.will = "0" }).subscribe(protocol.DownFilter("m1"))
-	for n := range 20 {
+	for n := range 150 {
 		start := time.Now()
 		c := h.connected("m1", func(o *connectOpt) { o.will = "later" })
 		if d := time.Since(start); d > time.Second {
