@@ -10,6 +10,9 @@ import (
 func (s State) Step(now protocol.Reading, in In) (State, Output) {
 	s = s.Clone()
 	var o Output
+	if _, gone := in.Event.(PortGone); gone {
+		s.bus.State = BusStateDown
+	}
 	if s.noted(&o, in) || s.late(&o, in) {
 		return s, o
 	}
@@ -118,13 +121,11 @@ func (s *State) late(o *Output, in In) bool {
 		if s.d.Phase == Authorizing && e.Response.Payment == s.d.Payment {
 			return false
 		}
-		for _, a := range s.d.Asked {
-			if a.Payment == e.Response.Payment && !a.Answered {
-				o.row = "S38"
-				r := protocol.Record{Lane: s.cfg.Lane, Sale: a.Sale, Body: protocol.LateAnswer{Payment: a.Payment, Answer: e.Response.Answer, Result: e.Response.Result, Approved: e.Response.Approved}}
-				s.d.apply(r)
-				o.Records = append(o.Records, r)
-			}
+		if a, ok := s.d.asks(e.Response); ok {
+			o.row = "S38"
+			r := protocol.Record{Lane: s.cfg.Lane, Sale: a.Sale, Body: protocol.LateAnswer{Payment: a.Payment, Answer: e.Response.Answer, Result: e.Response.Result, Approved: e.Response.Approved}}
+			s.d.apply(r)
+			o.Records = append(o.Records, r)
 		}
 		return true
 	case VendSuccess:
@@ -345,7 +346,9 @@ func (s *State) authorizing(o *Output, now protocol.Reading, in In) {
 		}
 		fail(pick(first, "C09", "S17"), protocol.NoAnswer, protocol.NotCharged)
 	case Answer:
-		s.answer(o, now, e.Response, fail)
+		if _, ok := s.d.asks(e.Response); ok {
+			s.answer(o, now, e.Response, fail)
+		}
 	}
 }
 

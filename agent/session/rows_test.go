@@ -55,7 +55,7 @@ func TestFlows(t *testing.T) {
 			got := ""
 			for i, e := range c.events {
 				var o Output
-				s, o = s.Step(reading(), In{Lane: 1, Case: protocol.CaseID{7}, Event: e})
+				s, o = s.Step(reading(), In{Lane: 1, Case: protocol.CaseID{7}, Event: heard(s, e)})
 				disk = append(disk, o.Records...)
 				if i > 0 {
 					got += " "

@@ -66,6 +66,7 @@ type asked struct {
 	Payment  protocol.PaymentID `cbor:"1,keyasint"`
 	Sale     protocol.SaleID    `cbor:"2,keyasint"`
 	Answered bool               `cbor:"3,keyasint,omitempty"`
+	AskHash  protocol.Hash      `cbor:"4,keyasint"`
 }
 
 // durable is what the journal's records say of a lane. Only apply changes it, in Step and in
@@ -124,7 +125,7 @@ func (d *durable) apply(r protocol.Record) {
 		}
 	case protocol.AuthorizationSent:
 		d.Phase, d.Payment, d.Approved = Authorizing, b.Payment, money.Amount{}
-		d.Asked = tail(append(d.Asked, asked{Payment: b.Payment, Sale: r.Sale}))
+		d.Asked = tail(append(d.Asked, asked{Payment: b.Payment, Sale: r.Sale, AskHash: b.AskHash}))
 	case protocol.AuthorizationAnswered:
 		d.answered(b.Payment)
 		if b.Result != protocol.Approved && b.Result != protocol.Partial {
@@ -186,6 +187,17 @@ func (d *durable) apply(r protocol.Record) {
 	case protocol.LateAnswer:
 		d.answered(b.Payment)
 	}
+}
+
+// asks reports whether r answers a request of ours that has no answer yet; an answer to another ask
+// is no answer.
+func (d durable) asks(r protocol.AuthorizationResponse) (asked, bool) {
+	for _, a := range d.Asked {
+		if a.Payment == r.Payment && a.AskHash == r.AskHash && !a.Answered {
+			return a, true
+		}
+	}
+	return asked{}, false
 }
 
 func (d *durable) answered(p protocol.PaymentID) {

@@ -29,6 +29,54 @@ func online() []Event {
 	}
 }
 
+// heard gives an answer the hash of what s asked.
+func heard(s State, e Event) Event {
+	if a, ok := e.(Answer); ok && a.Response.AskHash.IsZero() {
+		for _, q := range s.d.Asked {
+			if q.Payment == a.Response.Payment {
+				a.Response.AskHash = q.AskHash
+			}
+		}
+		return a
+	}
+	return e
+}
+
+// An answer to another ask, for another payment, or a second one changes nothing.
+func TestForeignAnswers(t *testing.T) {
+	s := lane()
+	for _, e := range online()[:4] {
+		s, _ = s.Step(reading(), In{Lane: 1, Event: e})
+	}
+	good := heard(s, online()[4]).(Answer)
+	hash, payment := good, good
+	hash.Response.AskHash = protocol.Hash{1}
+	payment.Response.Payment = protocol.PaymentID{99}
+	for name, a := range map[string]Answer{"other ask": hash, "other payment": payment} {
+		if next, o := s.Step(reading(), In{Lane: 1, Event: a}); !next.Equal(s) || len(o.Records)+len(o.Effects) != 0 {
+			t.Errorf("%s: %+v", name, o)
+		}
+	}
+	s, o := s.Step(reading(), In{Lane: 1, Event: good})
+	if o.Row() != "S10" {
+		t.Fatalf("row %s", o.Row())
+	}
+	if next, o := s.Step(reading(), In{Lane: 1, Event: good}); !next.Equal(s) || len(o.Records)+len(o.Effects) != 0 {
+		t.Errorf("twice: %+v", o)
+	}
+}
+
+// A vending side whose port is gone is not alive, however lately it was heard.
+func TestPortGoneShutsTheGate(t *testing.T) {
+	s := lane()
+	for _, e := range []Event{online()[0], PortGone{}} {
+		s, _ = s.Step(reading(), In{Lane: 1, Event: e})
+	}
+	if _, o := s.Step(reading(), In{Lane: 1, Event: online()[2]}); o.Row() != "S02" {
+		t.Fatalf("row %s, want S02", o.Row())
+	}
+}
+
 func lane() State {
 	return New(Config{Device: "d", Lane: 1, Flow: protocol.SelectionFirst}, protocol.Policy{Currency: eur(0).Currency})
 }
@@ -40,7 +88,7 @@ func TestOnlineSaleCut(t *testing.T) {
 	var disk []protocol.Record
 	for i, e := range online() {
 		var o Output
-		s, o = s.Step(reading(), In{Lane: 1, Event: e})
+		s, o = s.Step(reading(), In{Lane: 1, Event: heard(s, e)})
 		rows += o.Row() + " "
 		disk = append(disk, o.Records...)
 		back := Recover(Snapshot{Lanes: []State{lane()}}, disk).Lanes[0]
@@ -75,7 +123,10 @@ func BenchmarkStep(b *testing.B) {
 	for b.Loop() {
 		s := lane()
 		for _, e := range events {
-			s, _ = s.Step(reading(), In{Lane: 1, Event: e})
+			s, _ = s.Step(reading(), In{Lane: 1, Event: heard(s, e)})
+		}
+		if !s.Idle() {
+			b.Fatal(s.Phase())
 		}
 	}
 }
