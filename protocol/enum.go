@@ -26,8 +26,8 @@ type Flow uint8
 
 // Flows.
 const (
-	SelectionFirst Flow = iota + 1 // an order is known before the card: SALE rows S..
-	CardFirst                      // a hold of the maximum before the selection: SALE rows C..
+	SelectionFirst Flow = iota + 1 // an order is known before the card: rows S..
+	CardFirst                      // a hold of the maximum before the selection: rows C..
 )
 
 func (f Flow) String() string { return name("flow", []string{1: "selection_first", "card_first"}, f) }
@@ -236,7 +236,7 @@ const (
 
 func (w What) String() string { return name("what", []string{1: "capture", "void"}, w) }
 
-// Reason is why a payment was voided (or that it was captured). SALE section 6 maps it to DE39.
+// Reason is why a payment was voided (or that it was captured). An acquirer profile maps it to DE39.
 type Reason uint8
 
 // Reasons of PaymentOutcome.
@@ -300,7 +300,7 @@ func (c CaseCause) String() string {
 // OfflineKind is the kind of an offline acceptance.
 type OfflineKind uint8
 
-// Kinds. SALE section 3.
+// Kinds.
 const (
 	OfflineEMV      OfflineKind = iota + 1 // the card approved offline: 0220 with TC
 	OfflineDeferred                        // ARQC held: deferred 0100, then 0220

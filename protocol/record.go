@@ -75,7 +75,7 @@ type Sealed struct {
 	Bytes    []byte
 }
 
-// envelope is the encoded form. SALE section 6 fixes the fields.
+// envelope is the encoded form. Its fields are fixed: they are in every journal.
 type envelope struct {
 	V      uint8    `cbor:"1,keyasint"`
 	Device DeviceID `cbor:"2,keyasint"`

@@ -69,7 +69,7 @@ func (s State) Accepting() bool {
 	return s.d.Phase == Ordered || s.d.Phase == Idle && s.cfg.Flow == protocol.CardFirst
 }
 
-// Row is the row of SALE.md's tables that a step took, or "".
+// Row is the id of the row a step took (S.. selection first, C.. card first), or "".
 func (o Output) Row() string { return o.row }
 
 func (o *Output) do(e ...Effect) { o.Effects = append(o.Effects, e...) }
@@ -172,7 +172,7 @@ func (s *State) deny(o *Output) {
 	}
 }
 
-// counts says whether a vend is charged for (SALE section 2).
+// counts says whether a vend is charged for.
 func (s State) counts(v vend) bool {
 	switch v.Result {
 	case protocol.Delivered:

@@ -113,7 +113,7 @@ func (w *world) tick(until time.Duration) (at []time.Duration, bytes [][]byte) {
 	return at, bytes
 }
 
-// SALE section 1: within the wait the same bytes go 1, 2 and 4 s after the first, then no more.
+// Within the wait the same bytes go 1, 2 and 4 s after the first, then no more.
 func TestRepeatsWithoutReceived(t *testing.T) {
 	w := newWorld(t, 1)
 	w.connect()

@@ -136,7 +136,7 @@ type Acquirer interface {
 // Flow is how a link moves money.
 type Flow uint8
 
-// Flows. SALE section 5.
+// Flows.
 const (
 	DualFinal   Flow = iota + 1 // 0100, then 0220 of the actual amount; the rest of the hold is released by it
 	DualPartial                 // 0100, 0420 with DE95 down to the actual amount, then 0220
