@@ -70,7 +70,8 @@ type Stats struct {
 //     many were waiting, the vault had no card, WriteBy passed or the caller went before the write.
 //   - ErrUnknown: at least one byte may have left and no answer came in time, or the connection was
 //     lost after it.
-//   - a card is in the hands of Do until its message was written, and zeroed then.
+//   - a card is in the hands of Do only until its message was written; its owner wipes it, the link its
+//     buffers.
 //   - an answer is matched by class, DE41, DE11 and DE7 of any transmission; a second one is dropped.
 type Link struct {
 	cfg   Config

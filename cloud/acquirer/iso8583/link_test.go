@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -384,7 +385,7 @@ func TestNotSent(t *testing.T) {
 	first := make(chan error, 1)
 	go func() { _, err := r.link.Do(context.Background(), numbered(5)); first <- err }()
 	for r.waiting() == 0 {
-		time.Sleep(0) // yields: the first is between its admission and its card
+		runtime.Gosched() // the first is between its admission and its card
 	}
 	if _, err := r.link.Do(context.Background(), numbered(6)); !errors.Is(err, acquirer.ErrNotSent) || r.link.Stats().Refused != 1 {
 		t.Errorf("no room: %v", err)
@@ -418,7 +419,7 @@ func TestSameOperationTwice(t *testing.T) {
 	first := make(chan error, 1)
 	go func() { _, err := r.link.Do(context.Background(), numbered(5)); first <- err }()
 	for r.waiting() == 0 {
-		time.Sleep(0)
+		runtime.Gosched()
 	}
 	if _, err := r.link.Do(context.Background(), numbered(5)); !errors.Is(err, acquirer.ErrNotSent) {
 		t.Errorf("the same again: %v", err)
@@ -497,7 +498,7 @@ func TestHostBreaksOff(t *testing.T) {
 	op := numbered(1)
 	go func() { _, err := r.link.Do(context.Background(), op); got <- err }()
 	for len(r.host.Books()) == 0 {
-		time.Sleep(0)
+		runtime.Gosched()
 	}
 	r.host.DropAll()
 	if err := <-got; !errors.Is(err, acquirer.ErrUnknown) {
