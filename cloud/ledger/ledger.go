@@ -1,13 +1,16 @@
-// Package ledger is double entry: transfers between accounts, never changed, only followed by
-// others.
+// Package ledger is money that moved: transfers between accounts, and the laws of their sums.
 //
-//	ts := ledger.Approved(e, amount)              // pending
-//	ts = ledger.CaptureSent(e, amount, captured)  // voids the pending one, posts the capture
-//	b := ledger.Fold(transfers)                   // balances of every account
-//	err := b.Check()                              // the laws
+//	about := ledger.About{Tenant: "acme", Payment: id, Device: "snack-1", Day: "20261124"}
+//	ts := about.Approved(ledger.Dual, "…/authorization/1", amount) // what an approval posts
+//	var book ledger.Book
+//	err := book.Apply(ts...)                                       // a repeat changes nothing
+//	sum := book.Balance(ledger.Key{Tenant: "acme", Currency: money.EUR, Account: ledger.VendPending})
 //
-// A transfer's id is the hash of what caused it and the step it is; doing a step again makes the
-// same id, so a store that keeps ids unique books it once. Pure.
+// It is pure. It promises:
+//   - a transfer is never changed or taken back, only followed by another;
+//   - its id is a hash of what caused it, so making it again is harmless;
+//   - per tenant and currency the posted balances sum to zero after every transfer, and so do the
+//     pending ones, which stand in totals of their own.
 package ledger
 
 import (
@@ -18,187 +21,226 @@ import (
 	"coinop/protocol/money"
 )
 
-// Account is an account of one tenant in one currency.
-type Account string
+// Account is one of a tenant's accounts; each exists once per currency.
+type Account uint8
 
-// Accounts. A debit raises what is owed to us, a credit what we owe.
+// Accounts.
 const (
-	AcqReceivable   Account = "acq_receivable"   // the acquirer owes us
-	AcqUnconfirmed  Account = "acq_unconfirmed"  // captured, not yet answered
-	VendPending     Account = "vend_pending"     // owed to the buyer: goods or money back
-	MerchantPayable Account = "merchant_payable" // owed to the merchant
-	ReversalOwed    Account = "reversal_owed"
-	RefundOwed      Account = "refund_owed"
-	ExpiredLoss     Account = "expired_loss"
-	Suspense        Account = "suspense"
+	AcqReceivable     Account = iota + 1 // the acquirer owes us
+	AcqUnconfirmed                       // captured, the acquirer has not answered yet
+	VendPending                          // authorized by the buyer, not yet delivered
+	MerchantPayable                      // owed to the merchant
+	ReversalOwed                         // to be given back at the acquirer by a reversal
+	RefundOwed                           // to be given back by a refund
+	OfflineReceivable                    // accepted offline, not yet at the acquirer
+	OfflineLoss                          // offline, then declined
+	ExpiredLoss                          // delivered, and too late to be charged
+	CashInMachine                        // coins and notes in the box
+	CashCredit                           // paid in, not yet bought for
+	ChangeOwed                           // change that was short
+	Bank                                 // settled
+	Fees                                 // kept by the acquirer at settlement
+	Suspense                             // not explained yet
 )
 
-// Kind of a transfer.
+var accountNames = [...]string{
+	"?", "acq_receivable", "acq_unconfirmed", "vend_pending", "merchant_payable", "reversal_owed", "refund_owed",
+	"offline_receivable", "offline_loss", "expired_loss", "cash_in_machine", "cash_credit", "change_owed", "bank",
+	"fees", "suspense",
+}
+
+func (a Account) String() string { return name(accountNames[:], a) }
+
+// Kind says in which totals a transfer counts.
 type Kind uint8
 
-// Kinds. Pending transfers have totals of their own; Release takes one back.
+// Kinds of transfer.
 const (
-	Post Kind = iota + 1
-	Pending
-	Release
+	Post    Kind = iota + 1 // moves money
+	Pending                 // a memo of money that may move; counts only in the pending totals
+	Void                    // ends a Pending; Of names it
 )
 
-func (k Kind) String() string {
-	return [...]string{"?", "post", "pending", "release"}[min(int(k), 3)]
-}
+func (k Kind) String() string { return name([]string{"?", "post", "pending", "void"}, k) }
 
-// Step names what a transfer does, within what caused it.
-type Step string
-
-// Entry is what caused transfers: an operation's key or a record's hash, of one tenant and payment.
-type Entry struct {
-	Tenant  string
-	Payment protocol.PaymentID
-	Cause   protocol.Hash
-}
-
-// Transfer moves Amount from Credit to Debit. Amount is positive.
+// Transfer moves Amount from the account it credits to the account it debits.
 type Transfer struct {
-	ID      protocol.Hash
-	Tenant  string
-	Payment protocol.PaymentID
-	Kind    Kind
-	Step    Step
-	Debit   Account
-	Credit  Account
-	Amount  money.Amount
+	ID            protocol.Hash
+	Kind          Kind
+	Of            protocol.Hash // of a Void: the pending transfer it ends
+	Tenant        string
+	Debit, Credit Account
+	Amount        money.Amount // always more than 0
+	Payment       protocol.PaymentID
+	Device        protocol.DeviceID
+	Day           string // business day, YYYYMMDD
 }
 
-// ErrAmount means a transfer of nothing, of less, or of more than it may be.
-var ErrAmount = errors.New("amount of a transfer")
+// ID is a transfer's id: a hash of what caused it (an operation's key, a record's hash) and the
+// step of what it caused.
+func ID(source, step string) protocol.Hash { return protocol.HashOf([]string{source, step}) }
 
-func (e Entry) move(k Kind, s Step, dr, cr Account, a money.Amount) Transfer {
-	id := protocol.HashOf([]any{e.Cause[:], string(s)})
-	return Transfer{ID: id, Tenant: e.Tenant, Payment: e.Payment, Kind: k, Step: s, Debit: dr, Credit: cr, Amount: a}
+// Errors of Apply. None can be mended by trying again.
+var (
+	ErrTransfer = errors.New("not a transfer")              // amount, accounts, kind or tenant impossible
+	ErrConflict = errors.New("another transfer has its id") // same id, other content
+	ErrPending  = errors.New("no such pending transfer")    // Void of nothing, or of something voided
+)
+
+// Key names one balance.
+type Key struct {
+	Tenant   string
+	Currency money.Currency
+	Account  Account
 }
 
-// Approved notes a hold: the acquirer will owe it if it is captured. Dual message.
-func Approved(e Entry, a money.Amount) []Transfer {
-	return []Transfer{e.move(Pending, "hold", AcqReceivable, VendPending, a)}
+// Balance is one account's totals in minor units. The balance is Debit less Credit; so is the
+// pending one.
+type Balance struct {
+	Debit, Credit               int64
+	PendingDebit, PendingCredit int64
 }
 
-// Released takes the hold back: voided, released or reversed before a capture. Dual message.
-func Released(e Entry, hold money.Amount) []Transfer {
-	return []Transfer{e.move(Release, "release", AcqReceivable, VendPending, hold)}
+// Net is Debit less Credit.
+func (b Balance) Net() int64 { return b.Debit - b.Credit }
+
+// PendingNet is PendingDebit less PendingCredit.
+func (b Balance) PendingNet() int64 { return b.PendingDebit - b.PendingCredit }
+
+// Book is a fold over transfers. The zero value is empty.
+type Book struct {
+	balances map[Key]Balance
+	seen     map[protocol.Hash]Transfer
+	voided   map[protocol.Hash]bool
 }
 
-// CaptureSent takes the hold back and books what is captured, not yet answered. Dual message.
-// ErrAmount when captured is not within 1 and hold.
-func CaptureSent(e Entry, hold, captured money.Amount) ([]Transfer, error) {
-	if c, err := captured.Cmp(hold); err != nil || c > 0 || captured.Minor <= 0 {
-		return nil, errors.Join(fmt.Errorf("%w: capture %s of %s", ErrAmount, captured, hold), err)
-	}
-	return append(Released(e, hold), e.move(Post, "capture", AcqUnconfirmed, MerchantPayable, captured)), nil
-}
-
-// CaptureAnswered books that the host has taken the capture.
-func CaptureAnswered(e Entry, captured money.Amount) []Transfer {
-	return []Transfer{e.move(Post, "confirm", AcqReceivable, AcqUnconfirmed, captured)}
-}
-
-// CaptureRefused moves a capture the host refused to where it waits for a decision.
-func CaptureRefused(e Entry, captured money.Amount) []Transfer {
-	return []Transfer{e.move(Post, "refused", Suspense, AcqUnconfirmed, captured)}
-}
-
-// ExpiredDelivered books goods that were delivered and can no longer be charged.
-func ExpiredDelivered(e Entry, a money.Amount) []Transfer {
-	return []Transfer{e.move(Post, "expired", ExpiredLoss, MerchantPayable, a)}
-}
-
-// RefundOrdered books money promised back to the buyer; RefundAnswered that the host has taken it.
-func RefundOrdered(e Entry, a money.Amount) []Transfer {
-	return []Transfer{e.move(Post, "refund", MerchantPayable, RefundOwed, a)}
-}
-
-// RefundAnswered ends what RefundOrdered began.
-func RefundAnswered(e Entry, a money.Amount) []Transfer {
-	return []Transfer{e.move(Post, "refunded", RefundOwed, AcqReceivable, a)}
-}
-
-// key is one account of one tenant in one currency.
-type key struct {
-	tenant   string
-	account  Account
-	currency money.Currency
-}
-
-// Balances are sums: debits less credits.
-type Balances struct {
-	posted, pending map[key]int64
-	ids             map[protocol.Hash]Transfer
-}
-
-// Fold adds transfers up. The same transfer twice counts once; another with its id is an error that
-// wraps ErrAmount, and so are an amount below 1 and an overflow.
-func Fold(ts []Transfer) (Balances, error) {
-	b := Balances{posted: map[key]int64{}, pending: map[key]int64{}, ids: map[protocol.Hash]Transfer{}}
+// Apply adds transfers in order; one that is there already changes nothing. It stops at the first
+// error, which wraps ErrTransfer, ErrConflict, ErrPending or money.ErrOverflow.
+func (b *Book) Apply(ts ...Transfer) error {
 	for _, t := range ts {
-		if old, seen := b.ids[t.ID]; seen {
-			if old != t {
-				return Balances{}, fmt.Errorf("%w: two transfers with id %s", ErrAmount, t.ID)
-			}
-			continue
-		}
-		b.ids[t.ID] = t
-		if t.Amount.Minor <= 0 || t.Debit == t.Credit {
-			return Balances{}, fmt.Errorf("%w: %s %s of %s", ErrAmount, t.Kind, t.Step, t.Amount)
-		}
-		sums, n := b.posted, t.Amount.Minor
-		switch t.Kind {
-		case Pending:
-			sums = b.pending
-		case Release:
-			sums, n = b.pending, -n
-		}
-		for account, d := range map[Account]int64{t.Debit: n, t.Credit: -n} {
-			k := key{t.Tenant, account, t.Amount.Currency}
-			sum, err := money.New(sums[k], k.currency).Add(money.New(d, k.currency))
-			if err != nil {
-				return Balances{}, fmt.Errorf("%w: %s: %w", ErrAmount, account, err)
-			}
-			sums[k] = sum.Minor
-		}
-	}
-	return b, nil
-}
-
-// Posted is the balance of an account: debits less credits.
-func (b Balances) Posted(tenant string, a Account, c money.Currency) money.Amount {
-	return money.New(b.posted[key{tenant, a, c}], c)
-}
-
-// Pending is the balance of what is only noted.
-func (b Balances) Pending(tenant string, a Account, c money.Currency) money.Amount {
-	return money.New(b.pending[key{tenant, a, c}], c)
-}
-
-// ErrLaw means a law of the books is broken: our own fault, never an answer.
-var ErrLaw = errors.New("law of the ledger broken")
-
-// Check holds the laws: posted and pending balances sum to zero per tenant and currency, and no
-// hold was taken back that was not there.
-func (b Balances) Check() error {
-	for name, sums := range map[string]map[key]int64{"posted": b.posted, "pending": b.pending} {
-		total := map[key]int64{}
-		for k, n := range sums {
-			total[key{k.tenant, "", k.currency}] += n
-		}
-		for k, n := range total {
-			if n != 0 {
-				return fmt.Errorf("%w: %s sums to %d %s of %q", ErrLaw, name, n, k.currency, k.tenant)
-			}
-		}
-	}
-	for k, n := range b.pending {
-		if k.account == AcqReceivable && n < 0 {
-			return fmt.Errorf("%w: %d %s more released than held", ErrLaw, -n, k.currency)
+		if err := b.apply(t); err != nil {
+			return fmt.Errorf("transfer %s: %w", t.ID, err)
 		}
 	}
 	return nil
+}
+
+func (b *Book) apply(t Transfer) error {
+	if err := t.Check(); err != nil {
+		return err
+	}
+	if old, ok := b.seen[t.ID]; ok {
+		if old != t {
+			return ErrConflict
+		}
+		return nil
+	}
+	if t.Kind == Void {
+		p, ok := b.seen[t.Of]
+		same := p.Kind == Pending && p.Tenant == t.Tenant && p.Debit == t.Debit && p.Credit == t.Credit && p.Amount == t.Amount
+		if !ok || !same || b.voided[t.Of] {
+			return ErrPending
+		}
+	}
+	if b.balances == nil {
+		b.balances, b.seen, b.voided = map[Key]Balance{}, map[protocol.Hash]Transfer{}, map[protocol.Hash]bool{}
+	}
+	dr, cr := t.keys()
+	d, c := b.balances[dr], b.balances[cr]
+	ok := true
+	switch t.Kind {
+	case Post:
+		ok = add(&d.Debit, t.Amount.Minor) && add(&c.Credit, t.Amount.Minor)
+	case Pending:
+		ok = add(&d.PendingDebit, t.Amount.Minor) && add(&c.PendingCredit, t.Amount.Minor)
+	case Void:
+		d.PendingDebit -= t.Amount.Minor
+		c.PendingCredit -= t.Amount.Minor
+		b.voided[t.Of] = true
+	}
+	if !ok {
+		return money.ErrOverflow
+	}
+	b.balances[dr], b.balances[cr], b.seen[t.ID] = d, c, t
+	return nil
+}
+
+func add(to *int64, n int64) bool {
+	if *to > (1<<63-1)-n {
+		return false
+	}
+	*to += n
+	return true
+}
+
+func (t Transfer) keys() (debit, credit Key) {
+	return Key{t.Tenant, t.Amount.Currency, t.Debit}, Key{t.Tenant, t.Amount.Currency, t.Credit}
+}
+
+// Check returns ErrTransfer for a transfer that cannot be.
+func (t Transfer) Check() error {
+	bad := func(what string) error { return fmt.Errorf("%w: %s", ErrTransfer, what) }
+	switch {
+	case t.ID.IsZero():
+		return bad("no id")
+	case t.Kind < Post || t.Kind > Void:
+		return bad("kind")
+	case (t.Kind == Void) == t.Of.IsZero():
+		return bad("only a void names another")
+	case t.Tenant == "":
+		return bad("no tenant")
+	case t.Debit < AcqReceivable || t.Debit > Suspense || t.Credit < AcqReceivable || t.Credit > Suspense || t.Debit == t.Credit:
+		return bad("accounts")
+	case t.Amount.Minor <= 0 || !t.Amount.Currency.Known():
+		return bad("amount")
+	}
+	return nil
+}
+
+// Balance is one account's totals.
+func (b *Book) Balance(k Key) Balance { return b.balances[k] }
+
+// Balances is a copy of all of them.
+func (b *Book) Balances() map[Key]Balance {
+	out := make(map[Key]Balance, len(b.balances))
+	for k, v := range b.balances {
+		out[k] = v
+	}
+	return out
+}
+
+// ErrSum means balances do not sum to zero: a broken invariant.
+var ErrSum = errors.New("ledger does not sum to zero")
+
+// CheckSums returns ErrSum unless posted and pending balances sum to zero per tenant and currency
+// and no pending total is negative.
+func CheckSums(balances map[Key]Balance) error {
+	type book struct {
+		tenant   string
+		currency money.Currency
+	}
+	sums := map[book][2]int64{}
+	for k, v := range balances {
+		if v.PendingDebit < 0 || v.PendingCredit < 0 {
+			return fmt.Errorf("%w: pending of %s %s %s below zero", ErrSum, k.Tenant, k.Currency, k.Account)
+		}
+		s := sums[book{k.Tenant, k.Currency}]
+		s[0] += v.Net()
+		s[1] += v.PendingNet()
+		sums[book{k.Tenant, k.Currency}] = s
+	}
+	for b, s := range sums {
+		if s != [2]int64{} {
+			return fmt.Errorf("%w: %s %s: posted %d, pending %d", ErrSum, b.tenant, b.currency, s[0], s[1])
+		}
+	}
+	return nil
+}
+
+// name is the text of an enum value, "?" for one that has none.
+func name[T ~uint8](names []string, v T) string {
+	if int(v) < len(names) {
+		return names[v]
+	}
+	return "?"
 }

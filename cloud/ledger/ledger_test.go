@@ -2,122 +2,193 @@ package ledger
 
 import (
 	"errors"
-	"math"
+	"slices"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
 
 	"coinop/protocol"
 	"coinop/protocol/money"
-
-	"pgregory.net/rapid"
 )
 
 func eur(n int64) money.Amount { return money.New(n, money.EUR) }
 
-func entry(cause byte) Entry {
-	return Entry{Tenant: "t", Payment: protocol.PaymentID{1}, Cause: protocol.Hash{cause}}
-}
+var about = About{Tenant: "acme", Payment: protocol.PaymentID{1}, Device: "snack-1", Day: "20261124"}
 
-func captured(t interface{ Fatal(...any) }, e Entry, hold, c money.Amount) []Transfer {
-	ts, err := CaptureSent(e, hold, c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return ts
-}
-
-func join(tss ...[]Transfer) (out []Transfer) {
-	for _, ts := range tss {
-		out = append(out, ts...)
+// posting is a transfer as the table of postings writes it.
+func posting(ts []Transfer) []string {
+	out := []string{}
+	for _, t := range ts {
+		out = append(out, t.Kind.String()+" Dr "+t.Debit.String()+" Cr "+t.Credit.String()+" "+t.Amount.Decimal())
 	}
 	return out
 }
 
-// The rows of the dual message flow: what each account holds after each way a payment can go.
-func TestWays(t *testing.T) {
-	hold := Approved(entry(1), eur(200))
-	for name, c := range map[string]struct {
-		ts   []Transfer
-		want map[Account]int64
-		held int64
+func TestPostings(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		row  string
+		got  []Transfer
+		want []string
 	}{
-		"approved":         {hold, nil, 200},
-		"voided":           {join(hold, Released(entry(2), eur(200))), nil, 0},
-		"captured, asked":  {join(hold, captured(t, entry(2), eur(200), eur(150))), map[Account]int64{AcqUnconfirmed: 150, MerchantPayable: -150}, 0},
-		"captured, taken":  {join(hold, captured(t, entry(2), eur(200), eur(150)), CaptureAnswered(entry(3), eur(150))), map[Account]int64{AcqReceivable: 150, MerchantPayable: -150}, 0},
-		"capture refused":  {join(hold, captured(t, entry(2), eur(200), eur(150)), CaptureRefused(entry(3), eur(150))), map[Account]int64{Suspense: 150, MerchantPayable: -150}, 0},
-		"too late":         {ExpiredDelivered(entry(2), eur(150)), map[Account]int64{ExpiredLoss: 150, MerchantPayable: -150}, 0},
-		"refunded in full": {join(hold, captured(t, entry(2), eur(200), eur(150)), CaptureAnswered(entry(3), eur(150)), RefundOrdered(entry(4), eur(150)), RefundAnswered(entry(5), eur(150))), nil, 0},
+		{"approved, dual", about.Approved(Dual, "a", eur(250)), []string{"pending Dr acq_receivable Cr vend_pending 2.50"}},
+		{"approved, single", about.Approved(Single, "a", eur(250)), []string{"post Dr acq_receivable Cr vend_pending 2.50"}},
+		{"capture, dual", about.Captured(Dual, "a", "c", eur(250), eur(100)),
+			[]string{"void Dr acq_receivable Cr vend_pending 2.50", "post Dr acq_unconfirmed Cr merchant_payable 1.00"}},
+		{"capture, single", about.Captured(Single, "a", "c", eur(250), eur(100)),
+			[]string{"post Dr vend_pending Cr merchant_payable 1.00", "post Dr vend_pending Cr reversal_owed 1.50"}},
+		{"capture of all, single", about.Captured(Single, "a", "c", eur(250), eur(250)), []string{"post Dr vend_pending Cr merchant_payable 2.50"}},
+		{"0230 ok", about.Confirmed("c", eur(100)), []string{"post Dr acq_receivable Cr acq_unconfirmed 1.00"}},
+		{"0230 refused", about.CaptureRefused("c", eur(100)), []string{"post Dr suspense Cr acq_unconfirmed 1.00"}},
+		{"void, dual", about.Undone(Dual, "a", eur(250)), []string{"void Dr acq_receivable Cr vend_pending 2.50"}},
+		{"void, single", about.Undone(Single, "a", eur(250)), []string{"post Dr vend_pending Cr reversal_owed 2.50"}},
+		{"0430, dual", about.Reversed(Dual, "r", eur(250)), []string{}},
+		{"0430, single", about.Reversed(Single, "r", eur(150)), []string{"post Dr reversal_owed Cr acq_receivable 1.50"}},
+		{"capture after release", about.ExpiredDelivered(ByOperator, "r", eur(100)), []string{"post Dr expired_loss Cr merchant_payable 1.00"}},
+		{"capture after release, by contract", about.ExpiredDelivered(ByMerchant, "r", eur(100)), []string{}},
+		{"give back", about.GiveBack("g", eur(100)), []string{"post Dr merchant_payable Cr refund_owed 1.00"}},
+		{"given back", about.GivenBack("g", eur(100)), []string{"post Dr refund_owed Cr acq_receivable 1.00"}},
 	} {
-		b, err := Fold(append(c.ts, c.ts...)) // each twice: counted once
-		if err != nil || b.Check() != nil {
-			t.Fatalf("%s: %v %v", name, err, b.Check())
-		}
-		for _, a := range []Account{AcqReceivable, AcqUnconfirmed, VendPending, MerchantPayable, ReversalOwed, RefundOwed, ExpiredLoss, Suspense} {
-			if got := b.Posted("t", a, money.EUR); got.Minor != c.want[a] {
-				t.Errorf("%s: %s holds %s, want %d", name, a, got, c.want[a])
-			}
-		}
-		if got := b.Pending("t", AcqReceivable, money.EUR); got.Minor != c.held {
-			t.Errorf("%s: %s held, want %d", name, got, c.held)
+		if d := cmp.Diff(c.want, posting(c.got)); d != "" {
+			t.Errorf("%s (-want +got):\n%s", c.row, d)
 		}
 	}
 }
 
-func TestRefused(t *testing.T) {
-	for _, c := range []money.Amount{eur(0), eur(-1), eur(201), money.New(1, money.USD)} {
-		if _, err := CaptureSent(entry(1), eur(200), c); !errors.Is(err, ErrAmount) {
-			t.Errorf("capture %s: %v", c, err)
-		}
-	}
-	for name, ts := range map[string][]Transfer{
-		"nothing":      Approved(entry(1), eur(0)),
-		"less":         Approved(entry(1), eur(-5)),
-		"same id":      join(Approved(entry(1), eur(1)), Approved(entry(1), eur(2))),
-		"overflow":     join(ExpiredDelivered(entry(1), eur(math.MaxInt64)), ExpiredDelivered(entry(2), eur(1))),
-		"same account": {{ID: protocol.Hash{1}, Kind: Post, Debit: Suspense, Credit: Suspense, Amount: eur(1)}},
+func TestApplyRefuses(t *testing.T) {
+	t.Parallel()
+	ok := about.Approved(Dual, "a", eur(250))[0]
+	void := about.Undone(Dual, "a", eur(250))[0]
+	mod := func(t Transfer, f func(*Transfer)) Transfer { f(&t); return t }
+	for _, c := range []struct {
+		name string
+		ts   []Transfer
+		want error
+	}{
+		{"no id", []Transfer{mod(ok, func(t *Transfer) { t.ID = protocol.Hash{} })}, ErrTransfer},
+		{"no tenant", []Transfer{mod(ok, func(t *Transfer) { t.Tenant = "" })}, ErrTransfer},
+		{"amount 0", []Transfer{mod(ok, func(t *Transfer) { t.Amount = eur(0) })}, ErrTransfer},
+		{"amount below 0", []Transfer{mod(ok, func(t *Transfer) { t.Amount = eur(-1) })}, ErrTransfer},
+		{"to itself", []Transfer{mod(ok, func(t *Transfer) { t.Credit = t.Debit })}, ErrTransfer},
+		{"post names another", []Transfer{mod(ok, func(t *Transfer) { t.Of = t.ID })}, ErrTransfer},
+		{"same id, other content", []Transfer{ok, mod(ok, func(t *Transfer) { t.Amount = eur(251) })}, ErrConflict},
+		{"void of nothing", []Transfer{void}, ErrPending},
+		{"void twice under two ids", []Transfer{ok, void, mod(void, func(t *Transfer) { t.ID = ID("x", "y") })}, ErrPending},
+		{"void of another amount", []Transfer{ok, mod(void, func(t *Transfer) { t.Amount = eur(1) })}, ErrPending},
+		{"overflow", []Transfer{mod(ok, func(t *Transfer) { t.Amount = eur(1<<63 - 1) }), about.Approved(Dual, "b", eur(1))[0]}, money.ErrOverflow},
+		{"repeat is no error", []Transfer{ok, ok, void, void}, nil},
 	} {
-		if _, err := Fold(ts); !errors.Is(err, ErrAmount) {
-			t.Errorf("%s: %v", name, err)
+		var b Book
+		if err := b.Apply(c.ts...); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", c.name, err, c.want)
 		}
-	}
-	b, err := Fold(Released(entry(1), eur(5)))
-	if err != nil || !errors.Is(b.Check(), ErrLaw) {
-		t.Errorf("a release without a hold: %v %v", err, b.Check())
+		if err := CheckSums(b.Balances()); err != nil {
+			t.Errorf("%s: %v", c.name, err)
+		}
 	}
 }
 
-// Whatever payments do, in whatever order and however often their steps are booked, the sums are
-// zero, and the order does not matter.
+// life draws the transfers of one payment's whole life and what its balances then must be.
+func life(t *rapid.T, n int) ([]Transfer, int64) {
+	a := about
+	a.Payment = protocol.PaymentID{byte(n)}
+	cur := rapid.SampledFrom([]money.Currency{money.EUR, money.JPY}).Draw(t, "currency")
+	a.Tenant = rapid.SampledFrom([]string{"acme", "zeta"}).Draw(t, "tenant")
+	f := rapid.SampledFrom([]Flow{Dual, Single}).Draw(t, "flow")
+	approved := money.New(rapid.Int64Range(1, 1000).Draw(t, "approved"), cur)
+	captured := money.New(rapid.Int64Range(1, approved.Minor).Draw(t, "captured"), cur)
+	auth, capture, back := a.Payment.String()+"/a", a.Payment.String()+"/c", a.Payment.String()+"/r"
+	ts := a.Approved(f, auth, approved)
+	switch rapid.IntRange(0, 3).Draw(t, "end") {
+	case 0: // nothing yet
+		return ts, 0
+	case 1:
+		ts = append(ts, a.Undone(f, auth, approved)...)
+		return append(ts, a.Reversed(f, back, approved)...), 0
+	case 2:
+		ts = append(ts, a.Undone(f, auth, approved)...)
+		ts = append(ts, a.Reversed(f, back, approved)...)
+		return append(ts, a.ExpiredDelivered(ByOperator, capture, captured)...), captured.Minor
+	default:
+		ts = append(ts, a.Captured(f, auth, capture, approved, captured)...)
+		if f == Dual {
+			return append(ts, a.Confirmed(capture, captured)...), captured.Minor
+		}
+		return append(ts, a.Reversed(f, back, money.New(approved.Minor-captured.Minor, cur))...), captured.Minor
+	}
+}
+
 func TestLaws(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		var ts []Transfer
-		for p := range rapid.IntRange(0, 6).Draw(t, "payments") {
-			e := func(step byte) Entry {
-				return Entry{Tenant: "t", Payment: protocol.PaymentID{byte(p)}, Cause: protocol.Hash{byte(p), step}}
+		var all []Transfer
+		var merchant int64
+		for n := range rapid.IntRange(1, 12).Draw(t, "payments") {
+			ts, m := life(t, n)
+			all, merchant = append(all, ts...), merchant+m
+		}
+		var once, twice Book
+		for _, tr := range all {
+			if err := once.Apply(tr); err != nil {
+				t.Fatal(err)
 			}
-			hold := rapid.Int64Range(1, 10_000).Draw(t, "hold")
-			ts = append(ts, Approved(e(1), eur(hold))...)
-			switch rapid.IntRange(0, 2).Draw(t, "way") {
-			case 0:
-				ts = append(ts, Released(e(2), eur(hold))...)
-			case 1:
-				c := rapid.Int64Range(1, hold).Draw(t, "captured")
-				ts = append(ts, captured(t, e(2), eur(hold), eur(c))...)
-				ts = append(ts, CaptureAnswered(e(3), eur(c))...)
+			if err := CheckSums(once.Balances()); err != nil {
+				t.Fatal(err)
+			}
+			if err := twice.Apply(tr, tr); err != nil { // retrying is safe at every point
+				t.Fatal(err)
 			}
 		}
-		b, err := Fold(ts)
-		if err != nil || b.Check() != nil {
-			t.Fatal(err, b.Check())
-		}
-		again, err := Fold(rapid.Permutation(append(ts, ts...)).Draw(t, "order"))
-		if err != nil {
+		if err := twice.Apply(all...); err != nil {
 			t.Fatal(err)
 		}
-		for k, n := range b.posted {
-			if again.posted[k] != n {
-				t.Fatalf("%v: %d, in another order %d", k, n, again.posted[k])
+		if d := cmp.Diff(once.Balances(), twice.Balances()); d != "" {
+			t.Fatalf("repeats changed balances:\n%s", d)
+		}
+		var paid int64
+		for k, v := range once.Balances() {
+			switch k.Account {
+			case MerchantPayable:
+				paid -= v.Net()
+			case AcqUnconfirmed, ReversalOwed:
+				if v.Net() != 0 {
+					t.Fatalf("%v left %+v", k, v)
+				}
 			}
 		}
+		if paid != merchant {
+			t.Fatalf("merchant has %d, want %d", paid, merchant)
+		}
+		ids := map[protocol.Hash]bool{}
+		for _, tr := range all {
+			if ids[tr.ID] {
+				t.Fatalf("id twice: %+v", tr)
+			}
+			ids[tr.ID] = true
+		}
 	})
+}
+
+// CheckSums must be able to fail.
+func TestCheckSumsSees(t *testing.T) {
+	t.Parallel()
+	k := Key{"acme", money.EUR, Suspense}
+	for _, b := range []Balance{{Debit: 1}, {PendingCredit: 1}, {PendingDebit: -1, PendingCredit: -1}} {
+		if err := CheckSums(map[Key]Balance{k: b}); !errors.Is(err, ErrSum) {
+			t.Errorf("%+v: %v", b, err)
+		}
+	}
+}
+
+func TestNames(t *testing.T) {
+	t.Parallel()
+	var got []string
+	for a := AcqReceivable; a <= Suspense+1; a++ {
+		got = append(got, a.String())
+	}
+	slices.Sort(got)
+	if len(slices.Compact(got)) != int(Suspense)+1 || Post.String() != "post" || Kind(9).String() != "?" {
+		t.Errorf("names: %v", got)
+	}
 }

@@ -1,0 +1,130 @@
+package ledger
+
+import (
+	"coinop/protocol"
+	"coinop/protocol/money"
+)
+
+// Flow is how a link moves money, as far as the ledger cares.
+type Flow uint8
+
+// Flows. SALE section 5: profile flow dual_* and single.
+const (
+	Dual   Flow = iota + 1 // the authorization holds, the capture moves
+	Single                 // the authorization moves, a reversal gives the rest back
+)
+
+func (f Flow) String() string { return name([]string{"?", "dual", "single"}, f) }
+
+// Bearer is who bears the loss of a delivery that can no longer be charged. A contract says.
+type Bearer uint8
+
+// Bearers.
+const (
+	ByOperator Bearer = iota // the operator pays the merchant
+	ByMerchant               // nothing is posted
+)
+
+func (b Bearer) String() string { return name([]string{"operator", "merchant"}, b) }
+
+// About is what every transfer of one payment has in common.
+type About struct {
+	Tenant  string
+	Payment protocol.PaymentID
+	Device  protocol.DeviceID
+	Day     string // business day, YYYYMMDD
+}
+
+// The rows of the posting table. source is what caused the transfers: the key of an operation or
+// the hash of a record. Amounts of 0 post nothing.
+
+// Approved: an approval in time. dual: pending Dr acq_receivable Cr vend_pending; single: posted.
+func (a About) Approved(f Flow, auth string, amount money.Amount) []Transfer {
+	kind := Post
+	if f == Dual {
+		kind = Pending
+	}
+	return a.list(a.move(kind, auth, "approved", AcqReceivable, VendPending, amount))
+}
+
+// Captured: an outcome of captured, at most approved. auth is the source of Approved, source the
+// capture's. dual: the pending hold ends, Dr acq_unconfirmed Cr merchant_payable. single: Dr
+// vend_pending Cr merchant_payable, and the rest Cr reversal_owed.
+func (a About) Captured(f Flow, auth, source string, approved, captured money.Amount) []Transfer {
+	if f == Dual {
+		return a.list(a.unhold(auth, approved), a.move(Post, source, "captured", AcqUnconfirmed, MerchantPayable, captured))
+	}
+	rest := money.New(approved.Minor-captured.Minor, approved.Currency)
+	return a.list(a.move(Post, source, "captured", VendPending, MerchantPayable, captured),
+		a.move(Post, source, "rest", VendPending, ReversalOwed, rest))
+}
+
+// Confirmed: the acquirer answered a capture (dual). Dr acq_receivable Cr acq_unconfirmed.
+func (a About) Confirmed(source string, captured money.Amount) []Transfer {
+	return a.list(a.move(Post, source, "confirmed", AcqReceivable, AcqUnconfirmed, captured))
+}
+
+// CaptureRefused: the acquirer refused a capture (dual). Dr suspense Cr acq_unconfirmed, until the
+// case decides who bears it.
+func (a About) CaptureRefused(source string, captured money.Amount) []Transfer {
+	return a.list(a.move(Post, source, "refused", Suspense, AcqUnconfirmed, captured))
+}
+
+// Undone: an approval in time will not be captured. dual: the pending hold ends. single: Dr
+// vend_pending Cr reversal_owed.
+func (a About) Undone(f Flow, auth string, approved money.Amount) []Transfer {
+	if f == Dual {
+		return a.list(a.unhold(auth, approved))
+	}
+	return a.list(a.move(Post, auth, "undone", VendPending, ReversalOwed, approved))
+}
+
+// Reversed: the acquirer answered a reversal of back (single; dual posts nothing). Dr reversal_owed
+// Cr acq_receivable.
+func (a About) Reversed(f Flow, source string, back money.Amount) []Transfer {
+	if f == Dual {
+		return nil
+	}
+	return a.list(a.move(Post, source, "reversed", ReversalOwed, AcqReceivable, back))
+}
+
+// ExpiredDelivered: a delivery that can no longer be charged. Dr expired_loss Cr merchant_payable,
+// or nothing where the merchant bears it.
+func (a About) ExpiredDelivered(b Bearer, source string, delivered money.Amount) []Transfer {
+	if b == ByMerchant {
+		return nil
+	}
+	return a.list(a.move(Post, source, "expired_delivered", ExpiredLoss, MerchantPayable, delivered))
+}
+
+// GiveBack: a refund was ordered. Dr merchant_payable Cr refund_owed.
+func (a About) GiveBack(source string, amount money.Amount) []Transfer {
+	return a.list(a.move(Post, source, "give_back", MerchantPayable, RefundOwed, amount))
+}
+
+// GivenBack: the acquirer answered a refund. Dr refund_owed Cr acq_receivable.
+func (a About) GivenBack(source string, amount money.Amount) []Transfer {
+	return a.list(a.move(Post, source, "given_back", RefundOwed, AcqReceivable, amount))
+}
+
+func (a About) move(k Kind, source, step string, debit, credit Account, amount money.Amount) Transfer {
+	return Transfer{ID: ID(source, step), Kind: k, Tenant: a.Tenant, Debit: debit, Credit: credit, Amount: amount,
+		Payment: a.Payment, Device: a.Device, Day: a.Day}
+}
+
+// unhold ends what Approved made pending.
+func (a About) unhold(auth string, amount money.Amount) Transfer {
+	t := a.move(Void, auth, "unhold", AcqReceivable, VendPending, amount)
+	t.Of = ID(auth, "approved")
+	return t
+}
+
+func (a About) list(ts ...Transfer) []Transfer {
+	out := ts[:0]
+	for _, t := range ts {
+		if t.Amount.Minor != 0 {
+			out = append(out, t)
+		}
+	}
+	return out
+}
