@@ -10,8 +10,29 @@ import (
 func (s State) Step(now protocol.Reading, in In) (State, Output) {
 	s = s.Clone()
 	var o Output
-	if _, gone := in.Event.(PortGone); gone {
+	switch e := in.Event.(type) {
+	case PortGone:
+		was := s.bus.up()
 		s.bus.State = BusStateDown
+		if s.d.Phase == InEvidence {
+			o.row = "S34"
+			if was {
+				s.start(&o, TimerEvidence, s.policy.BusAway())
+			}
+			return s, o
+		}
+	case Evidence:
+		if e.Result != protocol.Delivered && e.Result != protocol.Failed {
+			return s, o
+		}
+	case Order:
+		if s.d.seen(e.Sale, protocol.PaymentID{}) {
+			return s, o
+		}
+	case CardRead:
+		if e.Payment.IsZero() || s.d.seen(protocol.SaleID{}, e.Payment) {
+			return s, o
+		}
 	}
 	if s.noted(&o, in) || s.late(&o, in) {
 		return s, o
@@ -22,15 +43,12 @@ func (s State) Step(now protocol.Reading, in In) (State, Output) {
 		}
 		s.timers[t.Name] = 0
 	}
-	if r, ok := in.Event.(VendRequest); ok && !r.Bus.Later(s.d.Bus) {
-		o.row = "S29"
-		if v := s.d.last(); r.Bus == s.d.Bus && v.Hint != protocol.HintAcked && v.Result == 0 && (s.d.Phase == Queued || s.d.Phase == Vending) {
-			if s.d.Phase == Queued {
-				o.row = "C18"
-			}
-			o.do(Vend{v.ID, v.Outlet, v.Amount, s.policy.ApproveBy()})
+	if r, ok := in.Event.(VendRequest); ok {
+		if !r.Bus.Later(s.d.Bus) {
+			s.again(&o, r)
+			return s, o
 		}
-		return s, o
+		s.owes = true
 	}
 	switch s.d.Phase {
 	case Idle:
@@ -59,6 +77,23 @@ func (s State) Step(now protocol.Reading, in In) (State, Output) {
 	return s, o
 }
 
+// again takes a vend request the bus repeats: S29, C18.
+func (s *State) again(o *Output, r VendRequest) {
+	o.row = "S29"
+	if s.d.Phase != Queued && s.d.Phase != Vending {
+		return
+	}
+	v := s.d.last()
+	if r.Bus != s.d.Bus || v.Hint == protocol.HintAcked {
+		return
+	}
+	if s.d.Phase == Queued {
+		o.row = "C18"
+	}
+	s.queued = true
+	o.do(Vend{v.ID, v.Outlet, v.Amount, s.policy.ApproveBy()})
+}
+
 // noted takes the events that every phase only notes: S19, S30, S34 and S39.
 func (s *State) noted(o *Output, in In) bool {
 	o.row = "S39"
@@ -84,19 +119,22 @@ func (s *State) noted(o *Output, in In) bool {
 		o.Records = append(o.Records, protocol.Record{Lane: s.cfg.Lane, Body: protocol.DeviceEvent{Code: "door", Detail: map[bool]string{true: "open", false: "closed"}[e.Open]}})
 	case Tamper:
 		s.tampered = !e.Cleared
-		if s.d.Phase == Ordered || s.d.Phase == Authorizing {
+		o.Records = append(o.Records, protocol.Record{Lane: s.cfg.Lane, Body: protocol.DeviceEvent{Code: "tamper", Detail: map[bool]string{true: "cleared", false: "found"}[e.Cleared]}})
+		if !e.Cleared && (s.d.Phase == Ordered || s.d.Phase == Authorizing) {
 			o.row = ""
-			return e.Cleared // S08, S18 and C09 end the sale
+			return false // S08, S18 and C09 end the sale
 		}
-		o.Records = append(o.Records, protocol.Record{Lane: s.cfg.Lane, Body: protocol.DeviceEvent{Code: "tamper"}})
 	case BusState:
-		was := s.bus.State == BusStateUp || s.bus.State == BusStateEnabled
+		was := s.bus.up()
 		s.bus = e
-		is := e.State == BusStateUp || e.State == BusStateEnabled
-		if s.d.Phase == InEvidence && was != is {
+		if s.d.Phase == InEvidence && was != e.up() {
+			first := s.d.Flow == protocol.CardFirst
 			o.row = "S34"
-			if is {
+			if e.up() {
 				s.evidence(o, in)
+				if s.d.Phase == Idle {
+					o.row = pick(first, "C26", "S33")
+				}
 			} else {
 				s.start(o, TimerEvidence, s.policy.BusAway())
 			}
@@ -151,6 +189,10 @@ func (s *State) late(o *Output, in In) bool {
 
 func (s *State) idle(o *Output, now protocol.Reading, in In) {
 	switch e := in.Event.(type) {
+	case VendCancel:
+		s.withdrawn(o)
+	case BusReset, PortGone, SessionComplete:
+		s.owes = false
 	case Order:
 		if s.cfg.Flow == protocol.SelectionFirst {
 			s.order(o, now, e, protocol.BusKey{}, "")
@@ -211,6 +253,9 @@ func (s *State) order(o *Output, now protocol.Reading, e Order, bus protocol.Bus
 	} else {
 		s.d.Bus = bus
 	}
+	if why == "" && s.left(now) < minWait {
+		why = "no_time"
+	}
 	if why != "" {
 		o.row = "S02"
 		o.do(Show{ScreenRefused, due, why})
@@ -220,16 +265,21 @@ func (s *State) order(o *Output, now protocol.Reading, e Order, bus protocol.Bus
 	r := protocol.Record{Lane: s.cfg.Lane, Sale: e.Sale, Body: protocol.SaleOpened{Flow: protocol.SelectionFirst, Class: e.Class, Lines: e.Lines, Items: e.Items, Due: due, Bus: bus}}
 	o.row, s.pending = "S01", &r
 	s.d.apply(r)
-	s.arm(o, now, "")
+	s.arm(o, now, ScreenPrice, "")
 }
 
-func (s *State) arm(o *Output, now protocol.Reading, why string) {
-	after := s.policy.Order()
-	if s.cfg.Bus == protocol.BusMDB {
-		after = min(after, max(0, s.wait(now)-minWait))
+// withdrawn answers the 13 01 that took back an approval which never was on the wire: 06, once.
+func (s *State) withdrawn(o *Output) {
+	if s.owes {
+		o.row = pick(s.cfg.Flow == protocol.CardFirst, "C17", "S25")
+		s.deny(o)
 	}
-	o.do(Show{ScreenPrice, s.d.Due, why}, ArmReader{s.d.Due})
-	s.start(o, TimerOrder, after)
+}
+
+// arm waits for a card: on MDB to the last moment that leaves minWait for an answer.
+func (s *State) arm(o *Output, now protocol.Reading, on Screen, why string) {
+	o.do(Show{on, s.d.Due, why}, ArmReader{s.d.Due})
+	s.start(o, TimerOrder, min(s.policy.Order(), s.left(now)-minWait))
 }
 
 // cause is why the way to the bank is shut before a request left.
@@ -284,8 +334,12 @@ func (s *State) ordered(o *Output, now protocol.Reading, in In) {
 	case CardAAC:
 		o.row = "S07"
 		o.do(Show{ScreenOtherCard, s.d.Due, "card_refused"}, ArmReader{s.d.Due})
-	case Cancel, VendCancel, BusReset, SessionComplete, PortGone, Tamper, Timer:
+	case Cancel, VendCancel, BusReset, SessionComplete, PortGone:
 		refuse("S08", "canceled", protocol.SaleCanceled)
+	case Tamper:
+		refuse("S08", "tamper", protocol.SaleCanceled)
+	case Timer:
+		refuse("S08", "timeout", protocol.SaleCanceled)
 	case Booted:
 		o.row = "S09"
 		s.close(o, protocol.Abandoned)
@@ -384,8 +438,7 @@ func (s *State) answer(o *Output, now protocol.Reading, r protocol.Authorization
 	}
 	if !first && s.attempts < s.policy.CardAttempts(s.cfg.Bus) && s.wait(now) >= minWait {
 		o.row = "S13"
-		o.do(Show{ScreenOtherCard, s.d.Due, r.Result.String()})
-		s.arm(o, now, r.Result.String())
+		s.arm(o, now, ScreenOtherCard, r.Result.String())
 		return
 	}
 	o.row = pick(first, "C06", "S14")

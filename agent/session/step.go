@@ -1,7 +1,9 @@
 package session
 
 import (
-	"reflect"
+	"bytes"
+	"math"
+	"slices"
 	"time"
 
 	"coinop/protocol"
@@ -30,6 +32,9 @@ type State struct {
 	since    time.Duration // Mono of the order or of the bus's request
 	attempts int
 	restart  bool // the vend in doubt was cut by a restart
+	owes     bool // the bus asked for a vend and has no answer yet; 06 is said once
+	queued   bool // an approval is with the driver, its end not reported yet
+	held     *Evidence
 	timers   [TimerSession + 1]TimerID
 	nextID   TimerID
 }
@@ -42,9 +47,9 @@ func New(c Config, p protocol.Policy) State {
 // Clone is s sharing nothing that a step changes.
 func (s State) Clone() State { s.d = s.d.clone(); return s }
 
-// Equal reports whether the records behind s and o say the same.
+// Equal reports whether the records behind s and o say the same, by their encoding in a snapshot.
 func (s State) Equal(o State) bool {
-	return s.cfg == o.cfg && reflect.DeepEqual(s.d, o.d)
+	return s.cfg == o.cfg && bytes.Equal(protocol.MustEncode(s.d), protocol.MustEncode(o.d))
 }
 
 // Phase is where the sale stands.
@@ -107,7 +112,7 @@ func (s State) gate(now protocol.Reading) string {
 	case s.storage != StorageOK:
 		return "storage_" + s.storage.String()
 	case s.bus.State != BusStateUp && s.bus.State != BusStateEnabled:
-		return "vending_side_away"
+		return "vending_side_away" // a reader the controller disabled cannot sell either
 	case now.Mono-s.bus.At > s.policy.VendAlive():
 		return "vending_side_silent"
 	case !s.policy.Currency.Known():
@@ -118,20 +123,44 @@ func (s State) gate(now protocol.Reading) string {
 
 // wait is how long an online answer may take from now.
 func (s State) wait(now protocol.Reading) time.Duration {
-	w := s.policy.Wait()
-	if s.cfg.Bus == protocol.BusMDB && s.d.Flow == protocol.SelectionFirst {
-		z := s.cfg.Z7
-		if z == 0 {
-			z = 30 * time.Second
-		}
-		w = min(w, z-time.Second-(now.Mono-s.since))
+	if s.d.Flow == protocol.CardFirst {
+		return s.policy.Wait()
 	}
-	return w
+	return min(s.policy.Wait(), s.left(now))
+}
+
+// left is what is left to answer the order: on MDB the maximum response time, less a second for
+// the answer's own way (MDB/ICP 7.4, Z7).
+func (s State) left(now protocol.Reading) time.Duration {
+	if s.cfg.Bus != protocol.BusMDB {
+		return math.MaxInt64
+	}
+	z := s.cfg.Z7
+	if z == 0 {
+		z = 30 * time.Second
+	}
+	return z - time.Second - (now.Mono - s.since)
+}
+
+// up reports that the vending side's bus was last seen working, whether or not it lets us sell.
+func (b BusState) up() bool { return b.State != 0 && b.State != BusStateDown }
+
+// seen reports whether events of this sale or payment have already had their effect.
+func (d durable) seen(s protocol.SaleID, p protocol.PaymentID) bool {
+	for _, a := range d.Asked {
+		if a.Sale == s || a.Payment == p {
+			return true
+		}
+	}
+	return slices.ContainsFunc(d.Closed, func(c closedVend) bool { return c.Sale == s })
 }
 
 func (s State) decide(c *CardRead) risk.Verdict {
-	if c == nil || s.d.Class == protocol.Test {
+	switch {
+	case c == nil:
 		return risk.Verdict{Rule: "no_card"}
+	case s.d.Class == protocol.Test:
+		return risk.Verdict{Rule: "test_class"}
 	}
 	return risk.Decide(s.policy, s.counters, risk.Ask{Amount: s.d.Due, Entry: c.Card.Entry, HasRef: c.Card.Ref != ""})
 }
@@ -142,6 +171,7 @@ func (s *State) clear(o *Output) {
 		s.stop(o, n)
 	}
 	s.pending, s.card, s.received, s.attempts, s.restart = nil, nil, false, 0, false
+	s.queued, s.held = false, nil
 }
 
 // close ends the sale; a sale without a record writes nothing.
@@ -166,10 +196,12 @@ func (s *State) void(o *Output, why protocol.Reason, how protocol.How) {
 	s.close(o, how)
 }
 
+// deny says 06, once, and only if the bus asked.
 func (s *State) deny(o *Output) {
-	if s.cfg.Bus == protocol.BusMDB {
+	if s.owes {
 		o.do(DenyVend{})
 	}
+	s.owes = false
 }
 
 // counts says whether a vend is charged for.
@@ -236,6 +268,7 @@ func (s *State) startVend(o *Output, id protocol.VendID, out protocol.Outlet, a 
 		product = s.d.Lines[line].Product
 	}
 	s.put(o, protocol.VendStarted{Vend: id, Payment: s.d.Payment, N: uint16(len(s.d.Vends) + 1), Outlet: out, Product: product, Amount: a})
+	s.queued, s.owes = true, false
 	o.do(Show{ScreenVending, a, ""}, Vend{id, out, a, s.policy.ApproveBy()})
 	s.start(o, TimerVend, s.policy.Vend())
 }
@@ -290,6 +323,7 @@ func (s *State) doubt(o *Output, in In, r protocol.VendOutcome, why protocol.Ven
 	s.stop(o, TimerSession)
 	s.restart = why == protocol.VendRestart
 	if s.restart {
+		s.queued = false // the driver that had the approval is gone with its queue
 		o.do(Resume{v.ID})
 	}
 	s.evidence(o, in)
@@ -309,7 +343,7 @@ func (s *State) evidence(o *Output, in In) {
 		s.over(o, in)
 		return
 	}
-	if s.bus.State != BusStateUp && s.bus.State != BusStateEnabled {
+	if !s.bus.up() {
 		w = s.policy.BusAway()
 	}
 	s.start(o, TimerEvidence, w)

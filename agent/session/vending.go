@@ -26,6 +26,8 @@ func (s *State) session(o *Output, in In) {
 		o.row = "C13"
 		s.settle(o, in, protocol.NoPurchase)
 		o.do(EndSession{})
+	case VendCancel:
+		s.withdrawn(o)
 	case BusReset, PortGone:
 		o.row = "C14"
 		s.settle(o, in, protocol.NoPurchase)
@@ -75,8 +77,13 @@ func (s *State) vending(o *Output, now protocol.Reading, in In) {
 		if e.Vend != v.ID || v.Hint == protocol.HintAcked {
 			return
 		}
+		s.queued = false
 		switch e.How {
 		case ApprovalWithdrawn:
+			if v.Hint != protocol.HintNone {
+				return // it was on the wire: evidence decides
+			}
+			s.owes = s.cfg.Bus == protocol.BusMDB
 			s.ended(o, in, protocol.VendResult{Vend: v.ID, Result: protocol.Failed, Reason: protocol.NeverDelivered}, "S23", "S25", "C17")
 		case ApprovalDelivered, ApprovalMaybe:
 			h := protocol.HintAcked
@@ -150,11 +157,22 @@ func (s *State) inEvidence(o *Output, in In) {
 	case VendFailure:
 		resolve(e.Vend, protocol.Failed, protocol.GradeNone, protocol.SourceBus)
 	case Evidence:
+		if s.queued && e.Result == protocol.Failed && e.Vend == v.ID {
+			s.held = &e // believed only after the approval's end was reported
+			return
+		}
 		resolve(e.Vend, e.Result, e.Grade, e.Source)
 	case Approval:
 		if e.Vend != v.ID {
 			return
 		}
+		s.queued = false
+		defer func() {
+			if h := s.held; h != nil && s.d.Phase == InEvidence {
+				s.held = nil
+				resolve(h.Vend, h.Result, h.Grade, h.Source)
+			}
+		}()
 		switch {
 		case e.How == ApprovalWithdrawn && v.Hint == protocol.HintNone:
 			resolve(e.Vend, protocol.Failed, protocol.GradeNone, protocol.SourceBus)
@@ -170,9 +188,6 @@ func (s *State) inEvidence(o *Output, in In) {
 			o.row = pick(first, "C26", "S33")
 			s.over(o, in)
 		}
-	case PortGone:
-		o.row = "S34"
-		s.start(o, TimerEvidence, s.policy.BusAway())
 	case Booted:
 		o.row, s.restart = pick(first, "C27", "S36"), true
 		o.do(Resume{v.ID})
