@@ -32,6 +32,7 @@ var barred = map[string][]string{
 var cloudArrows = map[string][]string{
 	"relay":    {"payment", "intake", "fleet", "identity"},
 	"intake":   {"payment", "ledger", "fleet"},
+	"identity": {"acquirer"},
 	"payment":  {"ledger", "acquirer"},
 	"store":    {"payment", "ledger", "acquirer", "intake", "fleet", "identity", "vault", "settle", "audit", "people"},
 	"vault":    {"acquirer"},

@@ -43,9 +43,9 @@ func (k Kind) String() string {
 
 // OpKey names an operation: unique.
 type OpKey struct {
-	Payment protocol.PaymentID
-	Kind    Kind
-	N       uint8 // 1 is the first
+	Payment protocol.PaymentID `cbor:"1,keyasint,omitzero"`
+	Kind    Kind               `cbor:"2,keyasint,omitzero"`
+	N       uint8              `cbor:"3,keyasint,omitzero"` // 1 is the first
 }
 
 func (k OpKey) String() string { return fmt.Sprintf("%s/%s/%d", k.Payment, k.Kind, k.N) }
@@ -77,24 +77,24 @@ type Original struct {
 // Op is one message to a host with everything that was stored before it is written, but for card
 // data, which the vault hands over at pack time by payment id.
 type Op struct {
-	Key       OpKey
-	Link      string
-	Merchant  Merchant
-	STAN      STAN
-	DE7       Stamp        // of this transmission
-	SentDE7   []Stamp      // of every transmission so far, this one included
-	RRN       string       // DE37
-	LocalTime string       // DE13 DE12: MMDDhhmmss at the machine; unchanged on repeats and follow-ups
-	Amount    money.Amount // DE4
-	Actual    money.Amount // DE95; zero value when absent
-	Purpose   protocol.Purpose
-	Entry     protocol.EntryMode // DE22
-	AuthID    string             // DE38 of what this follows
-	Reason    string             // DE39 of a reversal; "00" of a capture
-	Original  Original
-	Repeat    bool            // 0101, 0221, 0421
-	WriteBy   protocol.UnixMS // past it the writer answers ErrNotSent; 0 = no limit
-	AnswerBy  protocol.UnixMS // T1: past it ErrUnknown
+	Key       OpKey              `cbor:"1,keyasint,omitzero"`
+	Link      string             `cbor:"2,keyasint,omitzero"`
+	Merchant  Merchant           `cbor:"3,keyasint,omitzero"`
+	STAN      STAN               `cbor:"4,keyasint,omitzero"`
+	DE7       Stamp              `cbor:"5,keyasint,omitzero"`  // of this transmission
+	SentDE7   []Stamp            `cbor:"6,keyasint,omitzero"`  // of every transmission so far, this one included
+	RRN       string             `cbor:"7,keyasint,omitzero"`  // DE37
+	LocalTime string             `cbor:"8,keyasint,omitzero"`  // DE13 DE12: MMDDhhmmss at the machine; unchanged on repeats and follow-ups
+	Amount    money.Amount       `cbor:"9,keyasint,omitzero"`  // DE4
+	Actual    money.Amount       `cbor:"10,keyasint,omitzero"` // DE95; zero value when absent
+	Purpose   protocol.Purpose   `cbor:"11,keyasint,omitzero"`
+	Entry     protocol.EntryMode `cbor:"12,keyasint,omitzero"` // DE22
+	AuthID    string             `cbor:"13,keyasint,omitzero"` // DE38 of what this follows
+	Reason    string             `cbor:"14,keyasint,omitzero"` // DE39 of a reversal; "00" of a capture
+	Original  Original           `cbor:"15,keyasint,omitzero"`
+	Repeat    bool               `cbor:"16,keyasint,omitzero"` // 0101, 0221, 0421
+	WriteBy   protocol.UnixMS    `cbor:"17,keyasint,omitzero"` // past it the writer answers ErrNotSent; 0 = no limit
+	AnswerBy  protocol.UnixMS    `cbor:"18,keyasint,omitzero"` // T1: past it ErrUnknown
 }
 
 // Outcome is what a host said.
@@ -149,13 +149,13 @@ func (f Flow) String() string {
 
 // Profile is what a contract with an acquirer fixes. Zero fields mean the default named.
 type Profile struct {
-	Name           string
-	Flow           Flow   // DualFinal
-	T1MS           int64  // host time-out: 15,000
-	LateWindowMS   int64  // after a 0100 was written, how long code 25 to its reversal does not count: 90,000
-	STANPerRepeat  bool   // a new DE7 on repeats
-	ReversalAmount string // DE4 of a full reversal after a partial approval: sent | approved; sent
-	ReversalFirst  string // write | await; write
-	CanQuery       bool
-	Institution    string // DE32
+	Name           string `cbor:"1,keyasint,omitzero"`
+	Flow           Flow   `cbor:"2,keyasint,omitzero"` // DualFinal
+	T1MS           int64  `cbor:"3,keyasint,omitzero"` // host time-out: 15,000
+	LateWindowMS   int64  `cbor:"4,keyasint,omitzero"` // after a 0100 was written, how long code 25 to its reversal does not count: 90,000
+	STANPerRepeat  bool   `cbor:"5,keyasint,omitzero"` // a new DE7 on repeats
+	ReversalAmount string `cbor:"6,keyasint,omitzero"` // DE4 of a full reversal after a partial approval: sent | approved; sent
+	ReversalFirst  string `cbor:"7,keyasint,omitzero"` // write | await; write
+	CanQuery       bool   `cbor:"8,keyasint,omitzero"`
+	Institution    string `cbor:"9,keyasint,omitzero"` // DE32
 }

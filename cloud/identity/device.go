@@ -1,0 +1,34 @@
+package identity
+
+import (
+	"crypto/ecdsa"
+	"crypto/x509"
+	"fmt"
+
+	"coinop/cloud/acquirer"
+	"coinop/protocol"
+)
+
+// Device is a registered device: who it is, whose it is, and where its money goes.
+type Device struct {
+	ID       protocol.DeviceID `cbor:"1,keyasint"`
+	Tenant   string            `cbor:"2,keyasint"`
+	Serial   string            `cbor:"3,keyasint"` // of its certificate, hex
+	Key      []byte            `cbor:"4,keyasint"` // its public key, PKIX DER
+	Revoked  bool              `cbor:"5,keyasint,omitempty"`
+	Link     string            `cbor:"6,keyasint"` // name of the link to its acquirer; "" = none
+	Merchant acquirer.Merchant `cbor:"7,keyasint"` // TID, MID and what else the contract says
+}
+
+// PublicKey parses Key.
+func (d Device) PublicKey() (*ecdsa.PublicKey, error) {
+	k, err := x509.ParsePKIXPublicKey(d.Key)
+	if err != nil {
+		return nil, fmt.Errorf("key of %s: %w", d.ID, err)
+	}
+	pub, ok := k.(*ecdsa.PublicKey)
+	if !ok {
+		return nil, fmt.Errorf("key of %s: not an ECDSA key", d.ID)
+	}
+	return pub, nil
+}
