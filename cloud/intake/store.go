@@ -29,6 +29,7 @@ type Head struct {
 	Position protocol.Position // of the last record held
 	Stopped  string            // the code of a chain fault; the device must not sell
 	Released protocol.Seq      // the last checkpoint told
+	Serial   string            // of the certificate the epoch was begun under
 	Version  uint64            // of the row; 0 = not there
 }
 

@@ -27,7 +27,6 @@ type Asked struct {
 	Made     protocol.UnixMS
 	Refuse   protocol.Code
 	Route    Route
-	TestHost *acquirer.Answer // what a test purchase gets; nil refuses it
 }
 
 // HostSaid is the answer to authorization N.
@@ -52,8 +51,8 @@ type QuerySaid struct {
 	Answer acquirer.Answer
 }
 
-// Due is a timer that fired, or a sweep that found its time over.
-type Due struct{ Timer TimerName }
+// Due is a look at the row because time went by: 300 ms after the request, or a sweep.
+type Due struct{}
 
 // Outcome is a PaymentOutcome record, from the early copy or the journal.
 type Outcome struct {
@@ -83,7 +82,7 @@ type Unreadable struct{}
 type Followed struct {
 	Kind  acquirer.Kind
 	N     uint8
-	Tries uint8           // times it was written or tried so far
+	Tries uint8           // times it was handed to a link so far
 	Owed  protocol.UnixMS // since
 }
 
@@ -112,7 +111,7 @@ func (OpSaid) fact()      {}
 func (OpNotSent) fact()   {}
 func (OpSilent) fact()    {}
 
-// Output is what a step wants. Acts other than Reply, StartTimer and Query are part of the
+// Output is what a step wants. Acts other than Reply, Wake and Query are part of the
 // transaction that stores the row; those three follow its commit.
 type Output struct {
 	Cell string // the cell of the table that was taken: "sent/approved"
@@ -161,13 +160,10 @@ type Move struct{ Transfers []ledger.Transfer }
 
 // Reply publishes to the device.
 type Reply struct {
-	With ReplyWith
-	Code protocol.Code // of ReplyNew and ReplyOther
-	// Of ReplyNew:
-	Result protocol.Result
-	ICC    []byte
-	// Of ReplyOther: the hash that was refused.
-	Hash protocol.Hash
+	With   ReplyWith
+	Code   protocol.Code   // of ReplyNew
+	Result protocol.Result // of ReplyNew
+	ICC    []byte          // of ReplyNew
 }
 
 // ReplyWith says what a Reply carries.
@@ -180,11 +176,10 @@ const (
 	ReplyExpired                       // expired: made and stored the first time, the same bytes after
 	ReplyReceived                      // no answer yet
 	ReplyOther                         // a refusal of another ask under the same id; not stored
-	ReplyNone                          // ReplyNew, but stored without being published: nobody waits
 )
 
 func (r ReplyWith) String() string {
-	return name([]string{"?", "new", "stored", "expired", "received", "other", "none"}, r)
+	return name([]string{"?", "new", "stored", "expired", "received", "other"}, r)
 }
 
 // Dispose is the payment's final disposition, for the device's next ack.
@@ -200,42 +195,24 @@ type Report struct{ Name IncidentName }
 // Open opens a case.
 type Open struct{ Cause protocol.CaseCause }
 
-// StartTimer asks for a Due.
-type StartTimer struct {
-	Timer TimerName
-	At    protocol.UnixMS
-}
+// Wake asks for a Due.
+type Wake struct{ At protocol.UnixMS }
 
 // Judge is the verdict on the record that was the fact.
 type Judge struct{ Verdict }
 
-func (Insert) act()     {}
-func (Close) act()      {}
-func (Retry) act()      {}
-func (Refresh) act()    {}
-func (Query) act()      {}
-func (Move) act()       {}
-func (Reply) act()      {}
-func (Dispose) act()    {}
-func (Report) act()     {}
-func (Open) act()       {}
-func (StartTimer) act() {}
-func (Judge) act()      {}
-
-// TimerName names a payment's timers.
-type TimerName uint8
-
-// Timers.
-const (
-	TimerReceived TimerName = iota + 1 // 300 ms after the request: say received
-	TimerAnswerBy                      // nothing may be approved any more
-	TimerLease                         // any replica may take the row
-	TimerRelease                       // the approval is released
-)
-
-func (t TimerName) String() string {
-	return name([]string{"?", "received", "answer_by", "lease", "release"}, t)
-}
+func (Insert) act()  {}
+func (Close) act()   {}
+func (Retry) act()   {}
+func (Refresh) act() {}
+func (Query) act()   {}
+func (Move) act()    {}
+func (Reply) act()   {}
+func (Dispose) act() {}
+func (Report) act()  {}
+func (Open) act()    {}
+func (Wake) act()    {}
+func (Judge) act()   {}
 
 // IncidentName names what was reported.
 type IncidentName uint8
@@ -258,6 +235,8 @@ const (
 	UnreadableOutcome                           // an outcome was quarantined unread
 	SecondCapture                               // a second payment of one sale wants to be captured
 	HostAnswerUnmatched                         // an answer to an operation nobody knows
+	ChainFault                                  // a device's journal is not the one that is held: it was stopped
+	EpochCut                                    // an epoch ended with records that never came
 )
 
 func (i IncidentName) String() string {
@@ -265,5 +244,6 @@ func (i IncidentName) String() string {
 		"?", "other_ask", "foreign_device", "outcome_fork", "late_approval", "contrary_answer", "capture_unanswered",
 		"no_outcome", "not_found_at_host", "offline_refused", "ask_hash_differs", "answer_hash_differs",
 		"answer_unseen", "card_refused", "unreadable_outcome", "second_capture", "host_answer_unmatched",
+		"chain_fault", "epoch_cut",
 	}, i)
 }

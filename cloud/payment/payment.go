@@ -1,10 +1,11 @@
 // Package payment says what becomes of a payment once a device asks for money: one row a payment,
 // one machine for the row, and the service that keeps both.
 //
-//	svc, err := payment.NewService(payment.Config{Do: ..., Route: ..., Vault: ..., ...})
-//	effects, err := svc.Handle(ctx, now, payment.Request{Device: d, Request: r, Received: now})
+//	svc := payment.NewService(payment.Config{Do: ..., Route: ..., Vault: ..., ...})
+//	effects, err := svc.Handle(ctx, now, payment.Request{From: d, Request: r})
 //	for _, e := range effects { ... Send to the host, Publish to the device, start the Timer ... }
-//	effects, err = svc.Handle(ctx, now, payment.HostAnswer{Key: op.Key, Answer: a, Err: err})
+//	effects, err = svc.Handle(ctx, now, payment.HostAnswer{Device: d, Key: op.Key, Answer: a, Err: err})
+//	effects, err = svc.Sweep(ctx, now)   // often: what is owed, and what nobody answered
 //
 // It promises:
 //   - nothing is sent to a host before the operation that says so is committed;

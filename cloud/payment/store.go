@@ -18,6 +18,8 @@ type Tx interface {
 	Ops(protocol.PaymentID) ([]OpRow, error)
 	// Taker is the payment of a sale that is being or was captured; zero when there is none.
 	Taker(protocol.SaleID) (protocol.PaymentID, error)
+	// OpenOf are the payments of a sale that are approved and await their outcome.
+	OpenOf(protocol.SaleID) ([]protocol.PaymentID, error)
 	// LastSTAN is the last one used on a link's TID; 0 when there is none.
 	LastSTAN(link, tid string) (acquirer.STAN, error)
 	// Stopped is the code a device was stopped with; "" when it was not.

@@ -1,0 +1,114 @@
+package payment
+
+import (
+	"coinop/protocol"
+)
+
+// Record says what a journal record means for money, and returns its disposition. The record's
+// chain was checked and it is of the device it names.
+func (u *Unit) Record(tenant string, r protocol.Opened) (Verdict, error) {
+	if r.Content != nil {
+		return Verdict{Quarantined, protocol.BadContent}, u.unreadable(r)
+	}
+	switch b := r.Body.(type) {
+	case protocol.UnknownBody:
+		return Verdict{Quarantined, protocol.UnknownKind}, nil
+	case protocol.PaymentOutcome:
+		return u.outcome(tenant, r)
+	case protocol.OfflineAccepted:
+		if err := u.step(b.Payment, Offline{Device: r.Device, Sale: r.Sale, Tenant: tenant, Amount: b.Amount, Position: r.Position}); err != nil {
+			return Verdict{}, err
+		}
+		return u.verdict, nil
+	case protocol.AuthorizationSent:
+		return Verdict{NoMoney, 0}, u.sent(r, b)
+	case protocol.AuthorizationAnswered:
+		return Verdict{NoMoney, 0}, u.answered(r, b)
+	case protocol.CaseOpened:
+		c := Case{ID: b.Case, Cause: b.Cause, Tenant: tenant, Device: r.Device, Sale: r.Sale, Payment: b.Payment, Charged: b.Charged, Opened: u.now}
+		u.queue(func(tx Tx) { tx.PutCase(c) })
+		u.change("case."+b.Cause.String(), r, b.Payment, "")
+	case protocol.SaleClosed:
+		u.change("sale."+b.How.String(), r, protocol.PaymentID{}, b.Delivered.String())
+	}
+	return Verdict{NoMoney, 0}, nil
+}
+
+func (u *Unit) change(what string, r protocol.Opened, p protocol.PaymentID, detail string) {
+	c := Change{At: u.now, What: what, Device: r.Device, Sale: r.Sale, Payment: p, Detail: detail}
+	u.queue(func(tx Tx) { tx.PutChange(c) })
+}
+
+// unreadable freezes the release of what a quarantined record may have been about. Only approved
+// payments can be released; an outcome nobody can read must not let one go.
+func (u *Unit) unreadable(r protocol.Opened) error {
+	if r.Body.Kind() != protocol.KindPaymentOutcome || r.Sale.IsZero() {
+		return nil
+	}
+	ids, err := u.tx.OpenOf(r.Sale)
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		if err := u.step(id, Unreadable{}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// outcome takes a PaymentOutcome in, from the journal or as its early copy.
+func (u *Unit) outcome(tenant string, r protocol.Opened) (Verdict, error) {
+	b := r.Body.(protocol.PaymentOutcome)
+	f := Outcome{Device: r.Device, Sale: r.Sale, Tenant: tenant, What: b.What, Amount: b.Amount, Reason: b.Reason, Position: r.Position}
+	if b.What == protocol.Capture {
+		taker, err := u.taker(r.Sale)
+		if err != nil {
+			return Verdict{}, err
+		}
+		f.Second = !taker.IsZero() && taker != b.Payment
+	}
+	if err := u.step(b.Payment, f); err != nil {
+		return Verdict{}, err
+	}
+	return u.verdict, nil
+}
+
+func (u *Unit) taker(sale protocol.SaleID) (protocol.PaymentID, error) {
+	for _, r := range u.touched {
+		if r.p.Sale == sale && r.p.Takes() {
+			return r.p.ID, nil
+		}
+	}
+	return u.tx.Taker(sale)
+}
+
+// sent compares what the device says it asked with what was received.
+func (u *Unit) sent(r protocol.Opened, b protocol.AuthorizationSent) error {
+	row, err := u.row(b.Payment)
+	if err != nil {
+		return err
+	}
+	if !row.p.AskHash.IsZero() && (row.p.AskHash != b.AskHash || row.p.Device != r.Device) {
+		u.incident(AskHashDiffers, r.Device, b.Payment, "")
+	}
+	return nil
+}
+
+// answered compares the answer the device acted on with those that were published.
+func (u *Unit) answered(r protocol.Opened, b protocol.AuthorizationAnswered) error {
+	row, err := u.row(b.Payment)
+	if err != nil {
+		return err
+	}
+	p := row.p
+	switch {
+	case p.State == None || p.Device != r.Device:
+		u.incident(AnswerUnseen, r.Device, b.Payment, "")
+	case len(p.Answer) > 0 && protocol.HashBytes(p.Answer) == b.AnswerHash:
+	case len(p.Gone) > 0 && protocol.HashBytes(p.Gone) == b.AnswerHash:
+	default:
+		u.incident(AnswerHashDiffers, r.Device, b.Payment, "")
+	}
+	return nil
+}

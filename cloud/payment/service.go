@@ -1,0 +1,374 @@
+package payment
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"coinop/cloud/acquirer"
+	"coinop/protocol"
+)
+
+// Config of a Service; all of it is needed.
+type Config struct {
+	// Do runs a unit of work of one device: the store. It returns after the commit.
+	Do func(context.Context, protocol.DeviceID, func(Tx) error) error
+	// Claim takes over operations that are owed, or whose lease lapsed: the store.
+	Claim func(ctx context.Context, now protocol.UnixMS, lease time.Duration, limit int, prepare func(*OpRow)) ([]OpRow, error)
+	// Overdue are payments whose Due is over: the store.
+	Overdue func(ctx context.Context, now protocol.UnixMS, limit int) ([]Overdue, error)
+	// Owner finds the device of a payment: the store. "" when it is not known.
+	Owner func(context.Context, protocol.PaymentID) (protocol.DeviceID, error)
+	// Profile is that of a link by name; false when there is none of that name.
+	Profile func(link string) (acquirer.Profile, bool)
+	Vault   Vault
+	Anchors Anchors
+	// NewAnswer and NewCase mint ids.
+	NewAnswer func(protocol.UnixMS) protocol.AnswerID
+	NewCase   func(protocol.UnixMS) protocol.CaseID
+}
+
+// Vault opens the card of a request and keeps it in memory for its authorization.
+type Vault interface {
+	Take(context.Context, protocol.Ask, protocol.Epoch) ([]byte, error)
+	Forget(protocol.PaymentID)
+}
+
+// Overdue is a payment somebody must look at.
+type Overdue struct {
+	Payment protocol.PaymentID
+	Device  protocol.DeviceID
+}
+
+// From is the device a message came from, as the registry knows it.
+type From struct {
+	Device   protocol.DeviceID
+	Serial   string // of its certificate, hex
+	Tenant   string
+	Link     string // to its acquirer; "" = none
+	Merchant acquirer.Merchant
+}
+
+// Event is what a Service takes.
+type Event interface{ event() }
+
+// Request is an authorization request.
+type Request struct {
+	From    From
+	Request protocol.AuthorizationRequest
+}
+
+// Copy is the early copy of an outcome's record. It must be of the device it came from.
+type Copy struct {
+	From   From
+	Record protocol.Opened
+}
+
+// HostAnswer is what Do of an acquirer returned. Device may be empty for an answer that came after.
+type HostAnswer struct {
+	Device protocol.DeviceID
+	Key    acquirer.OpKey
+	Answer acquirer.Answer
+	Err    error
+}
+
+// QueryAnswer is what Query of an acquirer returned.
+type QueryAnswer struct {
+	Device protocol.DeviceID
+	Key    acquirer.OpKey
+	Answer acquirer.Answer
+	Err    error
+}
+
+// Look is a Timer that fired.
+type Look struct {
+	Device  protocol.DeviceID
+	Payment protocol.PaymentID
+}
+
+func (Request) event()     {}
+func (Copy) event()        {}
+func (HostAnswer) event()  {}
+func (QueryAnswer) event() {}
+func (Look) event()        {}
+
+// Effect is what is to be done after the commit. The switch that runs effects has no default.
+type Effect interface{ effect() }
+
+// Send hands an operation to its link; what Do returns comes back as a HostAnswer.
+type Send struct {
+	Device protocol.DeviceID
+	Op     acquirer.Op
+}
+
+// Ask asks a link what became of an operation; what Query returns comes back as a QueryAnswer.
+type Ask struct {
+	Device protocol.DeviceID
+	Op     acquirer.Op
+}
+
+// Publish tells the device: Body is an encoded protocol.Auth, for dn/auth.
+type Publish struct {
+	Device protocol.DeviceID
+	Body   []byte
+}
+
+// Timer asks for a Look.
+type Timer struct {
+	Device  protocol.DeviceID
+	Payment protocol.PaymentID
+	At      protocol.UnixMS
+}
+
+func (Send) effect()    {}
+func (Ask) effect()     {}
+func (Publish) effect() {}
+func (Timer) effect()   {}
+
+// Service keeps the rows. It blocks on the store, never on a host, and is safe for concurrent use.
+type Service struct {
+	cfg Config
+
+	mu    sync.Mutex
+	taken map[protocol.PaymentID]bool // cards this replica opened
+	order []protocol.PaymentID
+}
+
+// takenMost bounds what is remembered of opened cards.
+const takenMost = 1 << 14
+
+// NewService makes a Service. It panics when something of the configuration is missing.
+func NewService(cfg Config) *Service {
+	if cfg.Do == nil || cfg.Claim == nil || cfg.Overdue == nil || cfg.Owner == nil || cfg.Profile == nil ||
+		cfg.Vault == nil || len(cfg.Anchors.Key) < 16 || cfg.NewAnswer == nil || cfg.NewCase == nil {
+		panic("payment: incomplete configuration")
+	}
+	return &Service{cfg: cfg, taken: map[protocol.PaymentID]bool{}}
+}
+
+// ErrRequest means a request that no agent of ours would send.
+var ErrRequest = errors.New("request")
+
+// Handle takes one event in, commits what it means and returns what is then to be done. An error
+// means that nothing is known to have been stored: the event may come again.
+func (s *Service) Handle(ctx context.Context, now protocol.UnixMS, ev Event) ([]Effect, error) {
+	switch ev := ev.(type) {
+	case Request:
+		return s.request(ctx, now, ev)
+	case Copy:
+		if ev.Record.Device != ev.From.Device {
+			return nil, fmt.Errorf("%w: a record of %s from %s", ErrRequest, ev.Record.Device, ev.From.Device)
+		}
+		if _, ok := ev.Record.Body.(protocol.PaymentOutcome); !ok {
+			return nil, fmt.Errorf("%w: early copy of %s", ErrRequest, ev.Record.Body.Kind())
+		}
+		return s.unit(ctx, now, ev.From.Device, func(u *Unit) error {
+			_, err := u.outcome(ev.From.Tenant, ev.Record)
+			return err
+		})
+	case HostAnswer:
+		return s.hostAnswer(ctx, now, ev)
+	case QueryAnswer:
+		return s.unit(ctx, now, ev.Device, func(u *Unit) error {
+			known := ev.Err == nil
+			return u.step(ev.Key.Payment, QuerySaid{N: ev.Key.N, Known: known, Answer: ev.Answer})
+		})
+	case Look:
+		return s.unit(ctx, now, ev.Device, func(u *Unit) error { return u.step(ev.Payment, Due{}) })
+	}
+	panic(fmt.Sprintf("payment: event %T", ev))
+}
+
+// Begin is a unit of work for intake: what records mean for payments, in the transaction that
+// stores them.
+func (s *Service) Begin(now protocol.UnixMS, tx Tx) *Unit {
+	return &Unit{s: s, tx: tx, now: now, rows: map[protocol.PaymentID]*row{}, stans: map[trace]acquirer.STAN{}}
+}
+
+func (s *Service) unit(ctx context.Context, now protocol.UnixMS, d protocol.DeviceID, fn func(*Unit) error) ([]Effect, error) {
+	var effects []Effect
+	err := s.cfg.Do(ctx, d, func(tx Tx) error {
+		u := s.Begin(now, tx) // anew: this may run again
+		if err := fn(u); err != nil {
+			return err
+		}
+		var err error
+		effects, err = u.End()
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return effects, nil
+}
+
+func (s *Service) request(ctx context.Context, now protocol.UnixMS, ev Request) ([]Effect, error) {
+	var ask protocol.Ask
+	if err := protocol.DecodeExact(ev.Request.Ask, &ask); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrRequest, err)
+	}
+	if err := ask.Check(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrRequest, err)
+	}
+	if ask.Device != ev.From.Device {
+		return nil, fmt.Errorf("%w: %s asks in the name of %s", ErrRequest, ev.From.Device, ask.Device)
+	}
+	f := Asked{Ask: ask, Hash: protocol.HashBytes(ev.Request.Ask), Tenant: ev.From.Tenant, Received: now}
+	anchored, ok := s.cfg.Anchors.Time(ask.Device, ask.Anchor)
+	if !ok {
+		f.Refuse = protocol.NotAllowed
+	}
+	f.Made = min(anchored+protocol.UnixMS(ask.SinceAnchorMS), now)
+	profile, ok := s.cfg.Profile(ev.From.Link)
+	if !ok && f.Refuse == 0 {
+		f.Refuse = protocol.NoRoute
+	}
+	f.Route = Route{Link: ev.From.Link, Merchant: ev.From.Merchant, Profile: profile}
+
+	var kept []byte
+	first := s.take(ask.Payment)
+	if first && f.Refuse == 0 {
+		var err error
+		if kept, err = s.cfg.Vault.Take(ctx, ask, ev.Request.Position.Epoch); err != nil {
+			f.Refuse = protocol.NotAllowed
+		}
+	}
+	used := false
+	effects, err := s.unit(ctx, now, ask.Device, func(u *Unit) error {
+		used = false
+		r, err := u.row(ask.Payment)
+		if err != nil {
+			return err
+		}
+		g := f
+		if r.p.State == None {
+			code, err := u.tx.Stopped(ask.Device)
+			if err != nil {
+				return err
+			}
+			if code != "" {
+				g.Refuse = protocol.DeviceStopped
+			}
+			if g.Refuse == 0 && kept == nil {
+				return fmt.Errorf("%w: card of %s was opened and is gone", ErrRequest, ask.Payment)
+			}
+		}
+		fresh := r.p.State == None
+		if err := u.step(ask.Payment, g); err != nil {
+			return err
+		}
+		if used = fresh && r.p.State == Sent; used {
+			u.queue(func(tx Tx) { tx.PutCard(ask.Payment, kept) })
+		}
+		return nil
+	})
+	if first && (err != nil || !used) {
+		s.cfg.Vault.Forget(ask.Payment)
+	}
+	if err != nil {
+		s.untake(ask.Payment)
+	}
+	return effects, err
+}
+
+// take reports whether this replica has not opened the card of a payment before: a repeat of the
+// request must not put it back into memory.
+func (s *Service) take(p protocol.PaymentID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.taken[p] {
+		return false
+	}
+	s.taken[p] = true
+	if s.order = append(s.order, p); len(s.order) > takenMost {
+		delete(s.taken, s.order[0])
+		s.order = s.order[1:]
+	}
+	return true
+}
+
+func (s *Service) untake(p protocol.PaymentID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.taken, p)
+}
+
+func (s *Service) hostAnswer(ctx context.Context, now protocol.UnixMS, ev HostAnswer) ([]Effect, error) {
+	if ev.Device == "" {
+		var err error
+		if ev.Device, err = s.cfg.Owner(ctx, ev.Key.Payment); err != nil {
+			return nil, fmt.Errorf("owner of %s: %w", ev.Key.Payment, err)
+		}
+	}
+	return s.unit(ctx, now, ev.Device, func(u *Unit) error {
+		r, err := u.row(ev.Key.Payment)
+		if err != nil {
+			return err
+		}
+		op := r.op(ev.Key.Kind, ev.Key.N)
+		if op == nil {
+			u.incident(HostAnswerUnmatched, ev.Device, ev.Key.Payment, ev.Key.String())
+			return nil
+		}
+		return u.step(ev.Key.Payment, hostFact(ev, op))
+	})
+}
+
+func hostFact(ev HostAnswer, op *OpRow) Fact {
+	if ev.Key.Kind == acquirer.Authorization {
+		switch {
+		case ev.Err == nil:
+			return HostSaid{N: ev.Key.N, Answer: ev.Answer}
+		case errors.Is(ev.Err, acquirer.ErrNotSent):
+			return HostNotSent{N: ev.Key.N}
+		}
+		return HostSilent{N: ev.Key.N}
+	}
+	f := Followed{Kind: ev.Key.Kind, N: ev.Key.N, Tries: op.Tries, Owed: op.Owed}
+	switch {
+	case ev.Err == nil:
+		return OpSaid{Followed: f, Answer: ev.Answer}
+	case errors.Is(ev.Err, acquirer.ErrNotSent):
+		return OpNotSent{f}
+	}
+	return OpSilent{f}
+}
+
+// sweepMost is how many rows one Sweep takes of each kind.
+const sweepMost = 64
+
+// Sweep takes over what is owed or was left behind by a dead replica. Call it often; when it
+// returns effects there may be more.
+func (s *Service) Sweep(ctx context.Context, now protocol.UnixMS) ([]Effect, error) {
+	rows, err := s.cfg.Claim(ctx, now, defaultT1+leaseMargin, sweepMost, func(o *OpRow) { resend(o, now) })
+	if err != nil {
+		return nil, fmt.Errorf("claim: %w", err)
+	}
+	var out []Effect
+	for _, r := range rows {
+		out = append(out, Send{Device: r.Device, Op: r.Op})
+	}
+	over, err := s.cfg.Overdue(ctx, now, sweepMost)
+	if err != nil {
+		return out, fmt.Errorf("overdue: %w", err)
+	}
+	for _, o := range over {
+		effects, err := s.Handle(ctx, now, Look{Device: o.Device, Payment: o.Payment})
+		if err != nil {
+			return out, err
+		}
+		out = append(out, effects...)
+	}
+	return out, nil
+}
+
+// resend makes an operation ready to be handed to a link. One that may have been written is a
+// repeat with the same keys.
+func resend(o *OpRow, now protocol.UnixMS) {
+	if o.State == OpSent {
+		o.Op.Repeat = true
+	}
+	o.Op.AnswerBy = now.Add(defaultT1)
+}

@@ -1,0 +1,414 @@
+// Package relay is the way from a device's message to the service that answers it, and back. It is
+// the only place that parses a topic or opens a seal.
+//
+//	r := relay.New(relay.Config{Device: store.Device, Key: relayKey, Payments: svc, Intake: in, ...})
+//	err := r.Receive(msg)          // the broker's tap: queues by device and returns, or ErrBusy
+//	err := r.Run(ctx)              // works the queues
+//	err := r.Handle(ctx, now, msg) // what a worker does: synchronous, for the simulator
+//
+// It promises:
+//   - a device's messages are handled one after the other, in the order they were queued;
+//   - what does not open, or is not of the device that sent it, is dropped and counted;
+//   - whether a certificate is still good is asked for every message;
+//   - what is told to a device leaves after the commit that it speaks of.
+package relay
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"coinop/cloud/identity"
+	"coinop/cloud/intake"
+	"coinop/cloud/payment"
+	"coinop/protocol"
+	"coinop/protocol/seal"
+)
+
+// Message is what a device published, or its last will. The broker vouches for Device: it is the
+// name in the certificate.
+type Message struct {
+	Device  protocol.DeviceID
+	Topic   protocol.Topic
+	Payload []byte
+	Will    bool
+}
+
+// Config of a Relay. Device, Key, Signer, Payments, Intake, Publish and Run are needed.
+type Config struct {
+	// Device finds a registered device: the store.
+	Device   func(context.Context, protocol.DeviceID) (identity.Device, error)
+	Key      seal.PrivateKey // opens tickets
+	Signer   seal.Signer     // signs checkpoints
+	Payments *payment.Service
+	Intake   *intake.Intake
+	// Publish hands bytes to the broker; nil means accepted, not delivered.
+	Publish func(context.Context, protocol.Topic, []byte) error
+	// Effect gets what payment wants done beside telling the device: Send, Ask and Timer.
+	Effect func(payment.Effect)
+	// Conn is told when a device comes and goes; nil: nobody.
+	Conn  func(protocol.Conn)
+	Log   *slog.Logger // nil: discard
+	Queue int          // messages a worker may have waiting; 0 = 1,024
+	Works int          // workers; 0 = 16
+}
+
+// ErrBusy means that a device's queue is full. Its sender sends again.
+var ErrBusy = errors.New("busy")
+
+// ErrDropped wraps why a message was not handled: it is not worth repeating.
+var ErrDropped = errors.New("dropped")
+
+// Stats count by reason; they only grow.
+type Stats struct {
+	Handled, Dropped, Busy, Failed, Tickets, Untold atomic.Int64
+}
+
+// Relay is safe for concurrent use.
+type Relay struct {
+	cfg    Config
+	queues []chan Message
+	stats  Stats
+
+	mu       sync.Mutex // guards what follows
+	channels map[seal.ChannelID]*channel
+	order    []seal.ChannelID
+	latest   map[protocol.DeviceID]*channel
+	conns    map[protocol.DeviceID]uint64
+}
+
+// channel is an opened ticket.
+type channel struct {
+	*seal.Channel
+	ticket seal.Ticket
+	opened protocol.UnixMS
+}
+
+// Limits of the ticket cache.
+const (
+	ticketLife   = 24 * time.Hour
+	channelsMost = 200_000
+)
+
+// New makes a Relay.
+func New(cfg Config) *Relay {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Queue == 0 {
+		cfg.Queue = 1024
+	}
+	if cfg.Works == 0 {
+		cfg.Works = 16
+	}
+	r := &Relay{cfg: cfg, channels: map[seal.ChannelID]*channel{}, latest: map[protocol.DeviceID]*channel{}, conns: map[protocol.DeviceID]uint64{}}
+	for range cfg.Works {
+		r.queues = append(r.queues, make(chan Message, cfg.Queue))
+	}
+	return r
+}
+
+// Stats are the counters.
+func (r *Relay) Stats() *Stats { return &r.stats }
+
+// Receive queues a message, or returns ErrBusy. It never blocks.
+func (r *Relay) Receive(m Message) error {
+	h := fnv.New32a()
+	h.Write([]byte(m.Device))
+	select {
+	case r.queues[h.Sum32()%uint32(len(r.queues))] <- m:
+		return nil
+	default:
+		r.stats.Busy.Add(1)
+		return ErrBusy
+	}
+}
+
+// Run handles what was queued until ctx ends, and returns when no message is being handled.
+func (r *Relay) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	for _, q := range r.queues {
+		wg.Go(func() {
+			for {
+				select {
+				case m := <-q:
+					if err := r.Handle(ctx, protocol.At(time.Now()), m); err != nil {
+						r.cfg.Log.Warn("message not handled", "device", m.Device, "topic", m.Topic, "error", err)
+					}
+				case <-ctx.Done():
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return nil
+}
+
+// Handle does what a message asks for. An error that wraps ErrDropped says that the message can
+// never be handled; after any other its sender's repeat may be.
+func (r *Relay) Handle(ctx context.Context, now protocol.UnixMS, m Message) error {
+	err := r.handle(ctx, now, m)
+	switch {
+	case err == nil:
+		r.stats.Handled.Add(1)
+	case errors.Is(err, ErrDropped):
+		r.stats.Dropped.Add(1)
+	default:
+		r.stats.Failed.Add(1)
+	}
+	return err
+}
+
+func (r *Relay) handle(ctx context.Context, now protocol.UnixMS, m Message) error {
+	device, leaf, err := protocol.ParseTopic(m.Topic)
+	switch {
+	case err != nil:
+		return drop(err)
+	case device != m.Device:
+		return drop(fmt.Errorf("topic of %s from %s", device, m.Device))
+	case len(m.Payload) > protocol.MaxMessage:
+		return drop(fmt.Errorf("%d bytes", len(m.Payload)))
+	}
+	d, err := r.cfg.Device(ctx, device)
+	if err != nil {
+		return fmt.Errorf("look up %s: %w", device, err)
+	}
+	if d.ID == "" {
+		return drop(fmt.Errorf("%s is not registered", device))
+	}
+	switch leaf {
+	case protocol.UpAuth:
+		return r.auth(ctx, now, d, m)
+	case protocol.UpJournal:
+		return r.journal(ctx, now, d, m)
+	case protocol.UpConn:
+		return r.conn(d, m)
+	default:
+		return drop(fmt.Errorf("nobody takes %s", leaf))
+	}
+}
+
+func drop(why error) error { return fmt.Errorf("%w: %w", ErrDropped, why) }
+
+func from(d identity.Device) payment.From {
+	return payment.From{Device: d.ID, Serial: d.Serial, Tenant: d.Tenant, Link: d.Link, Merchant: d.Merchant}
+}
+
+// open finds the channel whose ticket rides in a message. One verification and one opening a
+// connection; whether the certificate is still good is looked at every time.
+func (r *Relay) open(now protocol.UnixMS, d identity.Device, msg []byte) (*channel, error) {
+	ticket, err := seal.TicketIn(msg)
+	if err != nil {
+		return nil, drop(err)
+	}
+	c, err := r.find(now, d, ticket)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case c.ticket.Device != d.ID:
+		return nil, drop(fmt.Errorf("ticket of %s from %s", c.ticket.Device, d.ID))
+	case d.Revoked || c.ticket.CertSerial != d.Serial:
+		return nil, drop(fmt.Errorf("certificate %s of %s is not good any more", c.ticket.CertSerial, d.ID))
+	case now.Sub(c.opened) > ticketLife:
+		return nil, drop(fmt.Errorf("ticket of %s is older than %s", d.ID, ticketLife))
+	}
+	return c, nil
+}
+
+func (r *Relay) find(now protocol.UnixMS, d identity.Device, ticket []byte) (*channel, error) {
+	h := protocol.HashBytes(ticket)
+	id := seal.ChannelID(h[:8])
+	r.mu.Lock()
+	c := r.channels[id]
+	if c != nil {
+		r.latest[d.ID] = c
+	}
+	r.mu.Unlock()
+	if c != nil {
+		return c, nil
+	}
+	t, ch, err := seal.OpenTicket(ticket, func(who protocol.DeviceID, serial string) (*ecdsa.PublicKey, error) {
+		if who != d.ID || serial != d.Serial || d.Revoked {
+			return nil, fmt.Errorf("certificate %s of %s is not registered", serial, who)
+		}
+		return d.PublicKey()
+	}, r.cfg.Key)
+	if err != nil {
+		return nil, drop(err)
+	}
+	r.stats.Tickets.Add(1)
+	c = &channel{Channel: ch, ticket: t, opened: now}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.channels[id] = c
+	r.latest[d.ID] = c
+	if r.order = append(r.order, id); len(r.order) > channelsMost {
+		delete(r.channels, r.order[0])
+		r.order = r.order[1:]
+	}
+	return c, nil
+}
+
+func (r *Relay) auth(ctx context.Context, now protocol.UnixMS, d identity.Device, m Message) error {
+	c, err := r.open(now, d, m.Payload)
+	if err != nil {
+		return err
+	}
+	plain, err := c.Open(m.Topic, m.Payload)
+	if err != nil {
+		return drop(err)
+	}
+	var a protocol.Auth
+	if err := protocol.Decode(plain, &a); err != nil {
+		return drop(err)
+	}
+	var ev payment.Event
+	switch a.T {
+	case protocol.MsgRequest:
+		var q protocol.AuthorizationRequest
+		if err := protocol.Decode(a.Body, &q); err != nil {
+			return drop(err)
+		}
+		ev = payment.Request{From: from(d), Request: q}
+	case protocol.MsgOutcomeCopy:
+		var oc protocol.OutcomeCopy
+		if err := protocol.Decode(a.Body, &oc); err != nil {
+			return drop(err)
+		}
+		o, err := protocol.OpenRecord(oc.Record)
+		if err != nil {
+			return drop(err)
+		}
+		ev = payment.Copy{From: from(d), Record: o}
+	default:
+		return drop(fmt.Errorf("message type %d on up/auth", a.T))
+	}
+	effects, err := r.cfg.Payments.Handle(ctx, now, ev)
+	if errors.Is(err, payment.ErrRequest) {
+		return drop(err)
+	}
+	if err != nil {
+		return err
+	}
+	return r.Do(ctx, effects)
+}
+
+// Do runs what payment wants done after a commit. An error means that a device was not told; its
+// own repeat brings the answer.
+func (r *Relay) Do(ctx context.Context, effects []payment.Effect) error {
+	var untold error
+	for _, e := range effects {
+		p, ok := e.(payment.Publish)
+		if !ok {
+			r.cfg.Effect(e)
+			continue
+		}
+		untold = errors.Join(untold, r.tell(ctx, p.Device, protocol.DnAuth, p.Body))
+	}
+	return untold
+}
+
+// tell seals for the channel a device was last heard on. It keeps the keys of every connection that
+// a request of its waits on.
+func (r *Relay) tell(ctx context.Context, d protocol.DeviceID, l protocol.Leaf, plain []byte) error {
+	r.mu.Lock()
+	c := r.latest[d]
+	r.mu.Unlock()
+	if c == nil { // since this replica began; the device repeats what it waits for
+		r.stats.Untold.Add(1)
+		return nil
+	}
+	return r.tellOn(ctx, c, l, plain)
+}
+
+func (r *Relay) tellOn(ctx context.Context, c *channel, l protocol.Leaf, plain []byte) error {
+	topic := protocol.TopicOf(c.ticket.Device, l)
+	b, err := c.Seal(topic, plain)
+	if err != nil {
+		return fmt.Errorf("seal for %s: %w", topic, err)
+	}
+	if err := r.cfg.Publish(ctx, topic, b); err != nil {
+		r.stats.Untold.Add(1)
+		return fmt.Errorf("publish %s: %w", topic, err)
+	}
+	return nil
+}
+
+func (r *Relay) journal(ctx context.Context, now protocol.UnixMS, d identity.Device, m Message) error {
+	var j protocol.Journal
+	if err := protocol.Decode(m.Payload, &j); err != nil {
+		return drop(err)
+	}
+	c, err := r.open(now, d, j.Signed)
+	if err != nil {
+		return err
+	}
+	signed, err := seal.ParseSigned(j.Signed)
+	if err != nil {
+		return drop(err)
+	}
+	key, err := d.PublicKey()
+	if err != nil {
+		return err
+	}
+	plain, err := signed.Verify(m.Topic, key)
+	if err != nil {
+		return drop(err)
+	}
+	var b protocol.Batch
+	if err := protocol.Decode(plain, &b); err != nil {
+		return drop(err)
+	}
+	if b.Device != d.ID || b.V != protocol.Version {
+		return drop(fmt.Errorf("batch v%d of %q", b.V, b.Device))
+	}
+	res, err := r.cfg.Intake.Accept(ctx, now, from(d), b)
+	if err != nil {
+		return err
+	}
+	err = r.Do(ctx, res.Effects)
+	err = errors.Join(err, r.tellOn(ctx, c, protocol.DnAck, protocol.MustEncode(res.Watermark)))
+	if res.Checkpoint != nil {
+		err = errors.Join(err, r.checkpoint(ctx, *res.Checkpoint))
+	}
+	return err
+}
+
+func (r *Relay) checkpoint(ctx context.Context, c protocol.Checkpoint) error {
+	topic := protocol.TopicOf(c.Device, protocol.DnCheckpoint)
+	c.KeyID = r.cfg.Signer.KeyID
+	b, err := r.cfg.Signer.Sign(topic, protocol.MustEncode(c), nil)
+	if err != nil {
+		return err
+	}
+	return r.cfg.Publish(ctx, topic, b)
+}
+
+// conn: a device came or went. A will is older news than a newer connection.
+func (r *Relay) conn(d identity.Device, m Message) error {
+	var c protocol.Conn
+	if err := protocol.Decode(m.Payload, &c); err != nil {
+		return drop(err)
+	}
+	if c.Device != d.ID || c.V != protocol.Version {
+		return drop(fmt.Errorf("conn v%d of %q", c.V, c.Device))
+	}
+	r.mu.Lock()
+	old := c.Connection < r.conns[d.ID]
+	if !old {
+		r.conns[d.ID] = c.Connection
+	}
+	r.mu.Unlock()
+	if !old && r.cfg.Conn != nil {
+		r.cfg.Conn(c)
+	}
+	return nil
+}
