@@ -89,8 +89,9 @@ func (s *step) asked(f Asked) {
 		s.first(f)
 	case Sent, Unknown:
 		if s.now >= p.LeaseUntil {
+			was := p.State
 			s.lapsed()
-			s.cell("request_lapsed")
+			s.out.Cell = was.String() + "/request_lapsed"
 			return
 		}
 		s.cell("request")
@@ -460,8 +461,10 @@ func (s *step) retry(f Followed, at protocol.UnixMS) {
 	if f.Kind == acquirer.Capture {
 		cause = protocol.CaseLatePresentment
 	}
-	s.out.Cell = s.p.State.String() + "/dead"
-	s.p.State = InCase
+	s.cell("dead")
+	if s.p.State == Capturing || s.p.State == Reversing {
+		s.p.State = InCase
+	}
 	s.do(Close{Kind: f.Kind, N: f.N, Dead: true}, Open{cause})
 }
 
