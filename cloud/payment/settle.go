@@ -83,9 +83,12 @@ func (s *step) capture(f Outcome) {
 		s.settle(f)
 	case Reversing, Reversed, Expired:
 		s.cell("capture")
-		src := "record/" + f.Position.Hash.String()
-		s.do(Move{s.about().ExpiredDelivered(ledger.ByOperator, src, f.Amount)},
-			Dispose{What: protocol.DispExpired, Amount: f.Amount, Cause: protocol.ExpiredDelivered})
+		src, loss := "record/"+f.Position.Hash.String(), f.Amount
+		if loss.Minor > p.Asked.Minor || loss.Currency != p.Asked.Currency {
+			loss = p.Asked
+		}
+		s.do(Move{s.about().ExpiredDelivered(ledger.ByOperator, src, loss)},
+			Dispose{What: protocol.DispExpired, Amount: loss, Cause: protocol.ExpiredDelivered})
 		s.judge(RecordExpired, 0)
 	case Declined, RefusedUnsent:
 		s.cell("capture")
