@@ -69,6 +69,10 @@ func NewAuthority(now time.Time) (*Authority, error) {
 	if err != nil {
 		return nil, err
 	}
+	return newAuthority(key, now)
+}
+
+func newAuthority(key *ecdsa.PrivateKey, now time.Time) (*Authority, error) {
 	tmpl, err := template("Coinop root", now, caLife)
 	if err != nil {
 		return nil, err
