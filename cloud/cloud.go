@@ -1,0 +1,256 @@
+// Package cloud is the service the agents talk to: broker, relay to the acquirers, ledger.
+//
+//	err := cloud.Run(ctx, cloud.Config{Dir: "/var/lib/coinop", Listen: ":8883",
+//	    Acquirers: []cloud.Acquirer{{Name: "bank", Addr: "10.0.0.5:5000", Institution: "00000000001"}}})
+//
+// Run owns every goroutine it starts and returns after the last has ended. It may be killed at any
+// moment: what was promised is in the store, and the next start goes on from there.
+package cloud
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"coinop/cloud/acquirer"
+	"coinop/cloud/acquirer/iso8583"
+	"coinop/cloud/broker"
+	"coinop/cloud/identity"
+	"coinop/cloud/payment"
+	"coinop/cloud/relay"
+	"coinop/cloud/store"
+	"coinop/cloud/vault"
+	"coinop/protocol"
+)
+
+// Config of a cloud. Dir is needed.
+type Config struct {
+	Dir       string     // keys and the ledger live here
+	Listen    string     // of the broker; 127.0.0.1:8883
+	Hosts     []string   // names and addresses devices reach it by; 127.0.0.1 and localhost
+	Acquirers []Acquirer // none: every card is refused
+	Log       *slog.Logger
+	// Ready is told the broker's address when devices can connect; nil: nobody.
+	Ready func(addr string)
+}
+
+// Acquirer is one link to a host.
+type Acquirer struct {
+	Name        string
+	Addr        string // host:port, plain TCP
+	Institution string // DE32
+	Profile     acquirer.Profile
+}
+
+// Files of Dir.
+const (
+	keysDir       = "keys"
+	vaultKeysFile = "vault.keys"
+	ledgerFile    = "ledger.db"
+)
+
+// sweepEvery is how often a replica looks for what is owed or left behind.
+const sweepEvery = 250 * time.Millisecond
+
+// Open opens the store and the keys in dir, making what is missing.
+func Open(ctx context.Context, dir string) (*store.Store, identity.Keys, vault.Keys, error) {
+	keys, err := identity.OpenKeys(filepath.Join(dir, keysDir), time.Now())
+	if err != nil {
+		return nil, keys, vault.Keys{}, fmt.Errorf("keys: %w", err)
+	}
+	vk, err := openVaultKeys(filepath.Join(dir, keysDir, vaultKeysFile))
+	if err != nil {
+		return nil, keys, vk, err
+	}
+	st, err := store.Open(ctx, store.Options{Path: filepath.Join(dir, ledgerFile)})
+	if err != nil {
+		return nil, keys, vk, fmt.Errorf("open the ledger in %s: %w", dir, err)
+	}
+	return st, keys, vk, nil
+}
+
+func openVaultKeys(path string) (vault.Keys, error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		line, err := vault.NewKeyLine("k1")
+		if err != nil {
+			return vault.Keys{}, err
+		}
+		if err := os.WriteFile(path, line, 0o600); err != nil {
+			return vault.Keys{}, err
+		}
+		text = line
+	} else if err != nil {
+		return vault.Keys{}, err
+	}
+	k, err := vault.ParseKeys(text)
+	if err != nil {
+		return k, fmt.Errorf("read %s: %w", path, err)
+	}
+	return k, nil
+}
+
+// Run serves until ctx ends.
+func Run(ctx context.Context, cfg Config) error {
+	if cfg.Listen == "" {
+		cfg.Listen = "127.0.0.1:8883"
+	}
+	if len(cfg.Hosts) == 0 {
+		cfg.Hosts = []string{"127.0.0.1", "localhost"}
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	st, keys, vk, err := Open(ctx, cfg.Dir)
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	s := &shell{log: cfg.Log, links: map[string]acquirer.Acquirer{}, profiles: map[string]acquirer.Profile{}}
+	var b *broker.Broker
+	parts, err := Wire(st, Wiring{
+		Keys: keys, VaultKeys: vk, Log: cfg.Log,
+		Profile: func(link string) (acquirer.Profile, bool) { p, ok := s.profiles[link]; return p, ok },
+		Publish: func(ctx context.Context, t protocol.Topic, p []byte) error { return b.Publish(ctx, t, p) },
+		Effect:  func(e payment.Effect) { s.effect(e) },
+		Conn: func(c protocol.Conn) {
+			cfg.Log.Info("device", "device", c.Device, "online", c.Online, "reason", c.Reason, "connection", c.Connection)
+		},
+		Acquirers: s.acquirers,
+	})
+	if err != nil {
+		return err
+	}
+	s.parts = parts
+	for _, a := range cfg.Acquirers {
+		if err := s.addLink(a, parts.Vault); err != nil {
+			return err
+		}
+	}
+	tlsConfig, err := serverTLS(keys, cfg.Hosts)
+	if err != nil {
+		return err
+	}
+	b, err = broker.New(broker.Config{
+		Addr: cfg.Listen, TLS: tlsConfig, Log: cfg.Log,
+		Tap:     func(m broker.Message) error { return parts.Relay.Receive(relay.Message(m)) },
+		Allowed: func(d protocol.DeviceID, serial string) error { return allowed(ctx, st, d, serial) },
+	})
+	if err != nil {
+		return err
+	}
+	if cfg.Ready != nil {
+		cfg.Ready(b.Addr())
+	}
+	return s.run(ctx, b)
+}
+
+// allowed lets a registered device in with the certificate it was given last.
+func allowed(ctx context.Context, st *store.Store, id protocol.DeviceID, serial string) error {
+	d, err := st.Device(ctx, id)
+	switch {
+	case err != nil:
+		return err
+	case d.ID == "":
+		return fmt.Errorf("%s is not registered", id)
+	case d.Revoked || d.Serial != serial:
+		return fmt.Errorf("certificate %s of %s is not good any more", serial, id)
+	}
+	return nil
+}
+
+func serverTLS(keys identity.Keys, hosts []string) (*tls.Config, error) {
+	server, err := keys.Authority.Server(hosts, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(keys.Authority.Cert)
+	return &tls.Config{
+		Certificates: []tls.Certificate{{Certificate: [][]byte{server.Cert}, PrivateKey: server.Key}},
+		ClientAuth:   tls.RequireAndVerifyClientCert, ClientCAs: roots, MinVersion: tls.VersionTLS13,
+	}, nil
+}
+
+// NewDevice is what registering a device needs.
+type NewDevice struct {
+	ID       protocol.DeviceID
+	Tenant   string // "default"
+	Link     string // name of the link to its acquirer
+	Merchant acquirer.Merchant
+	Replace  bool // an existing device of this name gets a new identity; the old one is revoked
+}
+
+// AddDevice registers a device and writes its identity to out. The identity is written first: one
+// that was never registered cannot connect.
+func AddDevice(ctx context.Context, dir, out string, n NewDevice) (identity.Device, error) {
+	st, keys, _, err := Open(ctx, dir)
+	if err != nil {
+		return identity.Device{}, err
+	}
+	defer st.Close()
+	if n.Tenant == "" {
+		n.Tenant = "default"
+	}
+	old, err := st.Device(ctx, n.ID)
+	if err != nil {
+		return identity.Device{}, err
+	}
+	if old.ID != "" && !n.Replace {
+		return identity.Device{}, fmt.Errorf("%s: %w; --replace gives it a new identity and revokes the old one", n.ID, store.ErrExists)
+	}
+	cloudKeys, err := keys.Cloud()
+	if err != nil {
+		return identity.Device{}, err
+	}
+	bundle, err := keys.Authority.Device(n.ID, time.Now(), cloudKeys)
+	if err != nil {
+		return identity.Device{}, err
+	}
+	if err := bundle.Write(out); err != nil {
+		return identity.Device{}, err
+	}
+	key, err := x509.MarshalPKIXPublicKey(&bundle.Key.PublicKey)
+	if err != nil {
+		return identity.Device{}, err
+	}
+	d := identity.Device{ID: n.ID, Tenant: n.Tenant, Serial: bundle.Serial, Key: key, Link: n.Link, Merchant: n.Merchant}
+	return d, st.PutDevice(ctx, d, n.Replace)
+}
+
+// profile fills in what a link's profile leaves open.
+func (a Acquirer) profile() acquirer.Profile {
+	p := a.Profile
+	if p.Name == "" {
+		p.Name = a.Name
+	}
+	if p.Flow == 0 {
+		p.Flow = acquirer.DualFinal
+	}
+	p.Institution = a.Institution
+	return p
+}
+
+func (s *shell) addLink(a Acquirer, cards acquirer.Cards) error {
+	if a.Name == "" || s.links[a.Name] != nil {
+		return fmt.Errorf("acquirer %q: want a name of its own", a.Name)
+	}
+	link, err := iso8583.NewLink(iso8583.Config{
+		Name: a.Name, Addr: a.Addr, Contract: iso8583.Contract{Profile: a.profile()}, Cards: cards, Log: s.log,
+		Late:       func(k acquirer.OpKey, ans acquirer.Answer) { s.late(k, ans) },
+		BackoffMax: 10 * time.Second, BackoffMin: 200 * time.Millisecond,
+	})
+	if err != nil {
+		return fmt.Errorf("acquirer %s: %w", a.Name, err)
+	}
+	s.links[a.Name], s.profiles[a.Name] = link, a.profile()
+	s.hosts = append(s.hosts, host{a.Name, link})
+	return nil
+}

@@ -1,0 +1,137 @@
+package cloud
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"coinop/cloud/acquirer"
+	"coinop/cloud/acquirer/iso8583"
+	"coinop/cloud/broker"
+	"coinop/cloud/payment"
+	"coinop/protocol"
+)
+
+// shell runs what payment wants done: it waits for hosts and timers, and feeds what comes of it
+// back. Nothing in it is worth keeping: a lease, the sweep and the devices' repeats replace it.
+type shell struct {
+	log      *slog.Logger
+	parts    Parts
+	links    map[string]acquirer.Acquirer
+	profiles map[string]acquirer.Profile
+	hosts    []host
+
+	ctx context.Context // of the run; set before the first effect
+	wg  sync.WaitGroup
+}
+
+type host struct {
+	name string
+	link *iso8583.Link
+}
+
+func (s *shell) acquirers() []protocol.AcquirerState {
+	out := make([]protocol.AcquirerState, len(s.hosts))
+	for i, h := range s.hosts {
+		out[i] = protocol.AcquirerState{Name: h.name, Up: h.link.State().Up}
+	}
+	return out
+}
+
+// run serves until ctx ends: first no message comes in any more, then what is under way ends.
+func (s *shell) run(ctx context.Context, b *broker.Broker) error {
+	links, stopLinks := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopLinks()
+	s.ctx = links
+	var hosts sync.WaitGroup
+	for _, h := range s.hosts {
+		hosts.Go(func() { _ = h.link.Run(links) })
+	}
+	hosts.Go(func() { _ = s.parts.Vault.Run(links) })
+	s.wg.Go(func() { s.sweep(ctx) })
+	s.wg.Go(func() { _ = s.parts.Relay.Run(ctx) })
+	err := b.Run(ctx)
+	stopLinks()
+	hosts.Wait()
+	s.wg.Wait()
+	return err
+}
+
+// effect must not block: it is called by whoever committed.
+func (s *shell) effect(e payment.Effect) {
+	switch e := e.(type) {
+	case payment.Send:
+		s.wg.Go(func() {
+			ans, err := s.do(e.Op)
+			s.feed(payment.HostAnswer{Device: e.Device, Key: e.Op.Key, Answer: ans, Err: err})
+		})
+	case payment.Ask:
+		s.wg.Go(func() {
+			ev := payment.QueryAnswer{Device: e.Device, Key: e.Op.Key}
+			if link := s.links[e.Op.Link]; link != nil {
+				ev.Answer, ev.Err = link.Query(s.ctx, e.Op)
+			} else {
+				ev.Err = acquirer.ErrNotSent
+			}
+			s.feed(ev)
+		})
+	case payment.Timer:
+		s.wg.Go(func() {
+			select {
+			case <-time.After(time.Until(e.At.Time())):
+				s.feed(payment.Look{Device: e.Device, Payment: e.Payment})
+			case <-s.ctx.Done():
+			}
+		})
+	case payment.Publish: // the relay's
+	}
+}
+
+func (s *shell) do(op acquirer.Op) (acquirer.Answer, error) {
+	link := s.links[op.Link]
+	if link == nil {
+		return acquirer.Answer{}, fmt.Errorf("no link %q: %w", op.Link, acquirer.ErrNotSent)
+	}
+	return link.Do(s.ctx, op)
+}
+
+func (s *shell) late(k acquirer.OpKey, ans acquirer.Answer) {
+	s.wg.Go(func() { s.feed(payment.HostAnswer{Key: k, Answer: ans}) })
+}
+
+// feed hands an event to payment. After the end of the run nothing is: what was asked of a host is
+// then unknown to this replica, and its lease says so.
+func (s *shell) feed(ev payment.Event) {
+	if s.ctx.Err() != nil {
+		return
+	}
+	effects, err := s.parts.Payments.Handle(s.ctx, protocol.At(time.Now()), ev)
+	if err != nil {
+		s.log.Error("payment event not handled", "event", fmt.Sprintf("%T", ev), "error", err)
+		return
+	}
+	if err := s.parts.Relay.Do(s.ctx, effects); err != nil {
+		s.log.Debug("device not told", "error", err)
+	}
+}
+
+func (s *shell) sweep(ctx context.Context) {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		effects, err := s.parts.Payments.Sweep(ctx, protocol.At(time.Now()))
+		if err != nil && ctx.Err() == nil {
+			s.log.Error("sweep", "error", err)
+		}
+		if err := s.parts.Relay.Do(ctx, effects); err != nil {
+			s.log.Debug("device not told", "error", err)
+		}
+	}
+}

@@ -1,0 +1,127 @@
+package cloud
+
+import (
+	"context"
+	crand "crypto/rand"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"coinop/cloud/acquirer"
+	"coinop/cloud/identity"
+	"coinop/cloud/intake"
+	"coinop/cloud/payment"
+	"coinop/cloud/relay"
+	"coinop/cloud/store"
+	"coinop/cloud/vault"
+	"coinop/protocol"
+)
+
+// Parts are what decides in the cloud, wired together: no goroutine, no clock of their own, no
+// network. Run puts a broker, links to hosts and timers around them; the simulator drives them bare.
+type Parts struct {
+	Store    *store.Store
+	Vault    *vault.Vault
+	Payments *payment.Service
+	Intake   *intake.Intake
+	Relay    *relay.Relay
+}
+
+// Wiring is what Parts are connected to. Profile, Publish and Effect are needed.
+type Wiring struct {
+	Keys      identity.Keys
+	VaultKeys vault.Keys
+	Profile   func(link string) (acquirer.Profile, bool)
+	Acquirers func() []protocol.AcquirerState
+	Publish   func(context.Context, protocol.Topic, []byte) error
+	Effect    func(payment.Effect)
+	Conn      func(protocol.Conn)
+	Now       func() time.Time // nil: time.Now
+	Random    io.Reader        // of ids; nil: crypto/rand
+	Log       *slog.Logger
+}
+
+// registryLife is how long what the registry said of a device is believed.
+const registryLife = time.Second
+
+// Wire makes the parts over a store.
+func Wire(st *store.Store, w Wiring) (Parts, error) {
+	if w.Now == nil {
+		w.Now = time.Now
+	}
+	if w.Random == nil {
+		w.Random = crand.Reader
+	}
+	v, err := vault.Open(vault.Options{Opener: w.Keys.Payment, Kept: st, Keys: w.VaultKeys, Now: w.Now})
+	if err != nil {
+		return Parts{}, err
+	}
+	p := Parts{Store: st, Vault: v}
+	anchors := payment.Anchors{Key: w.Keys.Anchor}
+	p.Payments = payment.NewService(payment.Config{
+		Do: func(ctx context.Context, d protocol.DeviceID, fn func(payment.Tx) error) error {
+			return st.Do(ctx, store.Shard(d), func(tx *store.Tx) error { return fn(tx) })
+		},
+		Claim: st.Claim, Overdue: st.Overdue,
+		Owner: func(ctx context.Context, id protocol.PaymentID) (protocol.DeviceID, error) {
+			row, err := st.Payment(ctx, id)
+			return row.Device, err
+		},
+		Profile: w.Profile, Vault: v, Anchors: anchors,
+		NewAnswer: func(now protocol.UnixMS) protocol.AnswerID { return protocol.AnswerID(w.newID(now)) },
+		NewCase:   func(now protocol.UnixMS) protocol.CaseID { return protocol.CaseID(w.newID(now)) },
+	})
+	p.Intake = intake.New(intake.Config{
+		Do: func(ctx context.Context, d protocol.DeviceID, fn func(intake.Tx) error) error {
+			return st.Do(ctx, store.Shard(d), func(tx *store.Tx) error { return fn(tx) })
+		},
+		Payments: p.Payments, Anchors: anchors, Acquirers: w.Acquirers,
+	})
+	registry := &registry{st: st, now: w.Now, known: map[protocol.DeviceID]entry{}}
+	p.Relay = relay.New(relay.Config{
+		Device: registry.device, Key: w.Keys.Relay, Signer: w.Keys.Signing, Payments: p.Payments, Intake: p.Intake,
+		Publish: w.Publish, Effect: w.Effect, Conn: w.Conn, Log: w.Log,
+	})
+	return p, nil
+}
+
+func (w Wiring) newID(now protocol.UnixMS) protocol.AnswerID {
+	var r [10]byte
+	if _, err := io.ReadFull(w.Random, r[:]); err != nil {
+		panic(fmt.Sprintf("cloud: no randomness: %v", err))
+	}
+	return protocol.AnswerID(protocol.NewID[struct{}](now, r))
+}
+
+// registry remembers for a moment what the store said of a device.
+type registry struct {
+	st    *store.Store
+	now   func() time.Time
+	mu    sync.Mutex
+	known map[protocol.DeviceID]entry
+}
+
+type entry struct {
+	device identity.Device
+	until  time.Time
+}
+
+func (r *registry) device(ctx context.Context, id protocol.DeviceID) (identity.Device, error) {
+	now := r.now()
+	r.mu.Lock()
+	e, ok := r.known[id]
+	r.mu.Unlock()
+	if ok && now.Before(e.until) {
+		return e.device, nil
+	}
+	d, err := r.st.Device(ctx, id)
+	if err != nil {
+		return d, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.known[id] = entry{d, now.Add(registryLife)}
+	return d, nil
+}
