@@ -21,7 +21,9 @@ func reading() protocol.Reading {
 func online() []Event {
 	return []Event{
 		BusState{State: BusStateUp, At: time.Minute}, Link{LinkUp},
-		Order{Sale: protocol.SaleID{1}, Class: protocol.Live, Items: []protocol.Item{{Vend: protocol.VendID{2}, Outlet: 1, Amount: eur(150)}}},
+		Order{Sale: protocol.SaleID{1}, Class: protocol.Live,
+			Lines: []protocol.Line{{Product: "cola", Outlet: 1, Qty: 1, Unit: eur(150), Amount: eur(150)}},
+			Items: []protocol.Item{{Vend: protocol.VendID{2}, Outlet: 1, Amount: eur(150)}}},
 		CardRead{Payment: protocol.PaymentID{3}, Spare: protocol.PaymentID{4}},
 		Answer{protocol.AuthorizationResponse{Payment: protocol.PaymentID{3}, Result: protocol.Approved, Approved: eur(150)}},
 		Approval{protocol.VendID{2}, ApprovalDelivered},
