@@ -99,8 +99,8 @@ type Timer struct {
 
 // VendRequest is MDB VEND REQUEST (13 00). Sale and Vend are fresh ids for what it may start;
 // Price is exact in the lane's currency, or the driver denied it. Bus.BusEpoch is higher after each
-// start of the agent than at any time before it: after Booted a request of an older epoch is a
-// repeat, whether or not a record holds its key.
+// start of the agent than at any time before it: after Booted a request of the last recorded epoch
+// is a repeat, whether or not a record holds its key, and no older one that has no record may come.
 type VendRequest struct {
 	Bus   protocol.BusKey
 	Sale  protocol.SaleID

@@ -230,7 +230,7 @@ func (s *State) idle(o *Output, now protocol.Reading, in In) {
 	case Order:
 		if !first {
 			s.since, s.request = now.Mono, protocol.BusKey{}
-			s.order(o, now, e, lines(e))
+			s.order(o, now, e, "")
 		}
 	case VendRequest:
 		if first {
@@ -330,6 +330,9 @@ func (s *State) order(o *Output, now protocol.Reading, e Order, why string) {
 	due, bad := s.total(e)
 	if why == "" {
 		why = bad
+	}
+	if why == "" && s.request.IsZero() { // a bus's request has no lines
+		why = lines(e)
 	}
 	if why == "" {
 		why = s.gate(now)

@@ -158,7 +158,7 @@ func (s *State) approved(o *Output, in In, how Delivery) {
 	if v.Hint != protocol.HintNone {
 		return // it was on the wire: evidence decides
 	}
-	s.owes = !s.request.IsZero() // asked, and not answered after all
+	s.owes = !s.request.IsZero() && s.request == s.heard // asked, and not answered after all
 	s.ended(o, in, protocol.VendResult{Vend: v.ID, Result: protocol.Failed, Reason: protocol.NeverDelivered}, "S23", "S25", "C17")
 }
 
