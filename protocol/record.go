@@ -279,6 +279,7 @@ type VendStarted struct {
 	Outlet  Outlet       `cbor:"4,keyasint"`
 	Product string       `cbor:"5,keyasint,omitempty"`
 	Amount  money.Amount `cbor:"6,keyasint"`
+	Bus     BusKey       `cbor:"7,keyasint,omitzero"` // of the bus's request it answers
 }
 
 // AckHint is how far the approval of a vend is known to have come.

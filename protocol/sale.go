@@ -24,9 +24,11 @@ type Item struct {
 	Amount money.Amount `cbor:"4,keyasint"`
 }
 
-// BusKey orders the vend requests of a bus: a repeat has the same key, never a time window.
+// BusKey orders the vend requests of a bus: a repeat has the same key, never a time window. The
+// driver raises BusEpoch at each of its starts too: a key that no record holds is then still
+// earlier than all that come after a restart.
 type BusKey struct {
-	BusEpoch uint64 `cbor:"1,keyasint"` // counts resets seen by the driver, over restarts
+	BusEpoch uint64 `cbor:"1,keyasint"` // from 1; counts resets and starts of the driver, over restarts
 	Session  uint32 `cbor:"2,keyasint"`
 	Request  uint32 `cbor:"3,keyasint"`
 }

@@ -13,7 +13,7 @@ type Output struct {
 	Records []protocol.Record
 	Blobs   []protocol.Blob
 	Effects []Effect
-	row     string
+	rows    []string
 }
 
 // Effect is something done to the world. The switch that runs effects has no default.
@@ -98,13 +98,15 @@ type Vend struct {
 	By     time.Duration
 }
 
-// DenyVend answers a vend request with no, or takes back a queued approval.
+// DenyVend answers a vend request with no (06), or takes back a queued approval. Where the bus asks
+// nothing and nothing is queued, the driver says nothing.
 type DenyVend struct{}
 
 // BeginSession starts a card-first session with funds.
 type BeginSession struct{ Funds money.Amount }
 
-// EndSession ends it.
+// EndSession ends it: 07 after the controller's 13 04; 0B after a command that was out of sequence;
+// else 04, and 07 when 13 04 has come.
 type EndSession struct{}
 
 // Resume binds a result that an adapter reports late to a vend that a restart left unknown.

@@ -34,8 +34,10 @@ type Order struct {
 type Cancel struct{ Who string }
 
 // CardRead is one presentation of a card. Its data is sealed twice: under Payment for the online
-// request, under Spare for an offline payment.
+// request, under Spare for an offline payment. Sale is a fresh id for the sale that a card opens
+// where the card comes first; elsewhere it is not looked at.
 type CardRead struct {
+	Sale        protocol.SaleID
 	Payment     protocol.PaymentID
 	Spare       protocol.PaymentID
 	Card        protocol.Card // BlobHash is of Sealed
@@ -96,7 +98,9 @@ type Timer struct {
 }
 
 // VendRequest is MDB VEND REQUEST (13 00). Sale and Vend are fresh ids for what it may start;
-// Price is exact in the lane's currency, or the driver denied it.
+// Price is exact in the lane's currency, or the driver denied it. Bus.BusEpoch is higher after each
+// start of the agent than at any time before it: after Booted a request of the last recorded epoch
+// is a repeat, whether or not a record holds its key, and no older one that has no record may come.
 type VendRequest struct {
 	Bus   protocol.BusKey
 	Sale  protocol.SaleID
@@ -165,6 +169,7 @@ func (b BusUp) String() string {
 }
 
 // BusState is a sign of life (or of death) of the vending side; drivers repeat it while alive.
+// Disabled is MDB READER DISABLE (14 00).
 // SeesAck and HasEvidence are Vender's answers; At is Mono when the bus was last heard.
 type BusState struct {
 	State       BusUp
@@ -246,7 +251,8 @@ type Headroom struct {
 // back image found by a watermark above the head. Code is a protocol/code.
 type Stopped struct{ Code string }
 
-// Tamper is the case opened or a cut wire; Cleared when a technician has mended it.
+// Tamper is the case opened or a cut wire; Cleared when a technician has mended it. The shell tells
+// it again at each start: a lane does not keep it.
 type Tamper struct{ Cleared bool }
 
 // Door is the service door.

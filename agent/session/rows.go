@@ -1,6 +1,8 @@
 package session
 
 import (
+	"math"
+
 	"coinop/protocol"
 	"coinop/protocol/money"
 )
@@ -10,45 +12,26 @@ import (
 func (s State) Step(now protocol.Reading, in In) (State, Output) {
 	s = s.Clone()
 	var o Output
-	switch e := in.Event.(type) {
-	case PortGone:
-		was := s.bus.up()
-		s.bus.State = BusStateDown
-		if s.d.Phase == InEvidence {
-			o.row = "S34"
-			if was {
-				s.start(&o, TimerEvidence, s.policy.BusAway())
-			}
-			return s, o
-		}
-	case Evidence:
-		if e.Result != protocol.Delivered && e.Result != protocol.Failed {
-			return s, o
-		}
-	case Order:
-		if s.d.seen(e.Sale, protocol.PaymentID{}) {
-			return s, o
-		}
-	case CardRead:
-		if e.Payment.IsZero() || s.d.seen(protocol.SaleID{}, e.Payment) {
-			return s, o
-		}
-	}
-	if s.noted(&o, in) || s.late(&o, in) {
+	if !s.fresh(in.Event) || s.noted(&o, in) || s.late(&o, in) {
 		return s, o
 	}
-	if t, ok := in.Event.(Timer); ok {
-		if t.Name < TimerOrder || t.Name > TimerSession || t.ID == 0 || s.timers[t.Name] != t.ID {
+	switch e := in.Event.(type) {
+	case Booted:
+		// The driver has raised its epoch: what it asked before this start is a repeat.
+		s.heard = protocol.BusKey{BusEpoch: s.d.Bus.BusEpoch, Session: math.MaxUint32, Request: math.MaxUint32}
+		s.open = s.cfg.Flow == protocol.CardFirst // an adapter may have kept a session, if only the EndSession was lost
+	case BusReset:
+		s.owes, s.open = false, false
+	case PortGone:
+		s.bus.State, s.owes, s.open = BusStateDown, false, false
+	case Timer:
+		s.timers[e.Name] = 0
+	case VendRequest:
+		if !e.Bus.Later(s.heard) || !e.Bus.Later(s.d.Bus) {
+			s.again(&o, e)
 			return s, o
 		}
-		s.timers[t.Name] = 0
-	}
-	if r, ok := in.Event.(VendRequest); ok {
-		if !r.Bus.Later(s.d.Bus) {
-			s.again(&o, r)
-			return s, o
-		}
-		s.owes = true
+		s.heard, s.owes = e.Bus, true
 	}
 	switch s.d.Phase {
 	case Idle:
@@ -64,45 +47,60 @@ func (s State) Step(now protocol.Reading, in In) (State, Output) {
 	case InEvidence:
 		s.inEvidence(&o, in)
 	}
-	if o.row == "" && s.d.Phase != Idle {
-		switch e := in.Event.(type) {
-		case VendRequest:
-			o.row, s.d.Bus = "S40", e.Bus
-			s.deny(&o)
-		case Order, CardRead:
-			o.row = "S40"
-			o.do(Show{ScreenRefused, s.d.Due, "busy"})
-		}
+	if len(o.rows) == 0 && s.d.Phase != Idle {
+		s.busy(&o, in.Event)
 	}
 	return s, o
 }
 
+// busy is S40.
+func (s *State) busy(o *Output, e Event) {
+	switch e.(type) {
+	case VendRequest, Order, CardRead:
+		o.take("S40")
+		o.do(Show{ScreenRefused, s.d.Due, "busy"})
+	}
+	if _, ok := e.(VendRequest); ok {
+		s.deny(o)
+	}
+}
+
+// fresh reports that an event has not had its effect yet, as far as its ids can tell.
+func (s State) fresh(e Event) bool {
+	switch e := e.(type) {
+	case Order:
+		return e.Sale.IsZero() || e.Sale != s.last && !s.d.seen(e.Sale, protocol.PaymentID{}) // zero: refused by name
+	case CardRead:
+		return !e.Payment.IsZero() && !s.d.seen(protocol.SaleID{}, e.Payment) && !s.d.seen(protocol.SaleID{}, e.Spare)
+	case Evidence:
+		return !e.Vend.IsZero() && (e.Result == protocol.Delivered || e.Result == protocol.Failed)
+	case Timer:
+		return e.Name >= TimerOrder && e.Name <= TimerSession && e.ID != 0 && s.timers[e.Name] == e.ID
+	}
+	return true
+}
+
 // again takes a vend request the bus repeats: S29, C18.
 func (s *State) again(o *Output, r VendRequest) {
-	o.row = "S29"
-	if s.d.Phase != Queued && s.d.Phase != Vending {
-		return
-	}
 	v := s.d.last()
-	if r.Bus != s.d.Bus || v.Hint == protocol.HintAcked {
+	if s.d.Phase != Queued && s.d.Phase != Vending || r.Bus != s.request || v.Hint == protocol.HintAcked {
+		o.take("S29")
 		return
 	}
-	if s.d.Phase == Queued {
-		o.row = "C18"
-	}
+	o.take(pick(s.d.Phase == Queued, "C18", "S29"))
 	s.queued = true
 	o.do(Vend{v.ID, v.Outlet, v.Amount, s.policy.ApproveBy()})
 }
 
 // noted takes the events that every phase only notes: S19, S30, S34 and S39.
 func (s *State) noted(o *Output, in In) bool {
-	o.row = "S39"
+	row := "S39"
+	held := pick(s.d.Phase == Queued || s.d.Phase == Vending, "S30", "S39") // S30: what never ends a vend
 	switch e := in.Event.(type) {
 	case Link:
-		s.link = e.State
+		s.link, row = e.State, held
 	case NewPolicy:
-		s.policy = e.Policy
-		o.Records = append(o.Records, protocol.Record{Lane: s.cfg.Lane, Body: protocol.PolicyApplied{Version: e.Policy.Version, Hash: e.Hash}})
+		s.newPolicy(o, e)
 	case Headroom:
 		s.counters, s.lease = e.Counters, e.Lease
 	case Storage:
@@ -110,44 +108,66 @@ func (s *State) noted(o *Output, in In) bool {
 	case Stopped:
 		s.stopped = e.Code
 	case Received:
-		o.row = "S19"
+		row = "S19"
 		if s.d.Phase == Authorizing && e.Payment == s.d.Payment {
 			s.received = true
 		}
-		return true
 	case Door:
-		o.Records = append(o.Records, protocol.Record{Lane: s.cfg.Lane, Body: protocol.DeviceEvent{Code: "door", Detail: map[bool]string{true: "open", false: "closed"}[e.Open]}})
+		if row = held; s.door != e.Open {
+			s.door = e.Open
+			s.device(o, "door", pick(e.Open, "open", "closed"))
+		}
 	case Tamper:
-		s.tampered = !e.Cleared
-		o.Records = append(o.Records, protocol.Record{Lane: s.cfg.Lane, Body: protocol.DeviceEvent{Code: "tamper", Detail: map[bool]string{true: "cleared", false: "found"}[e.Cleared]}})
+		if row = held; s.tampered == e.Cleared {
+			s.tampered = !e.Cleared
+			s.device(o, "tamper", pick(e.Cleared, "cleared", "found"))
+		}
 		if !e.Cleared && (s.d.Phase == Ordered || s.d.Phase == Authorizing) {
-			o.row = ""
 			return false // S08, S18 and C09 end the sale
 		}
 	case BusState:
 		was := s.bus.up()
 		s.bus = e
-		if s.d.Phase == InEvidence && was != e.up() {
-			first := s.d.Flow == protocol.CardFirst
-			o.row = "S34"
-			if e.up() {
-				s.evidence(o, in)
-				if s.d.Phase == Idle {
-					o.row = pick(first, "C26", "S33")
-				}
-			} else {
-				s.start(o, TimerEvidence, s.policy.BusAway())
-			}
+		switch {
+		case s.d.Phase == Authorizing && s.d.Flow == protocol.CardFirst && e.State == BusStateDisabled:
+			return false // C09
+		case s.d.Phase == InEvidence && was != e.up():
+			o.take("S34")
+			s.await(o, in)
 			return true
+		case !e.up() || e.State == BusStateDisabled:
+			row = held
+		}
+	case PortGone:
+		if s.d.Phase != InEvidence {
+			return false
+		}
+		was := s.bus.up()
+		s.bus.State, s.owes, s.open, row = BusStateDown, false, false, "S34"
+		if was {
+			s.await(o, in)
 		}
 	default:
-		o.row = ""
 		return false
 	}
-	if s.d.Phase == Queued || s.d.Phase == Vending {
-		o.row = "S30"
-	}
+	o.take(row)
 	return true
+}
+
+// newPolicy puts a policy in force. One that comes again writes nothing; an older one is late.
+func (s *State) newPolicy(o *Output, e NewPolicy) {
+	if e.Policy.Version < s.policy.Version {
+		return
+	}
+	if e.Policy.Version > s.policy.Version {
+		o.Records = append(o.Records, protocol.Record{Lane: s.cfg.Lane, Body: protocol.PolicyApplied{Version: e.Policy.Version, Hash: e.Hash}})
+	}
+	s.policy = e.Policy
+}
+
+// device writes a DeviceEvent: it is not about a sale and opens none.
+func (s *State) device(o *Output, code, detail string) {
+	o.Records = append(o.Records, protocol.Record{Lane: s.cfg.Lane, Body: protocol.DeviceEvent{Code: code, Detail: detail}})
 }
 
 // late takes S37 and S38.
@@ -156,14 +176,13 @@ func (s *State) late(o *Output, in In) bool {
 	b := protocol.VendResolved{Result: protocol.Delivered, Source: protocol.SourceBus, Late: true}
 	switch e := in.Event.(type) {
 	case Answer:
-		if s.d.Phase == Authorizing && e.Response.Payment == s.d.Payment {
+		a, ok := s.d.asks(e.Response)
+		if ok && s.d.Phase == Authorizing && a.Payment == s.d.Payment {
 			return false
 		}
-		if a, ok := s.d.asks(e.Response); ok {
-			o.row = "S38"
-			r := protocol.Record{Lane: s.cfg.Lane, Sale: a.Sale, Body: protocol.LateAnswer{Payment: a.Payment, Answer: e.Response.Answer, Result: e.Response.Result, Approved: e.Response.Approved}}
-			s.d.apply(r)
-			o.Records = append(o.Records, r)
+		if ok {
+			o.take("S38")
+			s.tell(o, a.Sale, protocol.LateAnswer{Payment: a.Payment, Answer: e.Response.Answer, Result: e.Response.Result, Approved: e.Response.Approved})
 		}
 		return true
 	case VendSuccess:
@@ -177,103 +196,159 @@ func (s *State) late(o *Output, in In) bool {
 	}
 	for _, c := range s.d.Closed {
 		if c.ID == id && c.Open && !c.Resolved {
-			o.row, b.Vend = "S37", id
-			r := protocol.Record{Lane: s.cfg.Lane, Sale: c.Sale, Body: b}
-			s.d.apply(r)
-			o.Records = append(o.Records, r)
+			o.take("S37")
+			b.Vend = id
+			s.tell(o, c.Sale, b)
 			return true
 		}
 	}
 	return false
 }
 
+// tell writes a record of a sale that is closed, beside the live one.
+func (s *State) tell(o *Output, sale protocol.SaleID, b protocol.Body) {
+	r := protocol.Record{Lane: s.cfg.Lane, Sale: sale, Body: b}
+	s.d.apply(r)
+	o.Records = append(o.Records, r)
+}
+
 func (s *State) idle(o *Output, now protocol.Reading, in In) {
+	first := s.cfg.Flow == protocol.CardFirst
 	switch e := in.Event.(type) {
 	case VendCancel:
-		s.withdrawn(o)
-	case BusReset, PortGone, SessionComplete:
+		// The 13 01 that took back an approval which never was on the wire: 06, once.
+		if s.owes {
+			o.take("S25")
+			s.deny(o)
+		}
+	case SessionComplete:
 		s.owes = false
+	case PortGone:
+		o.take("S39")
+	case Booted:
+		s.end(o)
 	case Order:
-		if s.cfg.Flow == protocol.SelectionFirst {
-			s.order(o, now, e, protocol.BusKey{}, "")
+		if !first {
+			s.since, s.request = now.Mono, protocol.BusKey{}
+			s.order(o, now, e, "")
 		}
 	case VendRequest:
-		if s.cfg.Flow == protocol.SelectionFirst {
-			s.since = now.Mono - e.Since
-			it := protocol.Item{Vend: e.Vend, Outlet: e.Item, Amount: e.Price}
-			s.order(o, now, Order{Sale: e.Sale, Class: protocol.Live, Items: []protocol.Item{it}}, e.Bus, e.Bad)
-		}
-	case CardRead:
-		if s.cfg.Flow != protocol.CardFirst {
+		if first {
+			o.take("C12") // between the end of a session and its 07: no funds are left
+			s.deny(o)
 			return
 		}
-		why := s.gate(now)
-		r := protocol.Record{Lane: s.cfg.Lane, Sale: protocol.SaleID(e.Payment), Body: protocol.SaleOpened{Flow: protocol.CardFirst, Class: protocol.Live, Due: s.policy.Hold()}}
-		if why == "" {
-			s.pending = &r
-			s.d.apply(r)
-			if s.link == LinkUp && !now.Anchor.IsZero() {
-				o.row = "C01"
-				s.authorize(o, now, e, protocol.MaxHold)
-				return
-			}
-			v := s.decide(&e)
-			if v.Accept {
-				o.row = "C02"
-				s.card = &e
-				s.offline(o, v, protocol.PaymentID{}, s.cause())
-				return
-			}
-			why = v.Rule
-			s.close(o, protocol.NotCharged)
+		s.since, s.request = now.Mono-e.Since, e.Bus
+		it := protocol.Item{Vend: e.Vend, Outlet: e.Item, Amount: e.Price}
+		s.order(o, now, Order{Sale: e.Sale, Class: protocol.Live, Items: []protocol.Item{it}}, e.Bad)
+	case CardRead:
+		if first {
+			s.hold(o, now, e)
 		}
-		o.row = "C03"
-		o.do(Show{ScreenRefused, s.policy.Hold(), why})
 	}
 }
 
-func (s *State) order(o *Output, now protocol.Reading, e Order, bus protocol.BusKey, why string) {
-	due := money.New(0, s.policy.Currency)
-	if why == "" {
-		why = s.gate(now)
+// hold is C01 to C03: a card before the selection, for the most that may be spent.
+func (s *State) hold(o *Output, now protocol.Reading, e CardRead) {
+	why := s.gate(now)
+	switch {
+	case why != "":
+	case e.TC:
+		why = "card_offline"
+	case e.Sale.IsZero() || s.d.seen(e.Sale, protocol.PaymentID{}):
+		why = "sale_id"
 	}
-	for _, it := range e.Items {
+	if why == "" {
+		s.request = protocol.BusKey{}
+		s.propose(e.Sale, protocol.SaleOpened{Flow: protocol.CardFirst, Class: protocol.Live, Due: s.policy.Hold()})
+		if s.online(now) {
+			o.take("C01")
+			s.authorize(o, now, e, protocol.MaxHold)
+			return
+		}
+		v := s.decide(&e)
+		if v.Accept {
+			o.take("C02")
+			s.card = &e
+			s.offline(o, v, protocol.PaymentID{}, s.cause())
+			return
+		}
+		why = v.Rule
+		s.close(o, protocol.NotCharged)
+	}
+	o.take("C03")
+	o.do(Show{ScreenRefused, s.policy.Hold(), why})
+}
+
+// total is the sum of an order's items, and why it cannot be sold.
+func (s State) total(e Order) (money.Amount, string) {
+	due := money.New(0, s.policy.Currency)
+	if e.Sale.IsZero() {
+		return due, "sale_id"
+	}
+	for i, it := range e.Items {
 		sum, err := due.Add(it.Amount)
-		if err != nil || it.Amount.Minor <= 0 {
-			why = "amount"
-			break
+		if err != nil || it.Amount.Minor <= 0 || it.Amount.Currency != s.policy.Currency {
+			return due, "amount"
 		}
 		due = sum
+		if it.Vend.IsZero() || s.d.closed(it.Vend) || find(e.Items[:i], func(o protocol.Item) bool { return o.Vend == it.Vend }) {
+			return due, "vend_id"
+		}
 	}
-	if why == "" && due.IsZero() {
-		why = "empty_order"
+	if due.IsZero() {
+		return due, "empty_order"
 	}
-	if bus.IsZero() {
-		s.since = now.Mono
-	} else {
-		s.d.Bus = bus
+	return due, ""
+}
+
+// lines says how an order's lines do not match its items: each line's quantity, outlet and amount
+// are those of its items.
+func lines(e Order) string {
+	sums, qty := make([]money.Amount, len(e.Lines)), make([]uint16, len(e.Lines))
+	for _, it := range e.Items {
+		if int(it.Line) >= len(e.Lines) || e.Lines[it.Line].Outlet != it.Outlet {
+			return "order_lines"
+		}
+		sum, err := sums[it.Line].Add(it.Amount)
+		if err != nil {
+			return "order_lines"
+		}
+		sums[it.Line] = sum
+		qty[it.Line]++
+	}
+	for i, l := range e.Lines {
+		if l.Qty != qty[i] || l.Amount != sums[i] {
+			return "order_lines"
+		}
+	}
+	return ""
+}
+
+// order is S01 and S02.
+func (s *State) order(o *Output, now protocol.Reading, e Order, why string) {
+	due, bad := s.total(e)
+	if why == "" {
+		why = bad
+	}
+	if why == "" && s.request.IsZero() { // a bus's request has no lines
+		why = lines(e)
+	}
+	if why == "" {
+		why = s.gate(now)
 	}
 	if why == "" && s.left(now) < minWait {
 		why = "no_time"
 	}
 	if why != "" {
-		o.row = "S02"
+		o.take("S02")
 		o.do(Show{ScreenRefused, due, why})
 		s.deny(o)
 		return
 	}
-	r := protocol.Record{Lane: s.cfg.Lane, Sale: e.Sale, Body: protocol.SaleOpened{Flow: protocol.SelectionFirst, Class: e.Class, Lines: e.Lines, Items: e.Items, Due: due, Bus: bus}}
-	o.row, s.pending = "S01", &r
-	s.d.apply(r)
+	o.take("S01")
+	s.propose(e.Sale, protocol.SaleOpened{Flow: protocol.SelectionFirst, Class: e.Class, Lines: e.Lines, Items: e.Items, Due: due, Bus: s.request})
 	s.arm(o, now, ScreenPrice, "")
-}
-
-// withdrawn answers the 13 01 that took back an approval which never was on the wire: 06, once.
-func (s *State) withdrawn(o *Output) {
-	if s.owes {
-		o.row = pick(s.cfg.Flow == protocol.CardFirst, "C17", "S25")
-		s.deny(o)
-	}
 }
 
 // arm waits for a card: on MDB to the last moment that leaves minWait for an answer.
@@ -282,73 +357,90 @@ func (s *State) arm(o *Output, now protocol.Reading, on Screen, why string) {
 	s.start(o, TimerOrder, min(s.policy.Order(), s.left(now)-minWait))
 }
 
-// cause is why the way to the bank is shut before a request left.
-func (s *State) cause() protocol.Cause {
-	switch s.link {
-	case LinkCloudDown:
-		return protocol.CauseCloud
-	case LinkAcquirerDown:
+// online reports that a request may leave: an issuer that is slow is still asked.
+func (s State) online(now protocol.Reading) bool {
+	return (s.link == LinkUp || s.link == LinkSlow) && !now.Anchor.IsZero()
+}
+
+// cause is why there is no answer. Received, and nothing more, is the issuer's slowness whatever
+// the link did since; only an announcement that the acquirer is down says otherwise.
+func (s State) cause() protocol.Cause {
+	switch {
+	case s.link == LinkAcquirerDown:
 		return protocol.CauseAcquirer
+	case s.received || s.link == LinkSlow:
+		return protocol.CauseIssuerSlow
+	case s.link == LinkUp || s.link == LinkCloudDown:
+		return protocol.CauseCloud
 	}
 	return protocol.CauseLink
 }
 
 func (s *State) ordered(o *Output, now protocol.Reading, in In) {
 	refuse := func(row, why string, how protocol.How) {
-		o.row = row
+		o.take(row)
 		due := s.d.Due
 		s.close(o, how)
 		o.do(DisarmReader{}, Show{ScreenRefused, due, why})
 		s.deny(o)
 	}
+	retry := func(why string) {
+		o.take("S07")
+		o.do(Show{ScreenOtherCard, s.d.Due, why}, ArmReader{s.d.Due})
+	}
 	switch e := in.Event.(type) {
 	case CardRead:
-		if e.TC {
-			o.row = "S07"
-			o.do(Show{ScreenOtherCard, s.d.Due, "card_offline"}, ArmReader{s.d.Due})
-			return
-		}
-		why := s.gate(now)
-		if why == "" && s.wait(now) < minWait {
-			why = "no_time"
-		}
-		if why != "" {
-			refuse("S06", why, protocol.NotCharged)
-			return
-		}
-		if s.link == LinkUp && !now.Anchor.IsZero() {
-			o.row = "S03"
-			s.authorize(o, now, e, protocol.Exact)
-			return
-		}
-		v := s.decide(&e)
-		if !v.Accept {
-			refuse("S05", v.Rule, protocol.NotCharged)
-			return
-		}
-		o.row, s.card = "S04", &e
-		s.offline(o, v, protocol.PaymentID{}, s.cause())
+		s.tapped(o, now, e, refuse, retry)
 	case CardFailed:
-		o.row = "S07"
-		o.do(Show{ScreenOtherCard, s.d.Due, e.Reason}, ArmReader{s.d.Due})
+		retry(e.Reason)
 	case CardAAC:
-		o.row = "S07"
-		o.do(Show{ScreenOtherCard, s.d.Due, "card_refused"}, ArmReader{s.d.Due})
+		retry("card_refused")
 	case Cancel, VendCancel, BusReset, SessionComplete, PortGone:
 		refuse("S08", "canceled", protocol.SaleCanceled)
 	case Tamper:
 		refuse("S08", "tamper", protocol.SaleCanceled)
 	case Timer:
-		refuse("S08", "timeout", protocol.SaleCanceled)
+		if e.Name == TimerOrder {
+			refuse("S08", "timeout", protocol.SaleCanceled)
+		}
 	case Booted:
-		o.row = "S09"
+		o.take("S09")
 		s.close(o, protocol.Abandoned)
 	}
 }
 
+// tapped is a card for an order: S03 to S07.
+func (s *State) tapped(o *Output, now protocol.Reading, e CardRead, refuse func(string, string, protocol.How), retry func(string)) {
+	if e.TC {
+		retry("card_offline")
+		return
+	}
+	why := s.gate(now)
+	if why == "" && s.wait(now) < minWait {
+		why = "no_time"
+	}
+	if why != "" {
+		refuse("S06", why, protocol.NotCharged)
+		return
+	}
+	if s.online(now) {
+		o.take("S03")
+		s.authorize(o, now, e, protocol.Exact)
+		return
+	}
+	v := s.decide(&e)
+	if !v.Accept {
+		refuse("S05", v.Rule, protocol.NotCharged)
+		return
+	}
+	o.take("S04")
+	s.card = &e
+	s.offline(o, v, protocol.PaymentID{}, s.cause())
+}
+
 func voidReason(e Event) (protocol.Reason, bool) {
 	switch e.(type) {
-	case Cancel, VendCancel, BusReset, SessionComplete, PortGone:
+	case Cancel, VendCancel, BusReset, SessionComplete, PortGone, BusState:
 		return protocol.Canceled, true
 	case CardAAC:
 		return protocol.CardRefused, true
@@ -360,18 +452,18 @@ func voidReason(e Event) (protocol.Reason, bool) {
 	return 0, false
 }
 
-func pick(first bool, c, r string) string {
+func pick(first bool, a, b string) string {
 	if first {
-		return c
+		return a
 	}
-	return r
+	return b
 }
 
 func (s *State) authorizing(o *Output, now protocol.Reading, in In) {
 	first := s.d.Flow == protocol.CardFirst
 	due := s.d.Due
 	fail := func(row string, why protocol.Reason, how protocol.How) {
-		o.row = row
+		o.take(row)
 		s.void(o, why, how)
 		o.do(Show{ScreenNotCharged, due, why.String()})
 		s.deny(o)
@@ -388,21 +480,18 @@ func (s *State) authorizing(o *Output, now protocol.Reading, in In) {
 	case Booted:
 		fail(pick(first, "C10", "S20"), protocol.NoAnswer, protocol.NotCharged)
 	case Timer:
-		cause := s.cause()
-		if s.link == LinkUp {
-			cause = protocol.CauseCloud
+		if e.Name != TimerWait {
+			return
 		}
-		v := s.decide(s.card)
-		if v.Accept && s.link != LinkSlow && (!s.received || s.link == LinkAcquirerDown) && s.gate(now) == "" {
-			o.row = pick(first, "C08", "S16")
+		cause := s.cause()
+		if v := s.decide(s.card); v.Accept && cause != protocol.CauseIssuerSlow && s.gate(now) == "" {
+			o.take(pick(first, "C08", "S16"))
 			s.offline(o, v, s.d.Payment, cause)
 			return
 		}
 		fail(pick(first, "C09", "S17"), protocol.NoAnswer, protocol.NotCharged)
 	case Answer:
-		if _, ok := s.d.asks(e.Response); ok {
-			s.answer(o, now, e.Response, fail)
-		}
+		s.answer(o, now, e.Response, fail)
 	}
 }
 
@@ -411,39 +500,47 @@ func (s *State) answer(o *Output, now protocol.Reading, r protocol.Authorization
 	s.put(o, protocol.AuthorizationAnswered{Payment: r.Payment, Answer: r.Answer, AnswerHash: protocol.HashOf(r), Result: r.Result, Code: r.Code,
 		Approved: r.Approved, RRN: r.RRN, AuthID: r.AuthID, HostRef: r.HostRef, ReleaseAt: r.ReleaseAt})
 	s.stop(o, TimerWait)
-	if r.Result == protocol.Approved || r.Result == protocol.Partial {
-		least := s.d.Due
-		if first && r.Result == protocol.Partial {
-			least = s.policy.Least()
-		}
-		c, err := r.Approved.Cmp(least)
-		switch {
-		case err != nil || c < 0:
-			fail(pick(first, "C05", "S12"), protocol.ReasonPartial, protocol.NotCharged)
-		case s.gate(now) != "":
-			fail(pick(first, "C05", "S11"), protocol.VendGone, protocol.NotCharged)
-		case first:
-			o.row = "C04"
-			s.begin(o)
-		default:
-			o.row = "S10"
-			s.vendNext(o)
-		}
+	if r.Result != protocol.Approved && r.Result != protocol.Partial {
+		s.declined = s.declined || r.Result == protocol.Declined
+		s.refused(o, now, r)
 		return
 	}
+	least := s.d.Due
+	if first && r.Result == protocol.Partial {
+		least = s.policy.Least()
+	}
+	c, err := r.Approved.Cmp(least)
+	switch {
+	case err != nil || c < 0:
+		fail(pick(first, "C05", "S12"), protocol.ReasonPartial, protocol.NotCharged)
+	case s.gate(now) != "":
+		fail(pick(first, "C05", "S11"), protocol.VendGone, protocol.NotCharged)
+	case first:
+		o.take("C04")
+		s.begin(o)
+	default:
+		o.take("S10")
+		s.vendNext(o)
+	}
+}
+
+// refused goes on after an answer that took no money: S13 to S15, C06, C07.
+func (s *State) refused(o *Output, now protocol.Reading, r protocol.AuthorizationResponse) {
+	first := s.d.Flow == protocol.CardFirst
 	if v := s.decide(s.card); r.Result == protocol.RefusedUnsent && r.Code == protocol.AcquirerDown && v.Accept && s.gate(now) == "" {
-		o.row = pick(first, "C07", "S15")
+		o.take(pick(first, "C07", "S15"))
 		s.offline(o, v, protocol.PaymentID{}, protocol.CauseAcquirer)
 		return
 	}
+	o.do(CardSignal{false})
 	if !first && s.attempts < s.policy.CardAttempts(s.cfg.Bus) && s.wait(now) >= minWait {
-		o.row = "S13"
+		o.take("S13")
 		s.arm(o, now, ScreenOtherCard, r.Result.String())
 		return
 	}
-	o.row = pick(first, "C06", "S14")
+	o.take(pick(first, "C06", "S14"))
 	due := s.d.Due
 	s.close(o, protocol.SaleDeclined)
-	o.do(Show{ScreenNotCharged, due, r.Result.String()}, CardSignal{false})
+	o.do(Show{ScreenNotCharged, due, r.Result.String()})
 	s.deny(o)
 }

@@ -17,11 +17,7 @@ type saved struct {
 func (s Snapshot) Record() protocol.Snapshot {
 	out := protocol.Snapshot{Counters: s.Counters, Cursor: s.Cursor, PolicyVersion: s.PolicyVersion, OwedBlobs: slices.Clone(s.OwedBlobs)}
 	for _, l := range s.Lanes {
-		d := l.d.clone()
-		if l.pending != nil {
-			d = durable{Bus: d.Bus, Closed: d.Closed, Asked: d.Asked}
-		}
-		out.Lanes = append(out.Lanes, protocol.MustEncode(saved{l.cfg.Lane, d}))
+		out.Lanes = append(out.Lanes, protocol.MustEncode(saved{l.cfg.Lane, l.written()}))
 	}
 	return out
 }

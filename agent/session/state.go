@@ -62,6 +62,7 @@ type closedVend struct {
 	Open     bool            `cbor:"4,keyasint,omitempty"` // ended presumed, unknown or never delivered
 }
 
+// asked is a payment that a tap was used for: one awaits an answer, an offline one never does.
 type asked struct {
 	Payment  protocol.PaymentID `cbor:"1,keyasint"`
 	Sale     protocol.SaleID    `cbor:"2,keyasint"`
@@ -132,20 +133,21 @@ func (d *durable) apply(r protocol.Record) {
 			d.Phase, d.Payment = Ordered, protocol.PaymentID{}
 			return
 		}
-		d.Approved = b.Approved
-		if b.Approved.Minor > d.Due.Minor {
-			d.Approved = d.Due
-		}
+		d.Approved, _ = money.Min(b.Approved, d.Due) // of another currency: nothing
 		if d.Flow == protocol.CardFirst {
 			d.Phase = SessionIdle
 		}
 	case protocol.OfflineAccepted:
 		d.Payment, d.Approved = b.Payment, b.Amount
+		d.Asked = tail(append(d.Asked, asked{Payment: b.Payment, Sale: r.Sale, Answered: true}))
 		if d.Flow == protocol.CardFirst {
 			d.Phase = SessionIdle
 		}
 	case protocol.VendStarted:
 		d.Vends = append(slices.Clone(d.Vends), vend{ID: b.Vend, Outlet: b.Outlet, Amount: b.Amount})
+		if b.Bus.Later(d.Bus) {
+			d.Bus = b.Bus
+		}
 		d.Phase = Vending
 		if d.Flow == protocol.CardFirst {
 			d.Phase = Queued

@@ -25,18 +25,30 @@ type State struct {
 	storage  StorageState
 	stopped  string
 	tampered bool
+	door     bool // open
 	bus      BusState
-	pending  *protocol.Record // SaleOpened, not yet written
+	pending  *proposed
+	last     protocol.SaleID // the last one ordered: an order that comes again is not new
 	card     *CardRead
 	received bool
-	since    time.Duration // Mono of the order or of the bus's request
+	declined bool            // a host declined a card in this sale: nothing is taken offline after it
+	since    time.Duration   // Mono of the order or of the bus's request
+	heard    protocol.BusKey // the last one of this boot; d holds the last one of a record
+	request  protocol.BusKey // the one the live order or vend answers; zero: no bus asked
 	attempts int
 	restart  bool // the vend in doubt was cut by a restart
 	owes     bool // the bus asked for a vend and has no answer yet; 06 is said once
+	open     bool // card first: the controller is in a session that no EndSession has ended
 	queued   bool // an approval is with the driver, its end not reported yet
 	held     *Evidence
 	timers   [TimerSession + 1]TimerID
 	nextID   TimerID
+}
+
+// proposed is a sale of which nothing is written yet: its first record, and the last key before it.
+type proposed struct {
+	record protocol.Record
+	bus    protocol.BusKey
 }
 
 // New is an idle lane that has not seen its vending side.
@@ -75,13 +87,39 @@ func (s State) Accepting() bool {
 }
 
 // Row is the id of the row a step took (S.. selection first, C.. card first), or "".
-func (o Output) Row() string { return o.row }
+func (o Output) Row() string {
+	if len(o.rows) == 0 {
+		return ""
+	}
+	return o.rows[0]
+}
+
+// Rows are all rows of a step: one that ends a wait of 0 takes the row "wait over" as well.
+func (o Output) Rows() []string { return o.rows }
+
+func (o *Output) take(row string) { o.rows = append(o.rows, row) }
 
 func (o *Output) do(e ...Effect) { o.Effects = append(o.Effects, e...) }
 
+// propose opens a sale in memory: SaleOpened is written with the sale's first other record.
+func (s *State) propose(sale protocol.SaleID, b protocol.SaleOpened) {
+	s.pending = &proposed{protocol.Record{Lane: s.cfg.Lane, Sale: sale, Body: b}, s.d.Bus}
+	s.d.apply(s.pending.record)
+	s.last = sale
+}
+
+// written is what records say: d, less a sale that has none yet.
+func (s State) written() durable {
+	if s.pending == nil {
+		return s.d.clone()
+	}
+	d := s.d.clone()
+	return durable{Bus: s.pending.bus, Closed: d.Closed, Asked: d.Asked}
+}
+
 func (s *State) put(o *Output, b protocol.Body) {
 	if s.pending != nil {
-		o.Records = append(o.Records, *s.pending)
+		o.Records = append(o.Records, s.pending.record)
 		s.pending = nil
 	}
 	r := protocol.Record{Lane: s.cfg.Lane, Sale: s.d.Sale, Body: b}
@@ -152,8 +190,15 @@ func (d durable) seen(s protocol.SaleID, p protocol.PaymentID) bool {
 			return true
 		}
 	}
-	return slices.ContainsFunc(d.Closed, func(c closedVend) bool { return c.Sale == s })
+	return find(d.Closed, func(c closedVend) bool { return c.Sale == s })
 }
+
+// closed reports that a vend id was used before.
+func (d durable) closed(v protocol.VendID) bool {
+	return find(d.Closed, func(c closedVend) bool { return c.ID == v })
+}
+
+func find[T any](s []T, is func(T) bool) bool { return slices.ContainsFunc(s, is) }
 
 func (s State) decide(c *CardRead) risk.Verdict {
 	switch {
@@ -161,6 +206,8 @@ func (s State) decide(c *CardRead) risk.Verdict {
 		return risk.Verdict{Rule: "no_card"}
 	case s.d.Class == protocol.Test:
 		return risk.Verdict{Rule: "test_class"}
+	case s.declined:
+		return risk.Verdict{Rule: "declined_before"}
 	}
 	return risk.Decide(s.policy, s.counters, risk.Ask{Amount: s.d.Due, Entry: c.Card.Entry, HasRef: c.Card.Ref != ""})
 }
@@ -170,25 +217,36 @@ func (s *State) clear(o *Output) {
 	for n := TimerOrder; n <= TimerSession; n++ {
 		s.stop(o, n)
 	}
-	s.pending, s.card, s.received, s.attempts, s.restart = nil, nil, false, 0, false
+	s.card, s.received, s.declined, s.attempts, s.restart = nil, false, false, 0, false
 	s.queued, s.held = false, nil
 }
 
 // close ends the sale; a sale without a record writes nothing.
 func (s *State) close(o *Output, how protocol.How) {
-	sum := money.New(0, s.d.Due.Currency)
-	for _, v := range s.d.Vends {
-		if v.Result == protocol.Delivered {
-			sum.Minor += v.Amount.Minor // each vend was checked against the approved amount
-		}
-	}
-	b := protocol.SaleClosed{How: how, Delivered: sum}
 	if s.pending != nil {
-		s.d.apply(protocol.Record{Lane: s.cfg.Lane, Sale: s.d.Sale, Body: b})
+		s.d, s.pending = s.written(), nil
 	} else {
-		s.put(o, b)
+		sum, _ := s.d.sum(func(v vend) bool { return v.Result == protocol.Delivered })
+		s.put(o, protocol.SaleClosed{How: how, Delivered: sum})
 	}
 	s.clear(o)
+}
+
+// sum adds up the vends that are to count. Each was checked against what was due or left, so their
+// sum is within it; one that would not be is left out, never charged.
+func (d durable) sum(counts func(vend) bool) (money.Amount, []protocol.VendID) {
+	sum, ids := money.New(0, d.Due.Currency), []protocol.VendID(nil)
+	for _, v := range d.Vends {
+		if !counts(v) {
+			continue
+		}
+		next, err := sum.Add(v.Amount)
+		if c, over := next.Cmp(d.Approved); err != nil || over != nil || c > 0 {
+			continue
+		}
+		sum, ids = next, append(ids, v.ID)
+	}
+	return sum, ids
 }
 
 func (s *State) void(o *Output, why protocol.Reason, how protocol.How) {
@@ -224,37 +282,42 @@ func (s State) counts(v vend) bool {
 // settle writes the outcome of a payment after its vends, and closes the sale. in opens a case for
 // vends still in doubt.
 func (s *State) settle(o *Output, in In, why protocol.Reason) {
-	sum, counted, doubt, charged := money.New(0, s.d.Due.Currency), []protocol.VendID(nil), []protocol.VendID(nil), false
-	cause := protocol.CaseUnknown
-	for _, v := range s.d.Vends {
-		c := s.counts(v)
-		if c {
-			sum.Minor += v.Amount.Minor
-			counted = append(counted, v.ID)
-		}
-		if v.Result == protocol.Presumed || v.Result == protocol.Unknown {
-			doubt, charged = append(doubt, v.ID), charged || c
-			if v.Result == protocol.Presumed {
-				cause = protocol.CasePresumed
-			}
-		}
-	}
-	pay, how := s.d.Payment, protocol.NotCharged
-	if sum.Minor > 0 {
+	sum, counted := s.d.sum(s.counts)
+	pay, sale, how := s.d.Payment, s.d.Sale, protocol.NotCharged
+	switch {
+	case sum.Minor > 0:
 		how = protocol.Sold
 		s.put(o, protocol.PaymentOutcome{Payment: pay, What: protocol.Capture, Amount: sum, Reason: protocol.ReasonSold, Counted: counted})
-		o.do(Show{ScreenThanks, sum, ""}, Receipt{s.d.Sale}, CardSignal{true})
-	} else {
+	default:
 		if why == protocol.NoPurchase {
 			how = protocol.NoPurchaseMade
 		}
 		s.put(o, protocol.PaymentOutcome{Payment: pay, What: protocol.Void, Amount: sum, Reason: why})
+	}
+	s.openCase(o, in, pay)
+	s.close(o, how)
+	if how == protocol.Sold {
+		o.do(Show{ScreenThanks, sum, ""}, Receipt{sale}, CardSignal{true})
+	} else {
 		o.do(Show{ScreenNotCharged, sum, why.String()})
 	}
-	if len(doubt) > 0 {
-		s.put(o, protocol.CaseOpened{Case: in.Case, Payment: pay, Vends: doubt, Cause: cause, Charged: charged})
+}
+
+// openCase asks a person about the vends still in doubt.
+func (s *State) openCase(o *Output, in In, pay protocol.PaymentID) {
+	b := protocol.CaseOpened{Case: in.Case, Payment: pay, Cause: protocol.CaseUnknown}
+	for _, v := range s.d.Vends {
+		if v.Result != protocol.Presumed && v.Result != protocol.Unknown {
+			continue
+		}
+		b.Vends, b.Charged = append(b.Vends, v.ID), b.Charged || s.counts(v)
+		if v.Result == protocol.Presumed {
+			b.Cause = protocol.CasePresumed
+		}
 	}
-	s.close(o, how)
+	if len(b.Vends) > 0 {
+		s.put(o, b)
+	}
 }
 
 func (s *State) vendNext(o *Output) {
@@ -267,7 +330,7 @@ func (s *State) startVend(o *Output, id protocol.VendID, out protocol.Outlet, a 
 	if line < len(s.d.Lines) {
 		product = s.d.Lines[line].Product
 	}
-	s.put(o, protocol.VendStarted{Vend: id, Payment: s.d.Payment, N: uint16(len(s.d.Vends) + 1), Outlet: out, Product: product, Amount: a})
+	s.put(o, protocol.VendStarted{Vend: id, Payment: s.d.Payment, N: uint16(len(s.d.Vends) + 1), Outlet: out, Product: product, Amount: a, Bus: s.request})
 	s.queued, s.owes = true, false
 	o.do(Show{ScreenVending, a, ""}, Vend{id, out, a, s.policy.ApproveBy()})
 	s.start(o, TimerVend, s.policy.Vend())
@@ -311,30 +374,37 @@ func (s *State) begin(o *Output) {
 	f := s.d.Approved
 	f.Minor = min(f.Minor, 0xFFFE)
 	s.stop(o, TimerWait)
+	s.open = true
 	o.do(Show{ScreenSession, f, ""}, BeginSession{f})
 	s.start(o, TimerSession, s.policy.Session())
 }
 
 // doubt ends the live vend as presumed or unknown and asks for evidence.
 func (s *State) doubt(o *Output, in In, r protocol.VendOutcome, why protocol.VendReason) {
-	v := *s.d.last()
-	s.put(o, protocol.VendResult{Vend: v.ID, Result: r, Reason: why})
+	s.put(o, protocol.VendResult{Vend: s.d.last().ID, Result: r, Reason: why})
 	s.stop(o, TimerVend)
 	s.stop(o, TimerSession)
-	s.restart = why == protocol.VendRestart
-	if s.restart {
+	s.evidence(o, in, why == protocol.VendRestart)
+}
+
+// evidence asks whether the last vend came out, and waits for the answer.
+func (s *State) evidence(o *Output, in In, restart bool) {
+	v := *s.d.last()
+	if s.restart = restart; restart {
 		s.queued = false // the driver that had the approval is gone with its queue
 		o.do(Resume{v.ID})
 	}
-	s.evidence(o, in)
-}
-
-func (s *State) evidence(o *Output, in In) {
-	v := *s.d.last()
-	o.do(Show{ScreenWait, v.Amount, ""}, AskEvidence{v.ID, v.Outlet})
 	if v.Result == protocol.Unknown {
 		o.do(StopOutlet{v.Outlet, "vend_unknown"})
 	}
+	s.await(o, in)
+}
+
+// await is the wait: none where nobody can tell more; it begins when the bus is up, and anew after
+// a restart; a bus that is away ends it later.
+func (s *State) await(o *Output, in In) {
+	v := *s.d.last()
+	o.do(AskEvidence{v.ID, v.Outlet})
 	w := s.policy.Evidence()
 	switch {
 	case s.restart && !s.bus.HasEvidence:
@@ -346,13 +416,21 @@ func (s *State) evidence(o *Output, in In) {
 	if !s.bus.up() {
 		w = s.policy.BusAway()
 	}
+	o.do(Show{ScreenWait, v.Amount, ""})
 	s.start(o, TimerEvidence, w)
 }
 
+// over ends the wait.
 func (s *State) over(o *Output, in In) {
-	open := s.d.Flow == protocol.CardFirst
+	o.take(pick(s.d.Flow == protocol.CardFirst, "C26", "S33"))
 	s.settle(o, in, protocol.VendUnknown)
-	if open {
+	s.end(o)
+}
+
+// end ends the controller's session, if one is open.
+func (s *State) end(o *Output) {
+	if s.open {
 		o.do(EndSession{})
 	}
+	s.open = false
 }
