@@ -78,11 +78,15 @@ func (c *Core) Boot(now protocol.Reading, caseID func() protocol.CaseID) ([]Effe
 	}})
 }
 
-// Handle takes events in order, syncs what they record in one transaction and returns what is to be
-// done. After an error no state has changed, nothing may be done, and the agent must start again.
-func (c *Core) Handle(now protocol.Reading, evs []session.In) ([]Effect, error) {
-	return c.handle(now, evs)
+// Handle takes events in order, syncs what they record, and before it records of the device itself,
+// in one transaction, and returns what is to be done. After an error no state has changed, nothing
+// may be done, and the agent must start again.
+func (c *Core) Handle(now protocol.Reading, evs []session.In, device ...protocol.Record) ([]Effect, error) {
+	return c.handle(now, evs, device...)
 }
+
+// Cursor is how many payment dispositions the device has taken in.
+func (c *Core) Cursor() uint64 { return c.snap.Cursor }
 
 // Lane is the state of a lane, to draw a screen or seal a card by.
 func (c *Core) Lane(l protocol.Lane) (session.State, bool) {

@@ -242,6 +242,9 @@ func (l Link) Way() Way { return l.way }
 // Acked is the cloud's watermark as far as known on this connection.
 func (l Link) Acked() (protocol.Seq, bool) { return l.acked, l.known }
 
+// Head is the journal's head as far as it was told.
+func (l Link) Head() protocol.Position { return l.head }
+
 // Stopped is the code of a Stop, or "".
 func (l Link) Stopped() string { return l.stopped }
 
