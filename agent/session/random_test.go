@@ -316,7 +316,7 @@ func (w *world) request() VendRequest {
 		w.req-- // again
 	}
 	q := VendRequest{Bus: protocol.BusKey{BusEpoch: w.epoch, Request: w.req}, Sale: mk[protocol.SaleID](w.id()), Vend: mk[protocol.VendID](w.id()),
-		Price: eur(int64(50 + w.rnd.IntN(500))), Item: 7, Since: time.Duration(w.rnd.IntN(3)) * time.Second}
+		Price: eur(int64(50 + w.rnd.IntN(1200))), Item: 7, Since: time.Duration(w.rnd.IntN(3)) * time.Second}
 	if w.chance(20) {
 		q.Bad = "currency"
 	}

@@ -83,7 +83,7 @@ func (s State) fresh(e Event) bool {
 // again takes a vend request the bus repeats: S29, C18.
 func (s *State) again(o *Output, r VendRequest) {
 	v := s.d.last()
-	if s.d.Phase != Queued && s.d.Phase != Vending || r.Bus != s.request || v.Hint == protocol.HintAcked {
+	if s.d.Phase != Queued && s.d.Phase != Vending || r.Bus.IsZero() || r.Bus != s.request || v.Hint == protocol.HintAcked {
 		o.take("S29")
 		return
 	}
@@ -465,7 +465,7 @@ func (s *State) authorizing(o *Output, now protocol.Reading, in In) {
 	fail := func(row string, why protocol.Reason, how protocol.How) {
 		o.take(row)
 		s.void(o, why, how)
-		o.do(Show{ScreenNotCharged, due, why.String()})
+		o.do(Show{ScreenNotCharged, due, why.String()}, CardSignal{false})
 		s.deny(o)
 	}
 	if why, ok := voidReason(in.Event); ok {

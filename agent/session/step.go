@@ -298,8 +298,11 @@ func (s *State) settle(o *Output, in In, why protocol.Reason) {
 	s.close(o, how)
 	if how == protocol.Sold {
 		o.do(Show{ScreenThanks, sum, ""}, Receipt{sale}, CardSignal{true})
-	} else {
-		o.do(Show{ScreenNotCharged, sum, why.String()})
+		return
+	}
+	o.do(Show{ScreenNotCharged, sum, why.String()})
+	if why != protocol.NoPurchase { // a session left without buying is no failure
+		o.do(CardSignal{false})
 	}
 }
 
