@@ -121,6 +121,7 @@ func meetEvery(t *testing.T, c *coverage) {
 // TestCoverage fails for a row of either table that no script visits, for an event that never met a
 // state, and for a point there at which the power was not cut; and it prints how often each was.
 func TestCoverage(t *testing.T) {
+	t.Parallel()
 	c := newCoverage()
 	for _, f := range scripts(t) {
 		runScript(t, f, c)

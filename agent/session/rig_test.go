@@ -20,7 +20,8 @@ type rig struct {
 	now    protocol.Reading
 	s      State
 	books  *books
-	disk   Snapshot // the fold of all that was synced
+	disk   Snapshot // the fold of all that was synced, a transaction at a time
+	log    []protocol.Record
 	cases  int
 	cov    *coverage
 	quiet  bool // do not cut at each step
@@ -80,7 +81,7 @@ func (r *rig) take(e Event) Output {
 	for _, law := range r.books.step(e, o, next.Phase()) {
 		r.fail("%T in %s, row %v: %s", e, before.Phase(), o.Rows(), law)
 	}
-	r.disk, r.s = Recover(r.disk, o.Records), next
+	r.disk, r.s, r.log = Recover(r.disk, o.Records), next, append(r.log, o.Records...)
 	r.cov.step(before, e, o)
 	r.same()
 	return o
@@ -203,9 +204,14 @@ func (r *rig) restart() {
 	r.books.reboot()
 }
 
-// atEnd holds what an idle lane owes: nothing.
+// atEnd holds what an idle lane owes: nothing; and that all records at once fold to what they did
+// one transaction after the other.
 func (r *rig) atEnd() {
 	r.t.Helper()
+	all := Recover(Snapshot{Lanes: []State{New(r.cfg, r.policy)}}, r.log)
+	if !reflect.DeepEqual(all.Record(), r.disk.Record()) {
+		r.fail("folded at once %+v, one by one %+v", all, r.disk)
+	}
 	if n := r.books.open(); r.s.Idle() && n > 0 {
 		r.fail("%d payments without an end", n)
 	}

@@ -86,7 +86,7 @@ func (s State) Accepting() bool {
 	return s.d.Phase == Ordered || s.d.Phase == Idle && s.cfg.Flow == protocol.CardFirst
 }
 
-// Row is the id of the row a step took (S.. selection first, C.. card first), or "".
+// Row is the id of the first row a step took (S.. selection first, C.. card first), or "".
 func (o Output) Row() string {
 	if len(o.rows) == 0 {
 		return ""
