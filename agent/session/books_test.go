@@ -309,6 +309,10 @@ func (b *books) effects(e Event, o Output, say func(string, ...any)) {
 			if v, ok := b.vends[a.ID]; !ok || v.result != 0 || v.amount != a.Amount {
 				say("a vend without its record: %+v", v)
 			}
+			again := slices.Contains(o.rows, "S29") || slices.Contains(o.rows, "C18")
+			if b.vends[a.ID].byBus && !b.asks && !again {
+				say("05 that nobody waits for")
+			}
 			b.asks, b.withdrawn = false, false
 		case BeginSession:
 			b.session, b.rebooted = true, false

@@ -155,6 +155,8 @@ func (s State) gate(now protocol.Reading) string {
 		return "vending_side_silent"
 	case !s.policy.Currency.Known():
 		return "currency"
+	case (s.d.Phase == Ordered || s.d.Phase == Authorizing) && !s.request.IsZero() && s.request != s.heard:
+		return "request_gone" // the controller asked for something else since, and heard 06: it waits for no 05
 	}
 	return ""
 }
