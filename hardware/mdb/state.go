@@ -78,7 +78,7 @@ type State struct {
 	req    request
 
 	writing  protocol.VendID // its C,VEND is being written
-	approval approve         // the last one that was to be written, and whose end was told
+	approval approve         // the last one whose end was told, or is being written
 	bound    protocol.VendID // its result is awaited
 	item     protocol.Outlet
 	served   bool   // a request came in this run: results are no earlier run's
@@ -127,7 +127,7 @@ func (s State) Step(now time.Duration, in any) (State, hardware.Output) {
 		s.approve(&o, now, in)
 	case withdraw:
 		if in.vend != s.approval.vend { // else it was a repeat of one whose end was told
-			o.Emit(hardware.Approval{Vend: in.vend, How: hardware.ApprovalWithdrawn})
+			s.withdrawn(&o, approve{vend: in.vend})
 		}
 	case deny:
 		s.deny(&o)
@@ -478,11 +478,17 @@ func (s *State) approve(o *hardware.Output, now time.Duration, in approve) {
 		write(o, "C,VEND,"+s.approval.amount) // the same 05 again; its end was told
 	case again:
 	case !s.req.open || s.phase != live || now >= in.by:
-		o.Emit(hardware.Approval{Vend: in.vend, How: hardware.ApprovalWithdrawn})
+		s.withdrawn(o, in)
 	default:
 		s.writing, s.approval = in.vend, in
 		write(o, "C,VEND,"+in.amount)
 	}
+}
+
+// withdrawn ends an approval that never left; the same vend is not answered again.
+func (s *State) withdrawn(o *hardware.Output, in approve) {
+	s.approval = in
+	o.Emit(hardware.Approval{Vend: in.vend, How: hardware.ApprovalWithdrawn})
 }
 
 // wrote is the end of a line of ours; only an approval's matters here, the rest ends the opening.

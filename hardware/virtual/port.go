@@ -39,9 +39,13 @@ func (p *port) replug() error {
 	if p.master != nil {
 		return nil
 	}
-	m, s, err := pty.Open()
+	blocking, s, err := pty.Open()
 	if err != nil {
 		return fmt.Errorf("open pty: %w", err)
+	}
+	m, err := pollable(blocking)
+	if err != nil {
+		return errors.Join(err, s.Close())
 	}
 	// Raw before anybody writes: a fresh pty echoes, and the agent would hear itself.
 	t, err := unix.IoctlGetTermios(int(s.Fd()), unix.TCGETS)
@@ -60,6 +64,19 @@ func (p *port) replug() error {
 	close(p.plug)
 	p.plug = make(chan struct{})
 	return nil
+}
+
+// pollable is f with deadlines, and with a Read that Close ends: package pty leaves its files blocking.
+func pollable(f *os.File) (*os.File, error) {
+	defer func() { _ = f.Close() }()
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("pty: %w", err)
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return nil, fmt.Errorf("pty: %w", errors.Join(err, unix.Close(fd)))
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil //nolint:gosec // a descriptor
 }
 
 // point makes link a symlink to target in one step: whoever opens it finds the old or the new.
