@@ -68,7 +68,7 @@ func (s Scale) Units(a money.Amount) (uint16, error) {
 // parsePrice reads the adapter's decimal price; digits beyond the currency's that are not 0 are
 // an error, nothing is rounded.
 func (s Scale) parsePrice(text string) (money.Amount, error) {
-	if _, frac, ok := strings.Cut(text, "."); ok {
+	if _, frac, ok := strings.Cut(text, "."); ok && frac != "" {
 		for len(frac) > s.Currency.Exponent() && frac[len(frac)-1] == '0' {
 			frac, text = frac[:len(frac)-1], text[:len(text)-1]
 		}

@@ -171,6 +171,9 @@ func (s *State) next() time.Duration {
 	case closed:
 		return 0
 	case live:
+		if at := s.heard + silence; !s.silent && at < s.pinged+pingEvery {
+			return at
+		}
 		return s.pinged + pingEvery
 	default:
 		return s.until
@@ -468,6 +471,7 @@ func (s *State) begin(o *hardware.Output, in begin) {
 		return
 	}
 	s.card = true
+	s.key.Session, s.key.Request = s.key.Session+1, 0
 	write(o, "C,START,"+in.funds)
 }
 
