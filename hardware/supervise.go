@@ -25,7 +25,7 @@ const (
 // ends; then it returns the cause, after Run has returned. device names it in Health and PortGone.
 //
 // out is called from this goroutine and from Run's, never from two at once, and not after Supervise
-// has returned; it may block. When an opening ends while ctx lives, out gets PortGone, then Health.
+// has returned; it may block, but not after ctx has ended. When an opening ends while ctx lives, out gets PortGone, then Health.
 // A device that cannot be opened is reported once, not at every try. A panic in open or Run is
 // caught, reported and treated as an end of the opening.
 func Supervise(ctx context.Context, device string, open func(context.Context) (Driver, error), out func(Event)) error {

@@ -9,7 +9,7 @@ import (
 	"coinop/protocol/money"
 )
 
-// Scale is how the bus counts money: actual = units * Factor * 10^-Decimals (MDB/ICP 4.2, 7.4.2, Z4
+// Scale is how the bus counts money: actual = units * Factor * 10^-Decimals (MDB/ICP 4.2, 7.4, SETUP, Z4
 // and Z5).
 type Scale struct {
 	Currency money.Currency
@@ -53,7 +53,7 @@ func (s Scale) Amount(units uint32) (money.Amount, error) {
 }
 
 // Units is an amount as the bus counts it: hardware.ErrInexact unless it is exactly that, not negative,
-// and no more than FFFE (FFFF means unknown; MDB/ICP 4.2, 7.4.4).
+// and no more than FFFE (FFFF means unknown; MDB/ICP 4.2, 7.4, BEGIN SESSION).
 func (s Scale) Units(a money.Amount) (uint16, error) {
 	u, err := s.unit()
 	if err != nil {

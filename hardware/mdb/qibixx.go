@@ -1,5 +1,5 @@
 // Package mdb is vending machines on the MDB/ICP bus. A Linux process cannot keep the bus's times
-// (1 ms between bytes, 5 ms to answer; MDB/ICP 4.2, 2.5), so an adapter does, and this package
+// (1 ms between bytes, 5 ms to answer; MDB/ICP 4.2, sections 2 and 3), so an adapter does, and this package
 // speaks with it. Qibixx is the one for adapters of that maker, as a cashless device that is always
 // idle: the buyer selects first, and the controller's VEND REQUEST is the order.
 //
@@ -7,7 +7,8 @@
 //		Scale: mdb.Scale{Currency: money.EUR, Decimals: 2}, BusEpoch: last}, out)
 //	go hardware.Supervise(ctx, "vmc", q.Open, out)
 //
-// Block, Split and the tables beside them are the bus's own blocks, for adapters that pass them raw.
+// Controller, Peripheral, ParseCommand and Split are the bus's own blocks, for adapters that pass them
+// raw; no driver uses them yet.
 package mdb
 
 import (

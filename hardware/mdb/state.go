@@ -95,7 +95,7 @@ type State struct {
 func NewState(cfg Config) State {
 	s := State{scale: cfg.Scale, device: cfg.Device}
 	s.key.BusEpoch = cfg.BusEpoch
-	// The names are the adapter's; 1978 is EUR: 1 and the ISO 4217 number (MDB/ICP 4.2, 7.4.2, Z2-Z3).
+	// The names are the adapter's; 1978 is EUR: 1 and the ISO 4217 number (MDB/ICP 4.2, 7.4, SETUP, Z2-Z3).
 	s.params = []string{
 		"C,SETCONF,mdb-addr=0x10",
 		fmt.Sprintf("C,SETCONF,mdb-currency-code=0x1%03d", uint16(cfg.Scale.Currency)),
@@ -435,7 +435,7 @@ func (s *State) leftVend(o *hardware.Output, was Status) {
 	case open:
 		o.Emit(hardware.VendCancel{})
 	case s.bound.IsZero():
-	case s.status != StatusDisabled: // a reader disabled in a vend is not an end of it: 7.4.12
+	case s.status != StatusDisabled: // a reader disabled in a vend is not an end of it (7.4, READER)
 		o.Emit(hardware.SessionComplete{})
 	}
 }

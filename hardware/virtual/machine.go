@@ -227,7 +227,7 @@ func (m *Machine) command(l string) {
 	}
 }
 
-// start is the controller that finds its reader: MDB/ICP 4.2, 7.4.1.
+// start is the controller that finds its reader: MDB/ICP 4.2, 7.4.1 (start-up).
 func (m *Machine) start() {
 	m.status("DISABLED")
 	m.say("r,ACK", "r,ACK")
