@@ -75,6 +75,7 @@ func Serve(ctx context.Context, port Port, now Clock, step func(time.Duration, a
 	defer close(done)
 
 	ring := box.open()
+	defer box.shut() // after a panic too: nobody would answer what is posted
 	err := s.loop(ring, rx, failed, box)
 	left := box.shut()
 	if ctx.Err() != nil {
