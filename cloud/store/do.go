@@ -136,6 +136,7 @@ func (s *Store) lead(ctx context.Context, u *unit) {
 			}
 		}
 		s.mu.Lock()
+		s.want = min(s.opt.MaxGroup, len(s.queue)+len(group)) // nobody of the group is back yet
 		s.handOver()
 		s.mu.Unlock()
 		for _, g := range group {
@@ -147,11 +148,10 @@ func (s *Store) lead(ctx context.Context, u *unit) {
 	s.settle(group)
 }
 
-// gather waits for more units, but only when others are there already. In a closed loop those of
-// the last group are the ones who will be back.
+// gather waits for more units, but only when others are there already, and no longer than until as
+// many are there as waited or were served a moment ago: in a closed loop those are all there are.
 func (s *Store) gather(ctx context.Context) {
 	s.mu.Lock()
-	s.want = min(s.opt.MaxGroup, len(s.queue)+s.last)
 	if s.opt.Gather < 0 || len(s.queue) < 2 || len(s.queue) >= s.want {
 		s.mu.Unlock()
 		return
@@ -198,7 +198,6 @@ func (s *Store) pick() []*unit {
 	}
 	clear(s.queue[len(rest):])
 	s.queue = rest
-	s.last = len(group)
 	s.stats.Units += uint64(len(group))
 	return group
 }

@@ -76,8 +76,7 @@ type Store struct {
 	mu      sync.Mutex // guards what follows
 	queue   []*unit    // in the order they came; the first leads or is about to
 	leading bool       // someone leads: true whenever queue is not empty
-	last    int        // units of the last group
-	want    int        // queue length at which full is closed
+	want    int        // queue length worth gathering for: full is closed at it
 	full    chan struct{}
 	closed  bool
 	idle    chan struct{} // Close waits here for the last leader
