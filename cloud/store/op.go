@@ -155,8 +155,9 @@ func (tx *Tx) LastSTAN(link, tid string) (acquirer.STAN, error) {
 	return acquirer.STAN(n), err
 }
 
-// PutSTAN stores the last one used. Read in this unit before, it replaces only what was read: two
-// devices that share a TID never use one number twice.
+// PutSTAN stores the last one used. Read in this unit before, it replaces only what was read, so that
+// two devices that share a TID never use one number twice. SQLite runs units in turn and cannot come
+// to that; an engine that reads for a whole group first can.
 func (tx *Tx) PutSTAN(link, tid string, last acquirer.STAN) {
 	w := write{what: "put stan", args: []any{link, tid, int64(last)},
 		query: "insert into stan (link, tid, last) values ($1, $2, $3) on conflict (link, tid) do update set last = excluded.last"}
