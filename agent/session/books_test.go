@@ -41,6 +41,8 @@ type vended struct {
 	first   protocol.VendOutcome // before it was resolved
 	late    bool
 	byBus   bool
+	hint    protocol.Hint
+	asked   bool // of somebody, by a case
 }
 
 func newBooks() *books {
@@ -89,13 +91,22 @@ func (b *books) step(e Event, o Output, phase Phase) (broken []string) {
 		}
 		b.record(r, say)
 	}
-	for _, bl := range o.Blobs {
-		if !slices.ContainsFunc(o.Records, func(r protocol.Record) bool {
-			a, ok := r.Body.(protocol.OfflineAccepted)
-			return ok && a.Payment == bl.Payment
-		}) {
-			say("blob of %s without its record", bl.Payment)
+	var offline, blobs []protocol.PaymentID
+	for _, r := range o.Records {
+		if a, ok := r.Body.(protocol.OfflineAccepted); ok {
+			offline = append(offline, a.Payment)
 		}
+		if a, ok := r.Body.(protocol.VendResolved); ok && b.vends[a.Vend].hint != protocol.HintNone {
+			if _, ok := e.(Approval); ok && a.Source == protocol.SourceBus {
+				say("an approval withdrawn after it was on the wire is believed")
+			}
+		}
+	}
+	for _, bl := range o.Blobs {
+		blobs = append(blobs, bl.Payment)
+	}
+	if !slices.Equal(offline, blobs) {
+		say("offline payments %v with blobs of %v", offline, blobs)
 	}
 	b.effects(e, o, say)
 	if phase == Idle {
@@ -177,13 +188,19 @@ func (b *books) record(r protocol.Record, say func(string, ...any)) {
 		}
 		b.vends[a.Vend] = vended{sale: r.Sale, payment: a.Payment, amount: a.Amount, byBus: !a.Bus.IsZero()}
 	case protocol.AckHint:
-		if v, ok := b.vends[a.Vend]; !ok || v.result == protocol.Delivered || v.result == protocol.Failed {
-			say("hint of an ended vend")
+		v, ok := b.vends[a.Vend]
+		if !ok || v.result == protocol.Delivered || v.result == protocol.Failed || a.Hint <= v.hint {
+			say("hint of an ended vend, or no news")
 		}
+		v.hint = a.Hint
+		b.vends[a.Vend] = v
 	case protocol.VendResult:
 		v, ok := b.vends[a.Vend]
 		if !ok || v.result != 0 {
 			say("a second result of vend %s", a.Vend)
+		}
+		if a.Reason == protocol.NeverDelivered && v.hint != protocol.HintNone || a.Result == protocol.Presumed && v.hint != protocol.HintAcked {
+			say("vend with hint %s ends as %s, %s", v.hint, a.Result, a.Reason)
 		}
 		v.result, v.first = a.Result, a.Result
 		b.vends[a.Vend] = v
@@ -196,6 +213,11 @@ func (b *books) record(r protocol.Record, say func(string, ...any)) {
 			say("case %s twice, or without an id", a.Case)
 		}
 		b.cases[a.Case] = true
+		for _, id := range a.Vends {
+			v := b.vends[id]
+			v.asked = true
+			b.vends[id] = v
+		}
 	case protocol.SaleClosed:
 		b.closed(r.Sale, a, say)
 	}
@@ -253,6 +275,9 @@ func (b *books) closed(sale protocol.SaleID, a protocol.SaleClosed, say func(str
 		if v.sale == sale && v.result == protocol.Delivered {
 			sum += v.amount.Minor
 		}
+		if doubt := v.result == protocol.Presumed || v.result == protocol.Unknown; v.sale == sale && doubt != v.asked {
+			say("closed with a vend that is %s, case %v", v.result, v.asked)
+		}
 	}
 	if a.Delivered.Minor != sum {
 		say("closed with %s delivered, want %d", a.Delivered, sum)
@@ -283,6 +308,10 @@ func (b *books) effects(e Event, o Output, say func(string, ...any)) {
 		case Vend:
 			if v, ok := b.vends[a.ID]; !ok || v.result != 0 || v.amount != a.Amount {
 				say("a vend without its record: %+v", v)
+			}
+			again := slices.Contains(o.rows, "S29") || slices.Contains(o.rows, "C18")
+			if b.vends[a.ID].byBus && !b.asks && !again {
+				say("05 that nobody waits for")
 			}
 			b.asks, b.withdrawn = false, false
 		case BeginSession:

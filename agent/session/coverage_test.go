@@ -25,6 +25,7 @@ func rows() (ids []string) {
 type coverage struct {
 	rows  map[string]int // of steps in scripts
 	all   map[string]int // of all steps
+	cuts  map[string]int // power cuts tried in steps that took the row
 	cells map[cell]*[4]int
 }
 
@@ -34,7 +35,7 @@ type cell struct{ state, event string }
 var columns = []string{"steps", "unsynced", "synced", "done"}
 
 func newCoverage() *coverage {
-	return &coverage{rows: map[string]int{}, all: map[string]int{}, cells: map[cell]*[4]int{}}
+	return &coverage{rows: map[string]int{}, all: map[string]int{}, cuts: map[string]int{}, cells: map[cell]*[4]int{}}
 }
 
 func (c *coverage) at(s State, e Event) *[4]int {
@@ -61,8 +62,11 @@ func (c *coverage) scripted(o Output) {
 	}
 }
 
-func (c *coverage) cut(s State, e Event, when string) {
+func (c *coverage) cut(s State, e Event, o Output, when string) {
 	c.at(s, e)[slices.Index(columns, when)]++
+	for _, r := range o.Rows() {
+		c.cuts[r]++
+	}
 }
 
 // phaseName names a state as its table does.
@@ -83,14 +87,47 @@ func phaseName(s State) string {
 	return s.Phase().String()
 }
 
-// TestCoverage fails for a row of either table that no script visits, and prints how often each
-// event met each state, and how many power cuts were tried there.
+// everyEvent is an event of each kind and each variety, with ids of the sales in paths.
+var everyEvent = []string{
+	"booted", "order s70 100", "order s70 100 test", "order s70 100 bad_lines", "cancel", "card p70", "card p70 tc", "card_failed", "aac", "removed",
+	"received p1", "answer p1 approved 150", "answer p1 approved 1000", "answer p1 partial 100", "answer p1 partial 50", "answer p1 declined",
+	"answer p1 refused", "answer p1 refused acquirer_down", "answer p1 expired", "answer p1 approved 1000 other_ask",
+	"timer order", "timer wait", "timer vend", "timer evidence", "timer session",
+	"vend_request 70 s70 100", "vend_request 70 s70 9000", "vend_request 70 s70 100 bad", "vend_request 1 s1 150", "vend_cancel",
+	"approval v11 delivered", "approval v11 withdrawn", "approval v11 maybe", "approval v12 delivered", "approval v12 withdrawn", "approval v12 maybe",
+	"success v11", "success v12 grade=sensed", "success -", "success - grade=none", "failure v11", "failure v12", "failure -",
+	"reset", "bus up", "bus down", "bus enabled evidence", "bus disabled", "complete", "port_gone",
+	"evidence v11 delivered", "evidence v11 failed", "evidence v11 presumed", "evidence v12 delivered", "evidence v12 failed",
+	"link up", "link down", "link cloud", "link acquirer", "link slow", "policy 9", "storage ok", "storage full", "storage readonly", "storage corrupt",
+	"headroom 100", "stopped", "tamper", "tamper cleared", "door open", "door",
+}
+
+// meetEvery takes every event in every phase, each on a fresh lane that came there by a path.
+func meetEvery(t *testing.T, c *coverage) {
+	for _, p := range paths {
+		for _, l := range everyEvent {
+			r, _ := p.walk(t)
+			r.where, r.cov = p.name+": "+l, c
+			w := strings.Fields(l)
+			if w[0] == "booted" {
+				r.restart()
+			}
+			r.step(r.event(w))
+			r.atEnd()
+		}
+	}
+}
+
+// TestCoverage fails for a row of either table that no script visits, for an event that never met a
+// state, and for a point there at which the power was not cut; and it prints how often each was.
 func TestCoverage(t *testing.T) {
+	t.Parallel()
 	c := newCoverage()
 	for _, f := range scripts(t) {
 		runScript(t, f, c)
 	}
-	for seed := range uint64(40) {
+	meetEvery(t, c)
+	for seed := range uint64(20) {
 		randomLane(t, seed, 150, c)
 	}
 	known := rows()
@@ -104,6 +141,17 @@ func TestCoverage(t *testing.T) {
 			t.Errorf("a step says it took row %s, which no table has", id)
 		}
 	}
+	states, events := map[string]bool{}, map[string]bool{}
+	for k := range c.cells {
+		states[k.state], events[k.event] = true, true
+	}
+	for s := range states {
+		for e := range events {
+			if n := c.cells[cell{s, e}]; n == nil || slices.Contains(n[:], 0) {
+				t.Errorf("%s in %s: %v", e, s, n)
+			}
+		}
+	}
 	var total [4]int
 	t.Logf("%-13s %-16s %8s %8s %8s %8s", "state", "event", "steps", "unsynced", "synced", "done")
 	for _, k := range slices.SortedFunc(maps.Keys(c.cells), func(a, b cell) int {
@@ -115,8 +163,9 @@ func TestCoverage(t *testing.T) {
 			total[i] += n[i]
 		}
 	}
-	t.Logf("%d cells of state and event; %d steps; power cuts: %d unsynced, %d synced, %d done", len(c.cells), total[0], total[1], total[2], total[3])
+	t.Logf("%d states, %d events, %d cells of state and event; %d steps; power cuts: %d unsynced, %d synced, %d done",
+		len(states), len(events), len(c.cells), total[0], total[1], total[2], total[3])
 	for _, id := range known {
-		t.Logf("%s: %d times in scripts, %d in all", id, c.rows[id], c.all[id])
+		t.Logf("%s: %d times in scripts, %d in all, %d power cuts", id, c.rows[id], c.all[id], c.cuts[id])
 	}
 }

@@ -56,6 +56,7 @@ func (p path) walk(t *testing.T) (*rig, []Event) {
 
 // An event for another sale, payment, vend or timer changes nothing, in whatever phase.
 func TestForeignEvents(t *testing.T) {
+	t.Parallel()
 	n := 0
 	for _, p := range paths {
 		r, _ := p.walk(t)
@@ -70,6 +71,7 @@ func TestForeignEvents(t *testing.T) {
 // Each event that led to a phase comes again there, and those of the sale before it come late: none
 // writes a record or changes what is durable, and but for a vend request asked again, nothing moves.
 func TestLateAndTwice(t *testing.T) {
+	t.Parallel()
 	n := 0
 	for _, p := range paths {
 		r, taken := p.walk(t)
@@ -102,6 +104,7 @@ func unchanged(t *testing.T, name string, r *rig, e Event) {
 // Events of a closed sale that come while the next one is in each of its phases change nothing of
 // it: at most they are told of their own sale, once.
 func TestLateBesideALiveSale(t *testing.T) {
+	t.Parallel()
 	late := []string{"answer p50 approved 150", "approval v501 delivered", "success v501", "failure v501", "evidence v501 delivered", "received p50"}
 	for _, p := range paths {
 		if p.options == "card_first" || p.options == "card_first evidence" {

@@ -20,7 +20,8 @@ type rig struct {
 	now    protocol.Reading
 	s      State
 	books  *books
-	disk   Snapshot // the fold of all that was synced
+	disk   Snapshot // the fold of all that was synced, a transaction at a time
+	log    []protocol.Record
 	cases  int
 	cov    *coverage
 	quiet  bool // do not cut at each step
@@ -80,7 +81,7 @@ func (r *rig) take(e Event) Output {
 	for _, law := range r.books.step(e, o, next.Phase()) {
 		r.fail("%T in %s, row %v: %s", e, before.Phase(), o.Rows(), law)
 	}
-	r.disk, r.s = Recover(r.disk, o.Records), next
+	r.disk, r.s, r.log = Recover(r.disk, o.Records), next, append(r.log, o.Records...)
 	r.cov.step(before, e, o)
 	r.same()
 	return o
@@ -105,22 +106,22 @@ func (r *rig) step(e Event) Output {
 	if r.quiet {
 		return o
 	}
-	r.cut(before, e, unsynced, books, "unsynced", nil)
-	r.cut(before, e, r.disk, r.books, "synced", nil)
-	r.cut(before, e, r.disk, r.books, "done", o.Effects)
+	r.cut(before, e, o, unsynced, books, "unsynced")
+	r.cut(before, e, o, r.disk, r.books, "synced")
+	r.cut(before, e, o, r.disk, r.books, "done")
 	return o
 }
 
 // cut is a power failure at one point: whatever was live ends, or waits for evidence and then ends,
-// a second restart writes nothing, and each payment has one end. done are the effects that ran
-// before it, and whose answers come after it.
-func (r *rig) cut(live State, e Event, disk Snapshot, before *books, when string, done []Effect) {
+// a second restart writes nothing, and each payment has one end. Where the effects were done, their
+// answers come after it.
+func (r *rig) cut(live State, e Event, o Output, disk Snapshot, before *books, when string) {
 	r.t.Helper()
 	fail := func(format string, a ...any) {
 		r.t.Helper()
 		r.fail("%T in %s, cut %s: "+format, slices.Concat([]any{e, live.Phase(), when}, a)...)
 	}
-	r.cov.cut(live, e, when)
+	r.cov.cut(live, e, o, when)
 	base, err := Restore(disk.Record(), []Config{r.cfg}, r.policy)
 	if err != nil || !base.Lanes[0].Equal(disk.Lanes[0]) {
 		fail("restored %+v, %v; want %+v", base, err, disk.Lanes[0].d)
@@ -147,6 +148,7 @@ func (r *rig) cut(live State, e Event, disk Snapshot, before *books, when string
 		}
 		return next, o
 	}
+	done := o.Effects
 	s, o := step(base.Lanes[0], Booted{})
 	if ph := s.Phase(); ph != Idle && ph != InEvidence {
 		fail("%s after a restart", ph)
@@ -159,7 +161,9 @@ func (r *rig) cut(live State, e Event, disk Snapshot, before *books, when string
 	if s, o = step(again, Booted{}); len(o.Records) > 0 {
 		fail("second restart writes %d records", len(o.Records))
 	}
-	s = r.aftermath(s, step, done)
+	if when == "done" {
+		s = r.aftermath(s, step, done)
+	}
 	if s.Phase() == InEvidence {
 		if s, _ = step(s, Timer{TimerEvidence, s.timers[TimerEvidence]}); !s.Idle() {
 			fail("the wait is over and the lane is %s", s.Phase())
@@ -200,9 +204,14 @@ func (r *rig) restart() {
 	r.books.reboot()
 }
 
-// atEnd holds what an idle lane owes: nothing.
+// atEnd holds what an idle lane owes: nothing; and that all records at once fold to what they did
+// one transaction after the other.
 func (r *rig) atEnd() {
 	r.t.Helper()
+	all := Recover(Snapshot{Lanes: []State{New(r.cfg, r.policy)}}, r.log)
+	if !reflect.DeepEqual(all.Record(), r.disk.Record()) {
+		r.fail("folded at once %+v, one by one %+v", all, r.disk)
+	}
 	if n := r.books.open(); r.s.Idle() && n > 0 {
 		r.fail("%d payments without an end", n)
 	}

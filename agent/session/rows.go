@@ -83,7 +83,7 @@ func (s State) fresh(e Event) bool {
 // again takes a vend request the bus repeats: S29, C18.
 func (s *State) again(o *Output, r VendRequest) {
 	v := s.d.last()
-	if s.d.Phase != Queued && s.d.Phase != Vending || r.Bus != s.request || v.Hint == protocol.HintAcked {
+	if s.d.Phase != Queued && s.d.Phase != Vending || r.Bus.IsZero() || r.Bus != s.request || v.Hint == protocol.HintAcked {
 		o.take("S29")
 		return
 	}
@@ -270,7 +270,7 @@ func (s *State) hold(o *Output, now protocol.Reading, e CardRead) {
 		if v.Accept {
 			o.take("C02")
 			s.card = &e
-			s.offline(o, v, protocol.PaymentID{}, s.cause())
+			s.offline(o, v, protocol.PaymentID{}, s.shut())
 			return
 		}
 		why = v.Rule
@@ -362,18 +362,24 @@ func (s State) online(now protocol.Reading) bool {
 	return (s.link == LinkUp || s.link == LinkSlow) && !now.Anchor.IsZero()
 }
 
-// cause is why there is no answer. Received, and nothing more, is the issuer's slowness whatever
-// the link did since; only an announcement that the acquirer is down says otherwise.
-func (s State) cause() protocol.Cause {
-	switch {
-	case s.link == LinkAcquirerDown:
+// shut is why no request can leave.
+func (s State) shut() protocol.Cause {
+	switch s.link {
+	case LinkAcquirerDown:
 		return protocol.CauseAcquirer
-	case s.received || s.link == LinkSlow:
-		return protocol.CauseIssuerSlow
-	case s.link == LinkUp || s.link == LinkCloudDown:
+	case LinkUp, LinkCloudDown, LinkSlow: // connected, and yet no anchor or no word
 		return protocol.CauseCloud
 	}
 	return protocol.CauseLink
+}
+
+// silence is why a request got no answer. Received, and nothing more, is the issuer's slowness
+// whatever the link did since; only an announcement that the acquirer is down says otherwise.
+func (s State) silence() protocol.Cause {
+	if s.link != LinkAcquirerDown && (s.received || s.link == LinkSlow) {
+		return protocol.CauseIssuerSlow
+	}
+	return s.shut()
 }
 
 func (s *State) ordered(o *Output, now protocol.Reading, in In) {
@@ -435,7 +441,7 @@ func (s *State) tapped(o *Output, now protocol.Reading, e CardRead, refuse func(
 	}
 	o.take("S04")
 	s.card = &e
-	s.offline(o, v, protocol.PaymentID{}, s.cause())
+	s.offline(o, v, protocol.PaymentID{}, s.shut())
 }
 
 func voidReason(e Event) (protocol.Reason, bool) {
@@ -465,7 +471,7 @@ func (s *State) authorizing(o *Output, now protocol.Reading, in In) {
 	fail := func(row string, why protocol.Reason, how protocol.How) {
 		o.take(row)
 		s.void(o, why, how)
-		o.do(Show{ScreenNotCharged, due, why.String()})
+		o.do(Show{ScreenNotCharged, due, why.String()}, CardSignal{false})
 		s.deny(o)
 	}
 	if why, ok := voidReason(in.Event); ok {
@@ -483,7 +489,7 @@ func (s *State) authorizing(o *Output, now protocol.Reading, in In) {
 		if e.Name != TimerWait {
 			return
 		}
-		cause := s.cause()
+		cause := s.silence()
 		if v := s.decide(s.card); v.Accept && cause != protocol.CauseIssuerSlow && s.gate(now) == "" {
 			o.take(pick(first, "C08", "S16"))
 			s.offline(o, v, s.d.Payment, cause)

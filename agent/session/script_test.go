@@ -21,6 +21,7 @@ var update = flag.Bool("update", false, "rewrite the outputs in testdata")
 // begins with ">" is an event, and what it made is printed below it: rows, next phase, records in
 // brackets, effects. Ids are small numbers: sale s1, its vends v11, v12 …, payment p1, its spare p101.
 func TestScripts(t *testing.T) {
+	t.Parallel()
 	for _, f := range scripts(t) {
 		t.Run(strings.TrimSuffix(filepath.Base(f), ".txt"), func(t *testing.T) {
 			want, got := runScript(t, f, newCoverage())

@@ -86,7 +86,7 @@ func (s State) Accepting() bool {
 	return s.d.Phase == Ordered || s.d.Phase == Idle && s.cfg.Flow == protocol.CardFirst
 }
 
-// Row is the id of the row a step took (S.. selection first, C.. card first), or "".
+// Row is the id of the first row a step took (S.. selection first, C.. card first), or "".
 func (o Output) Row() string {
 	if len(o.rows) == 0 {
 		return ""
@@ -155,6 +155,8 @@ func (s State) gate(now protocol.Reading) string {
 		return "vending_side_silent"
 	case !s.policy.Currency.Known():
 		return "currency"
+	case (s.d.Phase == Ordered || s.d.Phase == Authorizing) && !s.request.IsZero() && s.request != s.heard:
+		return "request_gone" // the controller asked for something else since, and heard 06: it waits for no 05
 	}
 	return ""
 }
@@ -298,8 +300,11 @@ func (s *State) settle(o *Output, in In, why protocol.Reason) {
 	s.close(o, how)
 	if how == protocol.Sold {
 		o.do(Show{ScreenThanks, sum, ""}, Receipt{sale}, CardSignal{true})
-	} else {
-		o.do(Show{ScreenNotCharged, sum, why.String()})
+		return
+	}
+	o.do(Show{ScreenNotCharged, sum, why.String()})
+	if why != protocol.NoPurchase { // a session left without buying is no failure
+		o.do(CardSignal{false})
 	}
 }
 

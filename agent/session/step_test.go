@@ -32,6 +32,7 @@ func online() []Event {
 
 // A vending side whose port is gone is not alive, however lately it was heard.
 func TestPortGoneShutsTheGate(t *testing.T) {
+	t.Parallel()
 	s := lane()
 	for _, e := range []Event{online()[0], PortGone{}} {
 		s, _ = s.Step(reading(), In{Lane: 1, Event: e})
@@ -43,6 +44,7 @@ func TestPortGoneShutsTheGate(t *testing.T) {
 
 // An order that does not add up, or that names things twice, is refused by name.
 func TestOrdersRefused(t *testing.T) {
+	t.Parallel()
 	good := func() Order { return online()[2].(Order) }
 	more := protocol.Item{Vend: mk[protocol.VendID](12), Outlet: 1, Amount: eur(150)}
 	for _, c := range []struct {
@@ -90,6 +92,7 @@ func TestOrdersRefused(t *testing.T) {
 
 // Why there is no answer, case by case: only a slow issuer bars an offline payment.
 func TestCauseOfSilence(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		link     LinkState
 		received bool
@@ -128,6 +131,7 @@ func TestCauseOfSilence(t *testing.T) {
 // A vend request that a record or an older epoch covers is a repeat after a restart, whatever
 // became of it: refused (S02), too dear (C12), busy (S40), or vended (C11).
 func TestBusKeysOverRestarts(t *testing.T) {
+	t.Parallel()
 	for _, flow := range []protocol.Flow{protocol.SelectionFirst, protocol.CardFirst} {
 		r := newRig(t, flow.String(), newCoverage(), Config{Flow: flow, Bus: protocol.BusMDB}, protocol.Policy{})
 		r.warm(false)

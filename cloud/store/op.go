@@ -1,0 +1,171 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+
+	"coinop/cloud/acquirer"
+	"coinop/cloud/payment"
+	"coinop/protocol"
+)
+
+// Open operations are those of states below OpAnswered; the index op_open holds them.
+const selectOp = "select device, follows, state, due, lease, owed, tries, body from op"
+
+func scanOp(r row, o *payment.OpRow) error {
+	var of, state, due, lease, owed, tries int64
+	var body []byte
+	if err := r.Scan(&o.Device, &of, &state, &due, &lease, &owed, &tries, &body); err != nil {
+		return err
+	}
+	o.Of, o.State, o.Tries = uint8(of), payment.OpState(state), uint8(tries)
+	o.Due, o.Lease, o.Owed = protocol.UnixMS(due), protocol.UnixMS(lease), protocol.UnixMS(owed)
+	return protocol.Decode(body, &o.Op)
+}
+
+func readOps(ctx context.Context, q querier, id protocol.PaymentID) ([]payment.OpRow, error) {
+	return list(ctx, q, scanOp, "operations of "+id.String(), selectOp+" where payment = $1 order by seq", id[:])
+}
+
+// Ops are all operations of a payment, in the order they were inserted.
+func (tx *Tx) Ops(id protocol.PaymentID) ([]payment.OpRow, error) {
+	return readOps(context.Background(), tx, id)
+}
+
+// PutOp stores an operation over the one of its key.
+func (tx *Tx) PutOp(o payment.OpRow) {
+	k := o.Op.Key
+	body, err := protocol.Encode(o.Op)
+	if err != nil {
+		tx.fail(fmt.Errorf("encode operation %s: %w", k, err))
+		return
+	}
+	var ready any
+	if at, ok := claimable(o); ok {
+		ready = int64(at)
+	}
+	tx.put(write{what: "put operation", args: []any{
+		k.Payment[:], int64(k.Kind), int64(k.N), string(o.Device), o.Op.Link, int64(o.Of), int64(o.State), ready,
+		int64(o.Due), int64(o.Lease), int64(o.Owed), int64(o.Tries), body,
+	}, query: "insert into op (payment, kind, n, device, link, follows, state, ready, due, lease, owed, tries, body)" +
+		" values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)" +
+		" on conflict (payment, kind, n) do update set device = excluded.device, link = excluded.link," +
+		" follows = excluded.follows, state = excluded.state, ready = excluded.ready, due = excluded.due," +
+		" lease = excluded.lease, owed = excluded.owed, tries = excluded.tries, body = excluded.body"})
+}
+
+// claimable is from when on any replica may send an operation. An authorization never is: who
+// inserted it sends it, or nobody.
+func claimable(o payment.OpRow) (protocol.UnixMS, bool) {
+	switch {
+	case o.Op.Key.Kind == acquirer.Authorization:
+		return 0, false
+	case o.State == payment.OpOwed:
+		return o.Due, true
+	case o.State == payment.OpSent:
+		return o.Lease, true
+	}
+	return 0, false
+}
+
+// Claim takes at most max operations that are due at now: owed ones, and sent ones whose lease is
+// over because the replica that had them is gone; never an authorization. Each is given to prepare,
+// counted as a try, and stored as sent with a lease from now, all in one unit: no two replicas get
+// the same. Longest due first. prepare may be called again for a row.
+func (s *Store) Claim(ctx context.Context, now protocol.UnixMS, lease time.Duration, max int,
+	prepare func(*payment.OpRow)) ([]payment.OpRow, error) {
+	due := " where state < 4 and ready is not null and ready <= $1 order by ready, seq limit $2"
+	// Looked for outside first: idle replicas that ask need not take the write lock.
+	any, err := list(ctx, s.db, scanInt, "operations that are due", "select seq from op"+due, int64(now), int64(1))
+	if err != nil || len(any) == 0 {
+		return nil, err
+	}
+	var claimed []payment.OpRow
+	err = s.Do(ctx, 0, func(tx *Tx) error {
+		var err error
+		claimed, err = list(context.Background(), tx, scanOp, "operations that are due", selectOp+due, int64(now), int64(max))
+		if err != nil {
+			return err
+		}
+		for i := range claimed {
+			o := &claimed[i]
+			if prepare != nil {
+				prepare(o)
+			}
+			o.State, o.Lease = payment.OpSent, now.Add(lease)
+			if o.Tries < math.MaxUint8 {
+				o.Tries++
+			}
+			tx.PutOp(*o)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("claim operations: %w", err)
+	}
+	return claimed, nil
+}
+
+// NextDue is when Claim or Overdue will next give something, 0 for never.
+func (s *Store) NextDue(ctx context.Context) (protocol.UnixMS, error) {
+	next, ok, err := one(ctx, s.db, scanInt, "next due",
+		"select t from (select min(ready) as t from op where state < 4 and ready is not null"+
+			" union all select min(due) from payment where due is not null) as d where t is not null order by t limit 1")
+	if err != nil || !ok {
+		return 0, err
+	}
+	return protocol.UnixMS(max(next, 1)), nil // an operation owed since 0 is due, not never
+}
+
+// PaymentOps are all operations of a payment, in the order they were inserted.
+func (s *Store) PaymentOps(ctx context.Context, id protocol.PaymentID) ([]payment.OpRow, error) {
+	return readOps(ctx, s.db, id)
+}
+
+// OpenOps counts the operations that are not final.
+func (s *Store) OpenOps(ctx context.Context) (int, error) {
+	n, _, err := one(ctx, s.db, scanInt, "open operations", "select count(*) from op where state < 4")
+	return int(n), err
+}
+
+// stan is what a unit knows of a TID's last number.
+type stan struct {
+	link, tid string
+	last      acquirer.STAN
+}
+
+func (tx *Tx) known(link, tid string) *stan {
+	for i := range tx.stans {
+		if s := &tx.stans[i]; s.link == link && s.tid == tid {
+			return s
+		}
+	}
+	return nil
+}
+
+// LastSTAN is the last one used on a link's TID; 0 when there is none.
+func (tx *Tx) LastSTAN(link, tid string) (acquirer.STAN, error) {
+	n, _, err := one(context.Background(), tx, scanInt, "stan of "+link+" "+tid,
+		"select last from stan where link = $1 and tid = $2", link, tid)
+	if err == nil && tx.known(link, tid) == nil {
+		tx.stans = append(tx.stans, stan{link, tid, acquirer.STAN(n)})
+	}
+	return acquirer.STAN(n), err
+}
+
+// PutSTAN stores the last one used. Read in this unit before, it replaces only what was read, so that
+// two devices that share a TID never use one number twice. SQLite runs units in turn and cannot come
+// to that; an engine that reads for a whole group first can.
+func (tx *Tx) PutSTAN(link, tid string, last acquirer.STAN) {
+	w := write{what: "put stan", args: []any{link, tid, int64(last)},
+		query: "insert into stan (link, tid, last) values ($1, $2, $3) on conflict (link, tid) do update set last = excluded.last"}
+	if k := tx.known(link, tid); k != nil {
+		w.query += " where stan.last = $4"
+		w.args = append(w.args, int64(k.last))
+		w.check = replaces
+		k.last = last
+	}
+	tx.put(w)
+}

@@ -1,0 +1,186 @@
+package hardware
+
+import (
+	"time"
+
+	"coinop/protocol"
+	"coinop/protocol/money"
+)
+
+// Event is something a device said. The agent's shell adds lane, ids and seals.
+type Event interface{ event() }
+
+// CardRead is one presentation of a card. Whoever takes it wipes Card when it is sealed.
+type CardRead struct {
+	Card Card
+	At   time.Duration // by the driver's clock
+}
+
+// CardFailed is a card that could not be used, or none: Reason is a name (see the Reason constants).
+type CardFailed struct{ Reason string }
+
+// Reasons of CardFailed.
+const (
+	ReasonTimeout     = "timeout"     // nobody presented a card
+	ReasonCollision   = "collision"   // more than one card
+	ReasonCardError   = "card_error"  // torn away, or it spoke nonsense
+	ReasonUnsupported = "unsupported" // no application in common
+	ReasonOverLimit   = "over_limit"
+	ReasonBlocked     = "blocked"
+	ReasonExpired     = "expired"
+	ReasonReader      = "reader_error" // the reader's answer was lost or made no sense
+	ReasonDeclined    = "card_declined"
+)
+
+// CardRemoved is a contact card taken out.
+type CardRemoved struct{}
+
+// VendRequest is MDB VEND REQUEST (MDB/ICP 4.2, 7.4.8, 13h 00h). One with the key of the one before is
+// the same request repeated. Bad names what makes it unsellable: "price", "item"; then Price is zero.
+type VendRequest struct {
+	Bus   protocol.BusKey
+	Price money.Amount
+	Item  protocol.Outlet
+	At    time.Duration // when it was on the wire, by the driver's clock
+	Bad   string
+}
+
+// VendCancel is MDB VEND CANCEL (13h 01h): the controller takes its request back.
+type VendCancel struct{}
+
+// Delivery is what became of an approval.
+type Delivery uint8
+
+// Ends of an approval.
+const (
+	ApprovalDelivered Delivery = iota + 1 // the controller acknowledged it
+	ApprovalWithdrawn                     // never on the wire
+	ApprovalMaybe                         // on the wire, no acknowledgment seen
+)
+
+func (d Delivery) String() string {
+	return name([]string{"delivery?", "delivered", "withdrawn", "maybe"}, d)
+}
+
+// Approval is the end of an approval: exactly one for each vend whose Approve was accepted. It is not
+// the result of the vend. It comes before the bus event that caused it.
+type Approval struct {
+	Vend protocol.VendID
+	How  Delivery
+}
+
+// VendSuccess is the vending side's word that the item came out.
+type VendSuccess struct {
+	Vend  protocol.VendID
+	Item  protocol.Outlet
+	Grade protocol.Grade
+}
+
+// VendFailure is its word that it did not.
+type VendFailure struct{ Vend protocol.VendID }
+
+// BusReset is MDB RESET, an adapter's INACTIVE, or an adapter that lost its power. Epoch is the bus
+// epoch from here on; the shell keeps the last one and gives it back as the next start's.
+type BusReset struct{ Epoch uint64 }
+
+// BusUp says how the vending side stands.
+type BusUp uint8
+
+// States of a bus.
+const (
+	BusStateUp BusUp = iota + 1 // alive; whether we are enabled is not known yet
+	BusStateDown
+	BusStateEnabled
+	BusStateDisabled
+)
+
+func (b BusUp) String() string {
+	return name([]string{"bus?", "up", "down", "enabled", "disabled"}, b)
+}
+
+// BusState is a sign of life (or of death) of the vending side, repeated while it lives. At is when
+// it was last heard, by the driver's clock. Epoch is the bus epoch, as in BusReset.
+type BusState struct {
+	State       BusUp
+	SeesAck     bool
+	HasEvidence bool
+	At          time.Duration
+	Epoch       uint64
+}
+
+// SessionComplete is MDB SESSION COMPLETE (13h 04h).
+type SessionComplete struct{}
+
+// PortGone is a port that was open and is not any more.
+type PortGone struct{ Device string }
+
+// EvidenceSeen answers Evidence.Ask.
+type EvidenceSeen struct {
+	Vend   protocol.VendID
+	Result protocol.VendOutcome // Delivered or Failed
+	Grade  protocol.Grade
+	Source protocol.Source
+}
+
+// Printed is the end of a print job; Reason is a name, empty when it came out.
+type Printed struct {
+	Job    uint32
+	Reason string
+}
+
+// Tamper is a device that says it was opened.
+type Tamper struct{ Device string }
+
+// HealthState is how a device is.
+type HealthState uint8
+
+// States of a device.
+const (
+	Absent HealthState = iota + 1
+	Starting
+	Ready
+	Degraded
+	Fault
+)
+
+func (h HealthState) String() string {
+	return name([]string{"health?", "absent", "starting", "ready", "degraded", "fault"}, h)
+}
+
+// Health is a change of a device's health. Code is a stable name, Detail is for the technician and
+// never holds card data.
+type Health struct {
+	Device string
+	State  HealthState
+	Code   string
+	Detail string
+}
+
+// Codes of Health.
+const (
+	CodeReady        = "ready"
+	CodePortAbsent   = "port_absent"   // cannot be opened; Detail says why
+	CodePortLost     = "port_lost"     // was open; Detail says what ended it
+	CodeDriverPanic  = "driver_panic"  // our own fault
+	CodeSilent       = "device_silent" // the port is open, the device says nothing
+	CodeNotConfigure = "not_configured"
+	CodeGarbage      = "garbage" // bytes that are not the device's protocol
+	CodeTamper       = "tamper"
+)
+
+func (CardRead) event()        {}
+func (CardFailed) event()      {}
+func (CardRemoved) event()     {}
+func (VendRequest) event()     {}
+func (VendCancel) event()      {}
+func (Approval) event()        {}
+func (VendSuccess) event()     {}
+func (VendFailure) event()     {}
+func (BusReset) event()        {}
+func (BusState) event()        {}
+func (SessionComplete) event() {}
+func (PortGone) event()        {}
+func (EvidenceSeen) event()    {}
+func (Printed) event()         {}
+func (Tamper) event()          {}
+func (Health) event()          {}

@@ -1,0 +1,134 @@
+// Package hardware is the words for the machines around a sale: readers, vending sides, printers,
+// lights. A word is an interface that drivers share; its answers are not results but Events.
+//
+//	q := mdb.NewQibixx(mdb.Config{Path: "/dev/serial/by-id/...", Currency: money.EUR}, out)
+//	go hardware.Supervise(ctx, "vmc", q.Open, out)  // opens, serves, reopens until ctx ends
+//	...
+//	q.Approve(vend, outlet, price, 5*time.Second)   // returns at once; the answer is an Approval
+//
+// A driver is three things: a codec (pure: bytes to words), a machine (pure: Step with the time
+// given), and a thin transport. What it promises:
+//
+//   - Its methods never block and never call out; they queue, or return ErrPortGone or ErrBusy, and
+//     an error means that nothing was queued and nothing will be answered.
+//   - Events come from one goroutine at a time, in the order things happened, and none comes after
+//     Supervise has returned.
+//   - Every queue is bounded; when it is full the method says ErrBusy.
+//   - No card data stands in the text of an event, an error or a log.
+package hardware
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"coinop/protocol"
+	"coinop/protocol/money"
+)
+
+// Driver serves one opening of a device: Run returns when the port is gone (an error) or ctx ends,
+// after the last goroutine it started has ended.
+type Driver interface {
+	Run(ctx context.Context) error
+}
+
+// Vender is a vending side: a vending machine controller, or outlets we drive ourselves.
+type Vender interface {
+	Driver
+	// Begin opens a card-first session with funds (MDB BEGIN SESSION).
+	Begin(funds money.Amount) error
+	// Approve lets one item be delivered. Accepted (nil), it is answered with exactly one Approval
+	// for a VendID; asked again for the same vend it is the same approval again, answered once.
+	// Refused (an error), nothing was or will be on the wire: it ended as if withdrawn. by is how
+	// long the driver may try to put it on the wire; 0 is DefaultApproveBy.
+	Approve(v protocol.VendID, o protocol.Outlet, a money.Amount, by time.Duration) error
+	// Deny answers the open vend request with no, or takes back an approval that is not yet on the
+	// wire. With neither it does nothing.
+	Deny() error
+	// End closes a session that Begin opened.
+	End() error
+	// Resume binds a result that comes late, from an adapter that lived on while we did not, to a
+	// vend of an earlier run. It is kept over a port that is gone.
+	Resume(v protocol.VendID) error
+	// SeesAck reports whether Approvals can say delivered; HasEvidence whether anything else than
+	// the bus can say what became of a vend.
+	SeesAck() bool
+	HasEvidence() bool
+}
+
+// DefaultApproveBy is how long an approval may wait for the wire when the caller gives no time.
+const DefaultApproveBy = 5 * time.Second
+
+// CardReader is a reader that is armed for an amount.
+type CardReader interface {
+	Driver
+	// Activate looks for one card for at most timeout; it is answered by CardRead or CardFailed.
+	Activate(a money.Amount, timeout time.Duration) error
+	// Cancel stops looking. A card read in the same moment is dropped, not reported.
+	Cancel() error
+	// Finish tells the reader, and by its lights the buyer, how the payment went.
+	Finish(o Outcome) error
+}
+
+// Outcome is how a payment went, for a reader's lights.
+type Outcome uint8
+
+// Outcomes.
+const (
+	OutcomeApproved Outcome = iota + 1
+	OutcomeDeclined
+)
+
+func (o Outcome) String() string {
+	return name([]string{"outcome?", "approved", "declined"}, o)
+}
+
+// Printer prints one document; it is answered by Printed.
+type Printer interface {
+	Driver
+	Print(job uint32, document []byte) error
+}
+
+// Indicator shows the state of a lane by light or sound.
+type Indicator interface {
+	Driver
+	Show(s Signal) error
+}
+
+// Signal is what an Indicator shows.
+type Signal uint8
+
+// Signals.
+const (
+	SignalIdle Signal = iota + 1
+	SignalCard
+	SignalOK
+	SignalNo
+	SignalFault
+)
+
+func (s Signal) String() string {
+	return name([]string{"signal?", "idle", "card", "ok", "no", "fault"}, s)
+}
+
+// Evidence is what can say, beside the bus, what became of a vend: a drop sensor, audit counters.
+// It answers with EvidenceSeen.
+type Evidence interface {
+	Driver
+	Ask(v protocol.VendID, o protocol.Outlet) error
+}
+
+// Why a driver's method queued nothing. ErrPortGone and ErrBusy may pass; ErrInexact will not.
+var (
+	ErrPortGone = errors.New("the device's port is gone")
+	ErrBusy     = errors.New("the driver's queue is full")
+	ErrInexact  = errors.New("the amount cannot be told to the device exactly")
+)
+
+// name is the text of an enum value whose zero has the first name.
+func name[T ~uint8](names []string, v T) string {
+	if int(v) < len(names) {
+		return names[v]
+	}
+	return names[0]
+}

@@ -1,0 +1,130 @@
+// Package hardwaretest is one conformance suite a word: every driver of a Vender runs Vender, every
+// driver of a CardReader CardReader, on far ends of package virtual.
+package hardwaretest
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"coinop/hardware"
+)
+
+// patience bounds every wait; a test that passes waits milliseconds.
+const patience = 10 * time.Second
+
+// Log takes a driver's events and lets a test wait for them in order.
+type Log struct {
+	t       testing.TB
+	mu      sync.Mutex
+	events  []hardware.Event
+	read    int
+	closed  bool
+	changed chan struct{}
+}
+
+// NewLog is an empty log.
+func NewLog(t testing.TB) *Log { return &Log{t: t, changed: make(chan struct{})} }
+
+// Out is the func(Event) a driver gets.
+func (l *Log) Out(e hardware.Event) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		l.t.Errorf("event after the end: %#v", e)
+	}
+	l.events = append(l.events, e)
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+// close makes every further event a failure.
+func (l *Log) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+}
+
+// All is what came so far.
+func (l *Log) All() []hardware.Event {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return append([]hardware.Event(nil), l.events...)
+}
+
+func (l *Log) String() string {
+	var b strings.Builder
+	for _, e := range l.All() {
+		fmt.Fprintf(&b, "\n  %T %+v", e, e)
+	}
+	return b.String()
+}
+
+// Next waits for the next event of a type (after those Next gave before) that is ok, and gives it.
+func Next[E hardware.Event](l *Log, ok func(E) bool) E {
+	l.t.Helper()
+	deadline := time.After(patience)
+	for {
+		l.mu.Lock()
+		changed := l.changed
+		for i := l.read; i < len(l.events); i++ {
+			if e, is := l.events[i].(E); is && (ok == nil || ok(e)) {
+				l.read = i + 1
+				l.mu.Unlock()
+				return e
+			}
+		}
+		l.mu.Unlock()
+		select {
+		case <-changed:
+		case <-deadline:
+			var zero E
+			l.t.Fatalf("no %T came; these did:%s", zero, l)
+		}
+	}
+}
+
+// count is how many events of a type came that are ok.
+func count[E hardware.Event](l *Log, ok func(E) bool) (n int) {
+	for _, e := range l.All() {
+		if e, is := e.(E); is && ok(e) {
+			n++
+		}
+	}
+	return n
+}
+
+// supervise runs a driver until the returned stop, which waits and then allows no event any more.
+func supervise(t testing.TB, l *Log, open func(context.Context) (hardware.Driver, error)) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = hardware.Supervise(ctx, "dut", open, l.Out)
+	}()
+	var once sync.Once
+	stop = func() {
+		once.Do(func() {
+			cancel()
+			select {
+			case <-done:
+			case <-time.After(patience):
+				t.Errorf("Supervise did not return")
+			}
+			l.close()
+		})
+	}
+	t.Cleanup(stop)
+	return stop
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

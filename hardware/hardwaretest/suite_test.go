@@ -1,0 +1,114 @@
+package hardwaretest
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"coinop/hardware"
+	"coinop/hardware/mdb"
+	"coinop/hardware/virtual"
+	"coinop/hardware/vivopay"
+	"coinop/protocol"
+	"coinop/protocol/money"
+)
+
+// childVar holds the tty of a child that is the agent, to be killed.
+const childVar = "COINOP_HARDWARETEST_TTY"
+
+func TestMain(m *testing.M) {
+	if tty := os.Getenv(childVar); tty != "" {
+		child(tty)
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+func qibixx(path string, epoch uint64, out func(hardware.Event)) (hardware.Vender, func(context.Context) (hardware.Driver, error), error) {
+	q, err := mdb.NewQibixx(mdb.Config{Path: path, BusEpoch: epoch, Scale: mdb.Scale{Currency: money.EUR, Decimals: 2}}, out)
+	if err != nil {
+		return nil, nil, err
+	}
+	return q, q.Open, nil
+}
+
+func TestQibixx(t *testing.T) {
+	t.Parallel()
+	Vender(t, qibixx)
+}
+
+func TestVivopay(t *testing.T) {
+	t.Parallel()
+	CardReader(t, func(path string, out func(hardware.Event)) (hardware.CardReader, func(context.Context) (hardware.Driver, error), error) {
+		r, err := vivopay.New(vivopay.Config{Path: path, Currency: money.EUR}, out)
+		if err != nil {
+			return nil, nil, err
+		}
+		return r, r.Open, nil
+	})
+}
+
+var childVend = protocol.VendID{0: 0xC1}
+
+// child approves every request and says so; it never ends by itself.
+func child(tty string) {
+	var v hardware.Vender
+	v, open, err := qibixx(tty, 0, func(e hardware.Event) {
+		switch e := e.(type) {
+		case hardware.VendRequest:
+			_ = v.Approve(childVend, e.Item, e.Price, time.Minute)
+		case hardware.BusState:
+			fmt.Println("bus", e.State, e.Epoch)
+		case hardware.Approval:
+			fmt.Println("approval", e.How)
+		}
+	})
+	if err == nil {
+		err = hardware.Supervise(context.Background(), "vmc", open, func(hardware.Event) {})
+	}
+	fmt.Println(err)
+}
+
+// An agent that is killed in mid vend leaves a tty that opens again, and a result that is still to come.
+func TestKilledAgent(t *testing.T) {
+	t.Parallel()
+	m, err := virtual.NewMachine(virtual.MachineConfig{Link: t.TempDir() + "/vmc", Products: []virtual.Product{{Outlet: outlet, Price: price}}})
+	must(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = m.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-done })
+	must(t, m.Misbehave(virtual.FaultLateDrop))
+
+	agent := exec.CommandContext(ctx, os.Args[0]) //nolint:gosec // ourselves
+	agent.Env = append(os.Environ(), childVar+"="+m.Path())
+	says, err := agent.StdoutPipe()
+	must(t, err)
+	must(t, agent.Start())
+	for lines := bufio.NewScanner(says); lines.Scan(); {
+		if lines.Text() == "bus enabled 2" {
+			must(t, m.Select(outlet))
+		}
+		if lines.Text() == "approval maybe" {
+			break
+		}
+	}
+	must(t, agent.Process.Kill())
+	_ = agent.Wait()
+
+	b := &bench{t: t, ctx: ctx, make: qibixx, m: m}
+	b.boot(2)
+	must(t, b.v.Resume(childVend))
+	b.enabled()
+	must(t, m.Release())
+	if e := Next[hardware.VendSuccess](b.l, nil); e.Vend != childVend {
+		t.Errorf("late success %+v", e)
+	}
+	b.drops(1)
+}

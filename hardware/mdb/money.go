@@ -1,0 +1,85 @@
+package mdb
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"coinop/hardware"
+	"coinop/protocol/money"
+)
+
+// Scale is how the bus counts money: actual = units * Factor * 10^-Decimals (MDB/ICP 4.2, 7.4, SETUP, Z4
+// and Z5).
+type Scale struct {
+	Currency money.Currency
+	Factor   uint8 // 0 is 1
+	Decimals uint8
+}
+
+var errScale = errors.New("scale")
+
+// Check reports a scale in which no unit is a whole number of minor units.
+func (s Scale) Check() error {
+	_, err := s.unit()
+	return err
+}
+
+// unit is one bus unit in minor units.
+func (s Scale) unit() (int64, error) {
+	if !s.Currency.Known() {
+		return 0, fmt.Errorf("%w: unknown currency %d", errScale, s.Currency)
+	}
+	u := max(int64(s.Factor), 1)
+	for d := int(s.Decimals); d < s.Currency.Exponent(); d++ {
+		u *= 10
+	}
+	for d := int(s.Decimals); d > s.Currency.Exponent(); d-- {
+		if u%10 != 0 {
+			return 0, fmt.Errorf("%w: %d with %d decimals is no whole number of %s's smallest unit", errScale, s.Factor, s.Decimals, s.Currency)
+		}
+		u /= 10
+	}
+	return u, nil
+}
+
+// Amount is units of the bus in minor units.
+func (s Scale) Amount(units uint32) (money.Amount, error) {
+	u, err := s.unit()
+	if err != nil {
+		return money.Amount{}, err
+	}
+	return money.New(int64(units)*u, s.Currency), nil
+}
+
+// Units is an amount as the bus counts it: hardware.ErrInexact unless it is exactly that, not negative,
+// and no more than FFFE (FFFF means unknown; MDB/ICP 4.2, 7.4, BEGIN SESSION).
+func (s Scale) Units(a money.Amount) (uint16, error) {
+	u, err := s.unit()
+	if err != nil {
+		return 0, err
+	}
+	if a.Currency != s.Currency || a.Minor < 0 || a.Minor%u != 0 || a.Minor/u > 0xFFFE {
+		return 0, fmt.Errorf("%w: %s in units of %d", hardware.ErrInexact, a, u)
+	}
+	return uint16(a.Minor / u), nil //nolint:gosec // checked above
+}
+
+// parsePrice reads the adapter's decimal price; digits beyond the currency's that are not 0 are
+// an error, nothing is rounded.
+func (s Scale) parsePrice(text string) (money.Amount, error) {
+	if _, frac, ok := strings.Cut(text, "."); ok && frac != "" {
+		for len(frac) > s.Currency.Exponent() && frac[len(frac)-1] == '0' {
+			frac, text = frac[:len(frac)-1], text[:len(text)-1]
+		}
+		text = strings.TrimSuffix(text, ".")
+	}
+	a, err := money.Parse(text, s.Currency)
+	if err != nil {
+		return money.Amount{}, err
+	}
+	if _, err := s.Units(a); err != nil {
+		return money.Amount{}, err
+	}
+	return a, nil
+}

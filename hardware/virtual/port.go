@@ -1,0 +1,165 @@
+package virtual
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/creack/pty"
+	"golang.org/x/sys/unix"
+)
+
+// ErrUnplugged means that the cable is out.
+var ErrUnplugged = errors.New("unplugged")
+
+// port is one end of a cable that can be unplugged: a pty and the symlink to it.
+type port struct {
+	link string
+
+	mu     sync.Mutex
+	master *os.File
+	slave  *os.File // ours, held so that the line outlives the agent's process
+	path   string
+	plug   chan struct{} // closed and renewed when a cable is plugged in
+	lost   int
+}
+
+func newPort(link string) (*port, error) {
+	p := &port{link: link, plug: make(chan struct{})}
+	return p, p.replug()
+}
+
+func (p *port) replug() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.master != nil {
+		return nil
+	}
+	blocking, s, err := pty.Open()
+	if err != nil {
+		return fmt.Errorf("open pty: %w", err)
+	}
+	m, err := pollable(blocking)
+	if err != nil {
+		return errors.Join(err, s.Close())
+	}
+	// Raw before anybody writes: a fresh pty echoes, and the agent would hear itself.
+	t, err := unix.IoctlGetTermios(int(s.Fd()), unix.TCGETS)
+	if err == nil {
+		t.Iflag, t.Oflag, t.Lflag = 0, 0, 0
+		t.Cc[unix.VMIN] = 1
+		err = unix.IoctlSetTermios(int(s.Fd()), unix.TCSETS, t)
+	}
+	if err == nil && p.link != "" {
+		err = point(p.link, s.Name())
+	}
+	if err != nil {
+		return errors.Join(err, m.Close(), s.Close())
+	}
+	p.master, p.slave, p.path = m, s, s.Name()
+	close(p.plug)
+	p.plug = make(chan struct{})
+	return nil
+}
+
+// pollable is f with deadlines, and with a Read that Close ends: package pty leaves its files blocking.
+func pollable(f *os.File) (*os.File, error) {
+	defer func() { _ = f.Close() }()
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("pty: %w", err)
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return nil, fmt.Errorf("pty: %w", errors.Join(err, unix.Close(fd)))
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil //nolint:gosec // a descriptor
+}
+
+// point makes link a symlink to target in one step: whoever opens it finds the old or the new.
+func point(link, target string) error {
+	if err := os.MkdirAll(filepath.Dir(link), 0o750); err != nil {
+		return err
+	}
+	tmp := fmt.Sprintf("%s.%d", link, os.Getpid())
+	_ = os.Remove(tmp)
+	if err := os.Symlink(target, tmp); err != nil {
+		return err
+	}
+	return os.Rename(tmp, link)
+}
+
+func (p *port) unplug() { p.unplugged(nil) }
+
+// unplugged takes the cable out; only when it is still that of m, unless m is nil.
+func (p *port) unplugged(m *os.File) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.master == nil || m != nil && p.master != m {
+		return
+	}
+	if p.link != "" {
+		_ = os.Remove(p.link)
+	}
+	_, _ = p.master.Close(), p.slave.Close()
+	p.master, p.slave = nil, nil
+}
+
+// name is what the agent opens.
+func (p *port) name() string {
+	if p.link != "" {
+		return p.link
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.path
+}
+
+// write says b; what nobody takes for a while is lost, as on a wire.
+func (p *port) write(b []byte) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.master == nil {
+		return ErrUnplugged
+	}
+	_ = p.master.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+	if _, err := p.master.Write(b); err != nil {
+		p.lost++
+		return fmt.Errorf("nobody listens: %w", err)
+	}
+	return nil
+}
+
+// read gives every chunk to f until ctx ends, over unplugging. It unplugs at the end.
+func (p *port) read(ctx context.Context, f func([]byte)) error {
+	stop := context.AfterFunc(ctx, p.unplug)
+	defer func() {
+		if stop() {
+			p.unplug()
+		}
+	}()
+	buf := make([]byte, 4096)
+	for ctx.Err() == nil {
+		p.mu.Lock()
+		m, plug := p.master, p.plug
+		p.mu.Unlock()
+		if m == nil {
+			select {
+			case <-plug:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		n, err := m.Read(buf)
+		if n > 0 {
+			f(buf[:n])
+		}
+		if err != nil {
+			p.unplugged(m)
+		}
+	}
+	return context.Cause(ctx)
+}

@@ -1,0 +1,99 @@
+// Package vivopay is contactless readers of ID TECH's ViVOpay family on a serial line, protocol 2.
+//
+//	r, err := vivopay.New(vivopay.Config{Path: "/dev/serial/by-id/...", Currency: money.EUR}, out)
+//	go hardware.Supervise(ctx, "reader", r.Open, out)
+//	r.Activate(price, 30*time.Second)     // then hardware.CardRead or hardware.CardFailed
+//
+// The reader decides nothing about money: it asks the card for an ARQC and gives what it got. Readers
+// that encrypt give ciphertext, which passes through as it is; a reader in clear is for tests.
+package vivopay
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"coinop/hardware"
+	"coinop/protocol/money"
+)
+
+// Config is one reader. The zero value of a field is its default.
+type Config struct {
+	Device   string         // its name in Health; "reader"
+	Path     string         // the tty; required
+	Baud     int            // 115,200
+	Currency money.Currency // required
+	Legacy   bool           // activate with 02-01, for firmware that does not know 02-40
+	Clock    hardware.Clock // of At in events; starts at New
+}
+
+// Reader is a CardReader.
+type Reader struct {
+	cfg   Config
+	out   func(hardware.Event)
+	state State
+	port  hardware.Port
+	box   hardware.Mailbox
+}
+
+var _ hardware.CardReader = (*Reader)(nil)
+
+// New checks the configuration; it starts and opens nothing.
+func New(cfg Config, out func(hardware.Event)) (*Reader, error) {
+	if cfg.Device == "" {
+		cfg.Device = "reader"
+	}
+	if cfg.Baud == 0 {
+		cfg.Baud = 115200
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = hardware.Since()
+	}
+	if !cfg.Currency.Known() {
+		return nil, fmt.Errorf("vivopay %s: unknown currency %d", cfg.Device, cfg.Currency)
+	}
+	return &Reader{cfg: cfg, out: out, state: NewState(cfg)}, nil
+}
+
+// Open opens the tty for one Run; it is what Supervise calls.
+func (r *Reader) Open(context.Context) (hardware.Driver, error) {
+	p, err := hardware.OpenTTY(r.cfg.Path, r.cfg.Baud)
+	if err != nil {
+		return nil, err
+	}
+	r.port = p
+	return r, nil
+}
+
+// Run serves the opening until the port fails, the reader stays silent, or ctx ends. Only after Open.
+func (r *Reader) Run(ctx context.Context) error {
+	step := func(now time.Duration, in any) (o hardware.Output) {
+		r.state, o = r.state.Step(now, in)
+		return o
+	}
+	return hardware.Serve(ctx, r.port, r.cfg.Clock, step, &r.box, r.out)
+}
+
+type (
+	activate struct {
+		amount  money.Amount
+		timeout time.Duration
+	}
+	cancel struct{}
+	finish struct{ outcome hardware.Outcome }
+)
+
+// Activate looks for one card. timeout is rounded up to a second, 1 to 255. An activation that runs
+// is replaced: only the last one is answered.
+func (r *Reader) Activate(a money.Amount, timeout time.Duration) error {
+	if a.Currency != r.cfg.Currency || a.Minor < 0 || a.Minor > 999_999_999_999 { // 9F02 is n12
+		return fmt.Errorf("%w: %s", hardware.ErrInexact, a)
+	}
+	return r.box.Post(activate{a, timeout})
+}
+
+// Cancel stops looking: 05-01.
+func (r *Reader) Cancel() error { return r.box.Post(cancel{}) }
+
+// Finish tells the reader the outcome: 03-03.
+func (r *Reader) Finish(o hardware.Outcome) error { return r.box.Post(finish{o}) }

@@ -1,0 +1,344 @@
+package vivopay
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"coinop/hardware"
+	"coinop/protocol"
+	"coinop/protocol/card"
+	"coinop/protocol/money"
+)
+
+func unhex(t testing.TB, s string) []byte {
+	t.Helper()
+	b, err := hex.DecodeString(strings.ReplaceAll(s, " ", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// Commands printed in the vendor's documents, and one built from its layout.
+func TestCommand(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, want string
+		cmd, sub   byte
+		data       string
+	}{
+		{"ping", "5669564F74656368320018010000B3CD", 0x18, 0x01, ""},
+		{"serial number", "5669564F7465636832001201000018A5", 0x12, 0x01, ""},
+		{"set ICS 3C", "5669564f746563683200601600010392ed", 0x60, 0x16, "03"},
+		{"activate 30 s, 1.50 EUR", "5669564F746563683200024000161E9C01005F2A0209785F3601029F020600000000015096F8", 0x02, 0x40,
+			"1E9C01005F2A0209785F3601029F0206000000000150"},
+		{"cancel", "5669564F7465636832000501000092EF", 0x05, 0x01, ""},
+	} {
+		if got := Command(c.cmd, c.sub, unhex(t, c.data)...); !bytes.Equal(got, unhex(t, c.want)) {
+			t.Errorf("%s: %X", c.name, got)
+		}
+	}
+}
+
+const online = "5669564F7465636832000223008900243B343736313733393030313031303031303D33303132313031313233343536373839303F0001" +
+	"E1815E9F260801020304050607089F2701809F100706010A03A0A0009F3704112233449F36020042950500000000009A032611229C01009F0206" +
+	"0000000001505F2A020978820220009F1A0202769F03060000000000009F3303E0F8C89F3501252828"
+
+func TestDecoder(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, in string
+		cmd, sub byte
+		n        int
+	}{
+		{"ping", "5669564F74656368320018000000FA83", 0x18, 0, 0},
+		{"serial number", "5669564F74656368320012 00 00 0F 36 33 30 5A 30 30 30 30 30 31 00 00 00 00 00 94 BC", 0x12, 0, 15},
+		{"set ICS", "5669564f746563683200600000003d35", 0x60, 0, 0},
+		{"time-out", "5669564F74656368320002080000202E", 0x02, 0x08, 0},
+		{"cancel", "5669564F74656368320005000000D8A2", 0x05, 0, 0},
+		{"card error", "5669564F746563683200020A0004200000007422", 0x02, 0x0A, 4},
+		{"online", online, 0x02, 0x23, 0x89},
+	} {
+		raw := unhex(t, c.in)
+		for cut := range raw { // in two pieces, wherever cut
+			var d Decoder
+			d.Add(raw[:cut])
+			if _, ok, _ := d.Next(); ok {
+				t.Fatalf("%s: a frame out of its first %d bytes", c.name, cut)
+			}
+			d.Add(raw[cut:])
+			f, ok, err := d.Next()
+			if !ok || err != nil || f.Cmd != c.cmd || f.Sub != c.sub || len(f.Data) != c.n || d.Pending() || d.Skipped != 0 {
+				t.Fatalf("%s cut at %d: %v %v %X", c.name, cut, ok, err, f)
+			}
+			if !bytes.Equal(Response(f), raw) {
+				t.Errorf("%s: back to %X", c.name, Response(f))
+			}
+		}
+		for i := len(header) + 4; i < len(raw); i++ { // every byte but header and length matters
+			bad := bytes.Clone(raw)
+			bad[i] ^= 0x10
+			var d Decoder
+			d.Add(bad)
+			if _, ok, err := d.Next(); !ok || !errors.Is(err, ErrCRC) {
+				t.Errorf("%s with byte %d damaged: %v %v", c.name, i, ok, err)
+			}
+		}
+	}
+	var d Decoder
+	d.Add(append([]byte("noise ViVOtech"), unhex(t, "5669564F7465636832001800FFFF0000")...))
+	d.Add(unhex(t, "5669564F74656368320018000000FA83"))
+	if _, ok, err := d.Next(); !ok || !errors.Is(err, ErrLength) {
+		t.Errorf("a frame of 64 kB: %v %v", ok, err)
+	}
+	if f, ok, err := d.Next(); !ok || err != nil || f.Cmd != 0x18 || d.Skipped == 0 {
+		t.Errorf("the frame behind: %v %v %+v", ok, err, f)
+	}
+}
+
+func TestParseCard(t *testing.T) {
+	t.Parallel()
+	data := func() []byte { raw := unhex(t, online); return raw[14 : len(raw)-2] }
+	c, err := ParseCard(data())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Last4() != "0010" || c.Brand() != card.Visa || c.AC != hardware.ARQC || c.Entry != protocol.EntryContactless ||
+		hex.EncodeToString(c.TapKey) != "0102030405060708004211223344" || c.Capability != "e0f8c825" {
+		t.Errorf("%v %+v", c, []any{c.AC, c.TapKey, c.Capability})
+	}
+	for n := range data() {
+		short := data()[:n]
+		if _, err := ParseCard(short); err != nil && !errors.Is(err, errData) {
+			t.Errorf("%d bytes: %v", n, err)
+		}
+		if !bytes.Equal(short, make([]byte, n)) {
+			t.Fatalf("%d bytes: the buffer still holds the card", n)
+		}
+	}
+	for name, c := range map[string]struct {
+		in    string
+		entry protocol.EntryMode
+		ac    hardware.Cryptogram
+		last4 string
+		err   bool
+	}{
+		"stripe data alone": {"00 25 3B343736313733393030313031303031303D3330313231303131323334353637383930 3F31", protocol.EntryMSD, 0, "0010", false},
+		"tag 5A alone":      {"00000001 5A08 4761739001010010 9F270140", protocol.EntryContactless, hardware.TC, "0010", false},
+		"tag 57 alone":      {"00000001 5713 5413330089020011D25122010123456789 0F 9F270100", 0, 0, "", true},
+		"encrypted":         {"00000001 DFEF4D04 01020304 DFEE1202 AABB 9F270180", protocol.EntryContactless, hardware.ARQC, "", false},
+		"nothing":           {"00000000", 0, 0, "", true},
+		"nested too deep":   {"00000001 E108 E106 E104 E102 5F00", 0, 0, "", true},
+	} {
+		got, err := ParseCard(unhex(t, c.in))
+		if (err != nil) != c.err || err == nil && (got.Entry != c.entry || got.AC != c.ac || got.Last4() != c.last4) {
+			t.Errorf("%s: %v %v %v %v", name, got, got.AC, got.Entry, err)
+		}
+	}
+}
+
+func FuzzDecoder(f *testing.F) {
+	f.Add(unhex(f, online), 20)
+	f.Add(append([]byte("ViVOViVOtech2\x00\x02\x23\x00\x01"), unhex(f, "5669564F74656368320018000000FA83")...), 9)
+	f.Fuzz(func(t *testing.T, b []byte, cut int) {
+		cut = min(max(cut, 0), len(b))
+		var got, want []string
+		read := func(d *Decoder, out *[]string) {
+			for {
+				fr, ok, err := d.Next()
+				if !ok {
+					return
+				}
+				*out = append(*out, fmt.Sprintf("%X %v", fr, err))
+				if err == nil {
+					_, _ = ParseCard(fr.Data)
+				}
+			}
+		}
+		var whole, parts Decoder
+		whole.Add(b)
+		read(&whole, &want)
+		parts.Add(b[:cut])
+		read(&parts, &got)
+		parts.Add(b[cut:])
+		read(&parts, &got)
+		if fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Fatalf("cut at %d: %v, want %v", cut, got, want)
+		}
+	})
+}
+
+func FuzzParseCard(f *testing.F) {
+	f.Add(unhex(f, online)[14:])
+	f.Add([]byte{0, 0, 0, 1, 0x57, 3, 1, 2, 3})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c, err := ParseCard(b)
+		if err != nil {
+			return
+		}
+		if card.EachTLV(c.ICC.Reveal(), func(card.Tag, []byte, []byte) {}) != nil {
+			t.Fatal("what was kept is no sequence of data objects")
+		}
+		if p := c.Track2.PAN().Reveal(); p != "" && strings.Contains(fmt.Sprintf("%+v %#v %x", c, c, c), p) {
+			t.Fatal("it prints its number")
+		}
+		c.DE55()
+		c.Wipe()
+	})
+}
+
+// step is the machine with the lines it writes and what it tells.
+type rig struct {
+	s   State
+	now time.Duration
+	got []string
+	end error
+}
+
+func (r *rig) in(in any) {
+	s, o := r.s.Step(r.now, in)
+	r.s = s
+	for _, a := range o.Do {
+		switch {
+		case a.Emit == nil:
+			r.got = append(r.got, fmt.Sprintf("> %X-%X", a.Write[10], a.Write[11]))
+		default:
+			r.got = append(r.got, strings.TrimPrefix(fmt.Sprintf("%T", a.Emit), "hardware."))
+		}
+	}
+	if o.End != nil {
+		r.end = o.End
+	}
+}
+
+func (r *rig) after(d time.Duration) {
+	for end := r.now + d; r.end == nil; {
+		at := r.s.wake()
+		if at == 0 || at > end {
+			r.now = end
+			return
+		}
+		r.now = max(r.now, at)
+		r.in(hardware.Wake{})
+	}
+}
+
+func (r *rig) frame(cmd, status byte, data ...byte) {
+	r.in(hardware.Bytes{B: Response(Frame{Cmd: cmd, Sub: status, Data: data})})
+}
+
+func (r *rig) want(t *testing.T, want ...string) {
+	t.Helper()
+	if strings.Join(r.got, " ") != strings.Join(want, " ") {
+		t.Errorf("got %q, want %q", r.got, want)
+	}
+	r.got = nil
+}
+
+func ready(t *testing.T) *rig {
+	t.Helper()
+	r := &rig{s: NewState(Config{Device: "reader", Currency: money.EUR})}
+	r.in(hardware.Opened{})
+	r.frame(cmdPing, 0)
+	r.frame(cmdPoll, 0)
+	r.frame(cmdSerial, 0, []byte("630Z000001\x00\x00")...)
+	r.want(t, "> 18-1", "> 1-1", "> 12-1", "Health")
+	if r.s.serial != "630Z000001" {
+		t.Fatalf("serial number %q", r.s.serial)
+	}
+	return r
+}
+
+func price(minor int64) money.Amount { return money.New(minor, money.EUR) }
+
+func TestMachine(t *testing.T) {
+	t.Parallel()
+	t.Run("silent at the start", func(t *testing.T) {
+		t.Parallel()
+		r := &rig{s: NewState(Config{Currency: money.EUR})}
+		r.in(hardware.Opened{})
+		r.after(time.Minute)
+		r.want(t, "> 18-1", "> 18-1", "> 18-1")
+		if !errors.Is(r.end, errSilent) || r.now != 3*time.Second {
+			t.Errorf("ended %v at %v", r.end, r.now)
+		}
+	})
+	t.Run("pinged when idle", func(t *testing.T) {
+		t.Parallel()
+		r := ready(t)
+		r.after(pingEvery)
+		r.frame(cmdPing, 0)
+		r.after(pingEvery)
+		r.want(t, "> 18-1", "> 18-1")
+	})
+	t.Run("a card in the moment of a cancel is dropped", func(t *testing.T) {
+		t.Parallel()
+		r := ready(t)
+		r.in(activate{price(150), 30 * time.Second})
+		r.in(cancel{})
+		r.in(hardware.Bytes{B: unhex(t, online)})
+		r.frame(cmdCancel, 0)
+		r.want(t, "> 2-40", "> 5-1")
+	})
+	t.Run("a card for another amount is dropped", func(t *testing.T) {
+		t.Parallel()
+		r := ready(t)
+		r.in(activate{price(999), 30 * time.Second})
+		r.in(hardware.Bytes{B: unhex(t, online)})
+		r.want(t, "> 2-40", "CardFailed")
+	})
+	t.Run("half a frame", func(t *testing.T) {
+		t.Parallel()
+		r := ready(t)
+		r.in(activate{price(150), 30 * time.Second})
+		r.in(hardware.Bytes{B: unhex(t, online)[:50]})
+		r.after(gapTime)
+		r.frame(cmdCancel, 0)
+		r.want(t, "> 2-40", "CardFailed", "> 5-1", "Health")
+	})
+	t.Run("no answer in time", func(t *testing.T) {
+		t.Parallel()
+		r := ready(t)
+		r.in(activate{price(150), 1200 * time.Millisecond}) // 2 s for the reader
+		r.after(2*time.Second + cardTime)
+		r.want(t, "> 2-40", "CardFailed", "> 5-1")
+		r.after(time.Minute)
+		r.want(t, "> 5-1", "> 5-1")
+		if r.end == nil {
+			t.Error("never ended")
+		}
+	})
+	t.Run("armed while it starts, outcome before arming", func(t *testing.T) {
+		t.Parallel()
+		r := &rig{s: NewState(Config{Currency: money.EUR, Legacy: true})}
+		r.in(hardware.Opened{})
+		r.in(activate{price(150), time.Second})
+		r.in(finish{hardware.OutcomeDeclined})
+		r.frame(cmdPing, 0)
+		r.frame(cmdPoll, 3) // older firmware
+		r.frame(cmdSerial, 3)
+		r.frame(cmdUpdate, 0)
+		r.want(t, "> 18-1", "> 1-1", "> 12-1", "Health", "> 3-3", "> 2-1")
+	})
+	t.Run("closed while armed", func(t *testing.T) {
+		t.Parallel()
+		r := ready(t)
+		r.in(activate{price(150), time.Second})
+		r.in(hardware.Closed{})
+		r.in(activate{price(150), time.Second})
+		r.want(t, "> 2-40", "CardFailed", "CardFailed")
+	})
+	t.Run("failures by name", func(t *testing.T) {
+		t.Parallel()
+		for code, want := range map[byte]string{0x20: "card_error", 0x21: "collision", 0x22: "over_limit", 0x25: "blocked", 0x26: "expired", 0x27: "unsupported", 0x99: "reader_error"} {
+			if got := failure([]byte{code, 0, 0, 0}); got != want {
+				t.Errorf("%X: %s", code, got)
+			}
+		}
+	})
+}
