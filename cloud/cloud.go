@@ -156,10 +156,10 @@ func Run(ctx context.Context, cfg Config) error {
 func allowed(ctx context.Context, st *store.Store, id protocol.DeviceID, serial string) error {
 	d, err := st.Device(ctx, id)
 	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return fmt.Errorf("%s is not registered", id)
 	case err != nil:
 		return err
-	case d.ID == "":
-		return fmt.Errorf("%s is not registered", id)
 	case d.Revoked || d.Serial != serial:
 		return fmt.Errorf("certificate %s of %s is not good any more", serial, id)
 	}
@@ -199,11 +199,11 @@ func AddDevice(ctx context.Context, dir, out string, n NewDevice) (identity.Devi
 	if n.Tenant == "" {
 		n.Tenant = "default"
 	}
-	old, err := st.Device(ctx, n.ID)
-	if err != nil {
+	_, err = st.Device(ctx, n.ID)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return identity.Device{}, err
 	}
-	if old.ID != "" && !n.Replace {
+	if err == nil && !n.Replace {
 		return identity.Device{}, fmt.Errorf("%s: %w; --replace gives it a new identity and revokes the old one", n.ID, store.ErrExists)
 	}
 	cloudKeys, err := keys.Cloud()

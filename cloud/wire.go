@@ -3,6 +3,7 @@ package cloud
 import (
 	"context"
 	crand "crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -67,6 +68,9 @@ func Wire(st *store.Store, w Wiring) (Parts, error) {
 		Claim: st.Claim, Overdue: st.Overdue,
 		Owner: func(ctx context.Context, id protocol.PaymentID) (protocol.DeviceID, error) {
 			row, err := st.Payment(ctx, id)
+			if errors.Is(err, store.ErrNotFound) {
+				err = nil
+			}
 			return row.Device, err
 		},
 		Profile: w.Profile, Vault: v, Anchors: anchors,
@@ -117,7 +121,7 @@ func (r *registry) device(ctx context.Context, id protocol.DeviceID) (identity.D
 		return e.device, nil
 	}
 	d, err := r.st.Device(ctx, id)
-	if err != nil {
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return d, err
 	}
 	r.mu.Lock()

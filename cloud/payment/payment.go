@@ -111,8 +111,8 @@ type Payment struct {
 	Outcome protocol.Position `cbor:"32,keyasint"` // of the outcome that was taken
 	Said    Verdict           `cbor:"33,keyasint"` // about that record
 
-	Answer   protocol.Raw    `cbor:"34,keyasint"` // the stored response, encoded; an approval, decline or refusal
-	Gone     protocol.Raw    `cbor:"35,keyasint"` // the stored response expired, encoded
+	Answer   protocol.Raw    `cbor:"34,keyasint,omitempty"` // the stored response, encoded; an approval, decline or refusal
+	Gone     protocol.Raw    `cbor:"35,keyasint,omitempty"` // the stored response expired, encoded
 	AnswerAt protocol.UnixMS `cbor:"36,keyasint"`
 
 	Version uint64 `cbor:"-"` // of the row in the store: 0 = not there

@@ -51,6 +51,12 @@ func (tx *Tx) Taker(sale protocol.SaleID) (protocol.PaymentID, error) {
 	return id, err
 }
 
+// OpenOf are the payments of a sale that are approved and await their outcome.
+func (tx *Tx) OpenOf(sale protocol.SaleID) ([]protocol.PaymentID, error) {
+	return list(context.Background(), tx, scanPaymentID, "open payments of "+sale.String(),
+		"select id from payment where sale = $1 and state = $2 order by id", sale[:], int64(payment.Approved))
+}
+
 func scanPaymentID(r row, id *protocol.PaymentID) error { return r.Scan(fixed(id[:])) }
 
 // PutPayment stores a row over the version it was read with: 0 is a row that is not there. Another
@@ -135,16 +141,9 @@ func (s *Store) Payments(ctx context.Context, f PaymentFilter, limit int) ([]pay
 	return list(ctx, s.db, scanPayment, "payments", q.String(), args...)
 }
 
-// DuePayment names a payment whose time is over.
-type DuePayment struct {
-	Payment protocol.PaymentID
-	Device  protocol.DeviceID
-	Due     protocol.UnixMS
-}
-
 // Overdue are at most max payments whose Due is now or before, the longest due first.
-func (s *Store) Overdue(ctx context.Context, now protocol.UnixMS, max int) ([]DuePayment, error) {
-	return list(ctx, s.db, func(r row, d *DuePayment) error { return r.Scan(fixed(d.Payment[:]), &d.Device, &d.Due) },
-		"overdue payments", "select id, device, due from payment where due is not null and due <= $1 order by due, id limit $2",
+func (s *Store) Overdue(ctx context.Context, now protocol.UnixMS, max int) ([]payment.Overdue, error) {
+	return list(ctx, s.db, func(r row, d *payment.Overdue) error { return r.Scan(fixed(d.Payment[:]), &d.Device) },
+		"overdue payments", "select id, device from payment where due is not null and due <= $1 order by due, id limit $2",
 		int64(now), int64(max))
 }

@@ -10,12 +10,12 @@ import (
 
 func scanHead(r row, h *intake.Head) error {
 	return r.Scan(&h.Device, fixed(h.Position.Epoch[:]), &h.Position.Seq, fixed(h.Position.Hash[:]), &h.Stopped,
-		&h.Released, &h.Version)
+		&h.Released, &h.Serial, &h.Version)
 }
 
 func readHead(ctx context.Context, q querier, d protocol.DeviceID) (intake.Head, error) {
 	h, _, err := one(ctx, q, scanHead, "head of "+string(d),
-		"select device, epoch, seq, hash, stopped, released, version from head where device = $1", string(d))
+		"select device, epoch, seq, hash, stopped, released, serial, version from head where device = $1", string(d))
 	return h, err
 }
 
@@ -40,14 +40,14 @@ func (tx *Tx) Stopped(d protocol.DeviceID) (string, error) {
 // version fails the unit with ErrConflict.
 func (tx *Tx) PutHead(h intake.Head) {
 	w := write{what: "put head of " + string(h.Device), key: "head" + string(h.Device), check: replaces, args: []any{
-		string(h.Device), h.Position.Epoch[:], int64(h.Position.Seq), h.Position.Hash[:], h.Stopped, int64(h.Released),
+		string(h.Device), h.Position.Epoch[:], int64(h.Position.Seq), h.Position.Hash[:], h.Stopped, int64(h.Released), h.Serial,
 	}}
 	if h.Version == 0 {
-		w.query = "insert into head (device, epoch, seq, hash, stopped, released, version)" +
-			" values ($1, $2, $3, $4, $5, $6, 1) on conflict (device) do nothing"
+		w.query = "insert into head (device, epoch, seq, hash, stopped, released, serial, version)" +
+			" values ($1, $2, $3, $4, $5, $6, $7, 1) on conflict (device) do nothing"
 	} else {
-		w.query = "update head set epoch = $2, seq = $3, hash = $4, stopped = $5, released = $6, version = version + 1" +
-			" where device = $1 and version = $7"
+		w.query = "update head set epoch = $2, seq = $3, hash = $4, stopped = $5, released = $6, serial = $7," +
+			" version = version + 1 where device = $1 and version = $8"
 		w.args = append(w.args, int64(h.Version))
 	}
 	tx.put(w)

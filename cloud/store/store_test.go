@@ -172,7 +172,7 @@ func TestRows(t *testing.T) {
 		equal(t, []Change{{1, change}}, must(s.Changes(ctx, 0, 9))(t))
 		equal(t, head, must(s.Head(ctx, "snack-1"))(t))
 		equal(t, 2, must(s.OpenOps(ctx))(t))
-		equal(t, []DuePayment{{p.ID, "snack-1", 1001}}, must(s.Overdue(ctx, 1001, 9))(t))
+		equal(t, []payment.Overdue{{Payment: p.ID, Device: "snack-1"}}, must(s.Overdue(ctx, 1001, 9))(t))
 		equal(t, 0, len(must(s.Overdue(ctx, 1000, 9))(t)))
 		if _, err := s.Payment(ctx, protocol.PaymentID{7}); !errors.Is(err, ErrNotFound) {
 			t.Error(err)

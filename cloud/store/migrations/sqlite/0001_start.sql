@@ -87,6 +87,7 @@ create table head (
   hash     blob not null,
   stopped  text not null,
   released integer not null,
+  serial   text not null,
   version  integer not null
 );
 
