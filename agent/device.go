@@ -41,6 +41,7 @@ type Device struct {
 
 	anchor   protocol.Anchor
 	anchored time.Duration // Mono at its receipt
+	note     bool          // the next anchor is this connection's first: it is kept as a record
 	channel  *seal.Channel
 	told     session.LinkState
 	stopped  string
@@ -216,7 +217,7 @@ func (d *Device) Handle(now protocol.Reading, ins ...Input) ([]Do, error) {
 
 // Dial makes the channel of the next connection: its number is synced first. hello is for up/conn
 // when the connection stands, will is its last will.
-func (d *Device) Dial(now protocol.Reading, boot time.Time) (connected uplink.Connected, hello, will []byte, err error) {
+func (d *Device) Dial(now protocol.Reading) (connected uplink.Connected, hello, will []byte, err error) {
 	n, err := d.journal.NextConnection()
 	if err != nil {
 		return uplink.Connected{}, nil, nil, err
@@ -232,7 +233,7 @@ func (d *Device) Dial(now protocol.Reading, boot time.Time) (connected uplink.Co
 		PolicyVersion: d.cfg.Core.Policy.Version, Software: d.cfg.Software, Ticket: ch.Ticket()}
 	hello = protocol.MustEncode(c)
 	c.Online, c.Reason, c.Ticket = false, "connection lost", nil
-	d.channel = ch
+	d.channel, d.note = ch, true
 	return uplink.Connected{Number: n, Channel: ch}, hello, protocol.MustEncode(c), nil
 }
 
@@ -387,6 +388,10 @@ func (d *Device) linkEffect(now protocol.Reading, e uplink.Effect) ([]Do, error)
 		return d.all(now, session.Answer{Response: e.Response})
 	case uplink.Anchored:
 		d.anchor, d.anchored = e.Anchor, now.Mono
+		if !d.note { // a record of each would call for a batch, and that for an anchor, for ever
+			return nil, nil
+		}
+		d.note = false
 		effects, err := d.core.Handle(d.reading(now), nil, protocol.Record{Body: protocol.ClockAnchor{
 			Anchor: e.Anchor, MonoMS: now.Mono.Milliseconds(), RTTMS: e.RTT.Milliseconds(),
 		}})
