@@ -112,17 +112,21 @@ type Publish struct {
 // WakeLink asks for Uplink{Tick} after a span; it replaces the one before.
 type WakeLink struct{ After time.Duration }
 
+// Reconnect asks for a new connection in place of this one.
+type Reconnect struct{}
+
 // Way tells how the way to the bank stands; lanes know already.
 type Way struct{ Way uplink.Way }
 
 // Stopped tells that the device must not sell any more, and why; lanes know already.
 type Stopped struct{ Code string }
 
-func (Effect) do()   {}
-func (Publish) do()  {}
-func (WakeLink) do() {}
-func (Way) do()      {}
-func (Stopped) do()  {}
+func (Effect) do()    {}
+func (Publish) do()   {}
+func (WakeLink) do()  {}
+func (Reconnect) do() {}
+func (Way) do()       {}
+func (Stopped) do()   {}
 
 // NewDevice recovers what the journal says and lets every lane say what is still owed.
 func NewDevice(now protocol.Reading, cfg DeviceConfig, j *journal.Journal) (*Device, []Do, error) {
@@ -380,6 +384,8 @@ func (d *Device) linkEffect(now protocol.Reading, e uplink.Effect) ([]Do, error)
 		return []Do{Publish(e)}, nil
 	case uplink.Wake:
 		return []Do{WakeLink(e)}, nil
+	case uplink.Reconnect:
+		return []Do{Reconnect{}}, nil
 	case uplink.Upload:
 		return d.upload(now, e)
 	case uplink.Received:

@@ -153,6 +153,9 @@ type Release struct{ UpTo protocol.Seq }
 // Rewind tells that uploads start again after a lower record: Seq is the first wanted.
 type Rewind struct{ Seq protocol.Seq }
 
+// Reconnect: close the connection and make a new one, with a new ticket. Nothing is waited for.
+type Reconnect struct{}
+
 // Stop: this device must not sell or upload. Code names why.
 type Stop struct{ Code string }
 
@@ -165,18 +168,19 @@ const (
 	StopWanting    = "journal.wanting"     // the cloud wants what this disk no longer holds
 )
 
-func (Publish) linkEffect()  {}
-func (Upload) linkEffect()   {}
-func (Wake) linkEffect()     {}
-func (Received) linkEffect() {}
-func (Answered) linkEffect() {}
-func (Anchored) linkEffect() {}
-func (Disposed) linkEffect() {}
-func (Leased) linkEffect()   {}
-func (State) linkEffect()    {}
-func (Release) linkEffect()  {}
-func (Rewind) linkEffect()   {}
-func (Stop) linkEffect()     {}
+func (Publish) linkEffect()   {}
+func (Upload) linkEffect()    {}
+func (Wake) linkEffect()      {}
+func (Received) linkEffect()  {}
+func (Answered) linkEffect()  {}
+func (Anchored) linkEffect()  {}
+func (Disposed) linkEffect()  {}
+func (Leased) linkEffect()    {}
+func (State) linkEffect()     {}
+func (Release) linkEffect()   {}
+func (Rewind) linkEffect()    {}
+func (Stop) linkEffect()      {}
+func (Reconnect) linkEffect() {}
 
 // Spans of Link.
 const (
@@ -185,6 +189,8 @@ const (
 	batchRepeatMax = 60 * time.Second // longest
 	cloudSilent    = 10 * time.Second // an unanswered batch this old means the cloud is down
 	receivedRepeat = 3 * time.Second
+	renewAfter     = 12 * time.Hour  // of a connection: its ticket is good for 24 h
+	cloudDead      = 3 * time.Minute // an unanswered batch this old: try with a new connection and ticket
 	maxWaits       = 32
 )
 
@@ -212,7 +218,9 @@ type connection struct {
 // Link is the state; a value. Use New.
 type Link struct {
 	cfg     Config
-	conn    *connection  // nil: down
+	conn    *connection // nil: down
+	connAt  time.Duration
+	leaving bool         // Reconnect was said
 	keys    []connection // newest last; older ones only while a wait needs them
 	waits   []wait
 	head    protocol.Position
@@ -283,6 +291,7 @@ func (l Link) Step(now protocol.Reading, ev Event) (Link, []Effect) {
 	s.expire()
 	s.repeat()
 	s.upload()
+	s.renew()
 	s.tellWay()
 	s.dropKeys()
 	s.wake()
@@ -295,6 +304,7 @@ func (s *step) connected(ev Connected) {
 	c := connection{number: ev.Number, channel: ev.Channel}
 	s.conn, s.keys = &c, append(s.keys, c)
 	s.known, s.flying, s.backoff = false, false, 0
+	s.connAt, s.leaving = s.now, false
 	for i := range s.waits { // at once after a reconnect, the same bytes
 		s.send(&s.waits[i])
 	}
@@ -569,6 +579,18 @@ func (s *step) tellWay() {
 	}
 }
 
+// renew asks for a new connection before the ticket of this one is too old, or when the cloud has
+// long been silent on it; never while a request waits for its answer.
+func (s *step) renew() {
+	if s.conn == nil || s.leaving || len(s.waits) > 0 {
+		return
+	}
+	if s.now >= s.connAt+renewAfter || s.flying && s.now >= s.since+cloudDead {
+		s.leaving = true
+		s.do(Reconnect{})
+	}
+}
+
 // dropKeys forgets the keys of connections that are over and no wait was sealed with.
 func (s *step) dropKeys() {
 	s.keys = slices.DeleteFunc(s.keys, func(c connection) bool {
@@ -588,6 +610,12 @@ func (s *step) wake() {
 		earliest(w.ends)
 		if s.conn != nil && (w.isRecv || w.repeats < len(firstRepeats)) {
 			earliest(w.next)
+		}
+	}
+	if s.conn != nil && !s.leaving {
+		earliest(s.connAt + renewAfter)
+		if s.flying {
+			earliest(s.since + cloudDead)
 		}
 	}
 	if s.flying {
