@@ -113,7 +113,7 @@ var needles = func() (out [][]byte) {
 
 // judge is the end of a run: nothing is under way any more.
 func (w *World) judge() {
-	for _, check := range []func() error{w.judgeRecords, w.judgePayments, w.judgeSales, w.judgeBooks, w.judgeIncidents, w.judgeStore} {
+	for _, check := range []func() error{w.judgeSales, w.judgeBooks, w.judgePayments, w.judgeRecords, w.judgeIncidents, w.judgeStore} {
 		if w.broken != nil {
 			return
 		}
@@ -274,7 +274,7 @@ func (w *World) judgeBooks() error {
 		}
 		w.fail(LawSum, "%v", err)
 	}
-	var theirs int64
+	theirs := w.host.extra
 	for _, e := range w.host.bank.Books() {
 		theirs += e.Captured - e.Refunded
 	}

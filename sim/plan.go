@@ -95,7 +95,7 @@ func plan(w *World) []*Fault {
 	if total == 0 {
 		return nil
 	}
-	n := w.opt.Machines * (2 + r.IntN(7)) * int(w.opt.For.Hours()+1) / 72
+	n := w.opt.Machines * (4 + r.IntN(13)) * int(w.opt.For.Hours()+1) / 72
 	out := make([]*Fault, 0, n)
 	for i := range n {
 		pick, k := r.IntN(total), Kind(0)

@@ -64,6 +64,7 @@ type World struct {
 	closing  bool // no new buyers
 	sweepAt  protocol.UnixMS
 	counts   Counts
+	before   func() // tests: runs before the judgement
 }
 
 // Counts are what happened in a run.
@@ -74,6 +75,18 @@ type Counts struct {
 	Captured                           int64
 	Cases                              int
 	Repeats                            int
+}
+
+func (c *Counts) add(o Counts) {
+	c.Orders, c.Sold, c.Refused, c.Walked = c.Orders+o.Orders, c.Sold+o.Sold, c.Refused+o.Refused, c.Walked+o.Walked
+	c.Drops, c.Faults, c.Boots, c.Deaths, c.Cuts = c.Drops+o.Drops, c.Faults+o.Faults, c.Boots+o.Boots, c.Deaths+o.Deaths, c.Cuts+o.Cuts
+	c.Events, c.Captured, c.Cases, c.Repeats = c.Events+o.Events, c.Captured+o.Captured, c.Cases+o.Cases, c.Repeats+o.Repeats
+}
+
+// String is one line for people.
+func (c Counts) String() string {
+	return fmt.Sprintf("%d orders, %d sold for %s, %d refused, %d drops, %d cases; %d faults: %d power cuts, %d cloud deaths, %d repeats; %d events",
+		c.Orders, c.Sold, eur(c.Captured), c.Refused, c.Drops, c.Cases, c.Faults, c.Cuts, c.Deaths, c.Repeats, c.Events)
 }
 
 type line struct {
@@ -222,6 +235,9 @@ func (w *World) run() {
 		m.lastBuyer()
 	}
 	w.play(w.now.Add(2 * time.Hour))
+	if w.before != nil {
+		w.before()
+	}
 	w.judge()
 }
 

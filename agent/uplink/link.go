@@ -184,14 +184,16 @@ func (Reconnect) linkEffect() {}
 
 // Spans of Link.
 const (
-	batchRecords   = 64
-	batchRepeat    = 5 * time.Second  // first repeat of an unanswered batch; doubles
-	batchRepeatMax = 60 * time.Second // longest
-	cloudSilent    = 10 * time.Second // an unanswered batch this old means the cloud is down
-	receivedRepeat = 3 * time.Second
-	renewAfter     = 12 * time.Hour  // of a connection: its ticket is good for 24 h
-	cloudDead      = 3 * time.Minute // an unanswered batch this old: try with a new connection and ticket
-	maxWaits       = 32
+	batchRecords    = 64
+	batchRepeat     = 5 * time.Second  // first repeat of an unanswered batch; doubles
+	batchRepeatMax  = 60 * time.Second // longest
+	cloudSilent     = 10 * time.Second // an unanswered batch this old means the cloud is down
+	receivedRepeat  = 3 * time.Second
+	acquirerPoll    = 15 * time.Second // while it is said to be down, ask again; doubles
+	acquirerPollMax = 2 * time.Minute
+	renewAfter      = 12 * time.Hour  // of a connection: its ticket is good for 24 h
+	cloudDead       = 3 * time.Minute // an unanswered batch this old: try with a new connection and ticket
+	maxWaits        = 32
 )
 
 var firstRepeats = []time.Duration{time.Second, 2 * time.Second, 4 * time.Second}
@@ -230,6 +232,7 @@ type Link struct {
 	sentAt  time.Duration
 	since   time.Duration // first sending of the unanswered batch
 	backoff time.Duration
+	poll    time.Duration // until the cloud is asked whether the acquirers are back
 	nonce   protocol.Nonce
 	count   uint64
 	cursor  uint64
@@ -404,8 +407,12 @@ func (s *step) upload() {
 		}
 		s.backoff = min(2*s.backoff, batchRepeatMax)
 	} else {
-		if s.known && s.head.Seq <= s.acked {
+		asks := s.acqDown && s.now >= s.sentAt+s.poll // a lane that cannot sell has nothing to send
+		if s.known && s.head.Seq <= s.acked && !asks {
 			return
+		}
+		if s.poll = min(2*s.poll, acquirerPollMax); !asks {
+			s.poll = acquirerPoll
 		}
 		s.since, s.backoff = s.now, batchRepeat
 	}
@@ -617,6 +624,9 @@ func (s *step) wake() {
 		if s.flying {
 			earliest(s.since + cloudDead)
 		}
+	}
+	if s.conn != nil && s.acqDown && !s.flying && s.stopped == "" {
+		earliest(s.sentAt + s.poll)
 	}
 	if s.flying {
 		earliest(s.sentAt + s.backoff)
