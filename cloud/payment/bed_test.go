@@ -26,6 +26,8 @@ func eur(minor int64) money.Amount { return money.New(minor, money.EUR) }
 
 var storeAll store.PaymentFilter
 
+var storeNotFound = store.ErrNotFound
+
 var anchors = payment.Anchors{Key: []byte("0123456789abcdef")}
 
 // bed is a store and as many Services over it as a test wants. After each commit the ledger's sums
