@@ -202,6 +202,9 @@ func (u *unit) epoch() (protocol.Verdict, protocol.Seq, error) {
 	if len(u.b.opened) == 0 {
 		return protocol.Acked, 0, nil // nothing to hold yet
 	}
+	if old, err := u.replayed(); err != nil || old {
+		return protocol.BadEpoch, 0, err
+	}
 	started, ok := u.b.opened[0].Body.(protocol.EpochStarted)
 	known := u.head.Version > 0
 	switch {
@@ -216,6 +219,23 @@ func (u *unit) epoch() (protocol.Verdict, protocol.Seq, error) {
 	u.head.Position = protocol.Position{Epoch: u.b.Epoch}
 	u.head.Released, u.head.Serial, u.head.Stopped = 0, u.from.Serial, ""
 	return u.take(0)
+}
+
+// replayed reports a batch of an earlier epoch of this device that was taken in as it is when it
+// came: a message that comes again changes nothing. A box that runs on in that epoch has a record
+// more, of its start at least, and is told from it by that.
+func (u *unit) replayed() (bool, error) {
+	b := u.b
+	hashes, err := u.tx.Hashes(b.Device, b.Epoch, b.First, b.Last)
+	if err != nil || len(hashes) != len(b.opened) {
+		return false, err
+	}
+	for i, hash := range hashes {
+		if hash != b.opened[i].Position.Hash {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // same reports whether what the batch says of records already held is what is held.

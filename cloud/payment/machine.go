@@ -22,7 +22,8 @@ const (
 	defaultLate  = 90 * time.Second
 	retryFirst   = 2 * time.Second // of captures and reversals; doubles
 	retryMost    = 2 * time.Minute
-	giveUp       = 72 * time.Hour // an operation owed longer becomes a case
+	giveUp       = 72 * time.Hour  // an operation owed longer becomes a case
+	waitMost     = 2 * time.Minute // a device that claims to wait longer must not hold a row open longer
 )
 
 // step is one Step under way.
@@ -58,8 +59,7 @@ func (p Payment) Step(now protocol.UnixMS, f Fact) (Payment, Output) {
 	case Outcome:
 		s.outcome(f)
 	case Offline:
-		s.cell("offline")
-		s.do(Report{OfflineRefused}, Judge{Verdict{Quarantined, protocol.OfflineNotYet}})
+		s.offline(f)
 	case Unreadable:
 		s.cell("unreadable")
 		s.p.Frozen = true
@@ -95,6 +95,10 @@ func (s *step) asked(f Asked) {
 			return
 		}
 		s.cell("request")
+		if p.State == Unknown { // what the query finds is undone
+			s.reply(ReplyExpired)
+			return
+		}
 		s.reply(ReplyReceived)
 	case Approved:
 		if s.now < p.AnswerBy {
@@ -110,7 +114,7 @@ func (s *step) asked(f Asked) {
 		}
 		s.reply(ReplyExpired)
 	case Declined, RefusedUnsent:
-		if s.now < p.AnswerBy {
+		if s.now < p.AnswerBy && len(p.Answer) > 0 { // none was made where nobody waited any more
 			s.cell("request")
 			s.reply(ReplyStored)
 			return
@@ -130,7 +134,7 @@ func (s *step) first(f Asked) {
 	if len(a.Tap.LocalTime) == 14 {
 		p.Local = a.Tap.LocalTime[4:]
 	}
-	wait := time.Duration(a.WaitMS) * time.Millisecond
+	wait := min(time.Duration(a.WaitMS)*time.Millisecond, waitMost)
 	p.AnswerBy = min(f.Made, f.Received).Add(wait - answerMargin)
 	p.LeaseUntil = p.AnswerBy.Add(leaseMargin)
 	t1 := min(s.now.Add(orSpan(p.Profile.T1MS, defaultT1)), p.AnswerBy.Add(-hostMargin))
@@ -202,14 +206,13 @@ func (s *step) approved(f HostSaid) {
 		s.late(f, "mismatch")
 	case p.VoidFlag != 0:
 		s.cell("approved_void_flag")
-		s.keepIDs(a)
-		p.Approved = a.Approved
+		s.heard(f)
 		s.undo(s.voidReason(p.VoidFlag))
 	case s.now >= p.AnswerBy:
 		s.late(f, "late")
 	default:
 		s.cell("approved")
-		s.keepIDs(a)
+		s.heard(f)
 		p.State, p.Approved, p.ApprovedN = Approved, a.Approved, f.N
 		p.ReleaseAt, p.Booked = s.now.Add(releaseIn), true
 		s.do(Move{s.about().Approved(p.flow(), s.auth(f.N), p.Approved)})
@@ -221,12 +224,22 @@ func (s *step) approved(f HostSaid) {
 	}
 }
 
-func (s *step) keepIDs(a acquirer.Answer) {
+// heard keeps what the host gave and approved, for what follows authorization N. What another
+// authorization of the payment was given stays: its reversal must not carry these.
+func (s *step) heard(f HostSaid) {
+	p, a := s.p, f.Answer
+	if p.ApprovedN != 0 && p.ApprovedN != f.N {
+		return
+	}
 	if a.RRN != "" {
-		s.p.RRN = a.RRN
+		p.RRN = a.RRN
 	}
 	if a.AuthID != "" {
-		s.p.AuthID = a.AuthID
+		p.AuthID = a.AuthID
+	}
+	approved := a.Outcome == acquirer.OK || a.Outcome == acquirer.PartialOK
+	if approved && a.Approved.Currency == p.Asked.Currency && a.Approved.Minor > 0 && a.Approved.Minor <= p.Asked.Minor {
+		p.Approved, p.ApprovedN = a.Approved, f.N
 	}
 }
 
@@ -236,21 +249,21 @@ func (s *step) late(f HostSaid, name string) {
 	switch p.State {
 	case Sent, Unknown:
 		s.cell(name)
-		s.keepIDs(f.Answer)
+		s.heard(f)
 		if f.N != p.AuthN {
 			s.reverse(f.N, "68")
 		}
 		s.expire("68")
 	case Reversing:
 		s.cell(name)
-		s.keepIDs(f.Answer)
+		s.heard(f)
 		s.do(Refresh{N: f.N})
 		if p.Undone&(1<<f.N) == 0 {
 			s.reverse(f.N, "68")
 		}
 	case Reversed, Expired, Declined, RefusedUnsent:
 		s.cell(name)
-		s.keepIDs(f.Answer)
+		s.heard(f)
 		s.do(Report{LateApproval})
 		p.State = Reversing
 		s.reverse(f.N, "68")
@@ -265,8 +278,7 @@ func (s *step) late(f HostSaid, name string) {
 		}
 		s.do(Report{LateApproval}) // of an attempt that had not been sent, we thought
 		if p.Undone&(1<<f.N) == 0 {
-			p.Undone |= 1 << f.N
-			s.do(Insert{Kind: acquirer.Reversal, N: f.N, Of: f.N, Amount: p.Asked, Reason: "68"})
+			s.reverse(f.N, "68")
 		}
 	case None:
 		s.out.Cell = "none/answer"
@@ -306,6 +318,7 @@ func (s *step) notSent(f HostNotSent) {
 	p := s.p
 	if p.State != Sent || f.N != p.AuthN {
 		s.cell("not_sent_stale")
+		s.do(Close{Kind: acquirer.Authorization, N: f.N, Dead: true})
 		return
 	}
 	s.do(Close{Kind: acquirer.Authorization, N: f.N, Dead: true})
@@ -331,6 +344,7 @@ func (s *step) notSent(f HostNotSent) {
 func (s *step) silent(n uint8) {
 	if s.p.State != Sent || n != s.p.AuthN {
 		s.cell("silent_stale")
+		s.do(Close{Kind: acquirer.Authorization, N: n, Dead: true})
 		return
 	}
 	s.lapsed()
@@ -360,7 +374,7 @@ func (s *step) queried(f QuerySaid) {
 	}
 	s.cell("query")
 	if f.Known {
-		s.keepIDs(f.Answer)
+		s.heard(HostSaid{N: f.N, Answer: f.Answer})
 		if f.Answer.Outcome == acquirer.No {
 			s.p.State = Declined
 			return
@@ -411,7 +425,7 @@ func (s *step) reverse(n uint8, reason string) {
 	}
 	p.Undone |= 1 << n
 	amount := p.Asked
-	if p.Profile.ReversalAmount == "approved" && p.Approved.Minor > 0 {
+	if p.Profile.ReversalAmount == "approved" && n == p.ApprovedN {
 		amount = p.Approved
 	}
 	s.do(Insert{Kind: acquirer.Reversal, N: n, Of: n, Amount: amount, Reason: reason})
@@ -440,13 +454,15 @@ func (s *step) due() {
 	}
 }
 
-// again repeats a capture or reversal later.
+// again repeats a capture or reversal later, unless another answer of it has come meanwhile.
 func (s *step) again(f Followed) {
-	if s.p.State != Capturing && s.p.State != Reversing {
-		if s.p.State == InCase || !s.undoing(f) {
-			s.do(Close{Kind: f.Kind, N: f.N, Dead: s.p.State == InCase})
-			return
-		}
+	open := s.p.State == Capturing
+	if f.Kind == acquirer.Reversal {
+		open = s.undoing(f.N)
+	}
+	if !open {
+		s.do(Close{Kind: f.Kind, N: f.N, Dead: s.p.State == InCase})
+		return
 	}
 	s.retry(f, s.now.Add(backoff(f.Tries)))
 }
@@ -457,19 +473,32 @@ func (s *step) retry(f Followed, at protocol.UnixMS) {
 		s.do(Retry{Kind: f.Kind, N: f.N, At: at})
 		return
 	}
-	cause := protocol.CaseReversalFailed
-	if f.Kind == acquirer.Capture {
-		cause = protocol.CaseLatePresentment
-	}
 	s.cell("dead")
-	if s.p.State == Capturing || s.p.State == Reversing {
-		s.p.State = InCase
-	}
-	s.do(Close{Kind: f.Kind, N: f.N, Dead: true}, Open{cause})
+	s.do(Close{Kind: f.Kind, N: f.N, Dead: true})
+	s.failed(f)
 }
 
-// undoing: a reversal of an attempt that is not the one that counts goes on beside a capture.
-func (s *step) undoing(f Followed) bool { return f.Kind == acquirer.Reversal }
+// failed gives an operation up to a person. The reversal of an attempt that is not the one that
+// counts leaves that one alone.
+func (s *step) failed(f Followed) {
+	p := s.p
+	cause := protocol.CaseReversalFailed
+	switch f.Kind {
+	case acquirer.Reversal:
+		if p.Undoing &^= 1 << f.N; p.State == Reversing {
+			p.State = InCase
+		}
+	case acquirer.PartialReversal: // what waits for it is not sent any more
+		p.State = InCase
+		s.do(Close{Kind: acquirer.Capture, N: 1, Dead: true})
+	default:
+		p.State, cause = InCase, protocol.CaseLatePresentment
+	}
+	s.do(Open{cause})
+}
+
+// undoing reports a reversal of authorization n that is not answered yet.
+func (s *step) undoing(n uint8) bool { return s.p.Undoing&(1<<n) != 0 }
 
 func backoff(tries uint8) time.Duration {
 	d := retryFirst

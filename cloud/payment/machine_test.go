@@ -89,6 +89,9 @@ var histories = []struct {
 	{"declined", []moment{{0, asked(nil)}, {time.Second, said(1, acquirer.No, 0)}}},
 	{"refused_unsent", []moment{{0, asked(func(a *Asked) { a.Refuse = protocol.NoRoute })}}},
 	{"refused_unsent after not sent", []moment{{0, asked(nil)}, {time.Second, HostNotSent{N: 1}}}},
+	{"approved, second host, and the first one after all", []moment{{0, asked(nil)}, {time.Second, HostNotSent{N: 1, Next: &Route{Link: "other"}}},
+		{2 * time.Second, said(2, acquirer.PartialOK, 100)}, {3 * time.Second, said(1, acquirer.OK, 250)}}},
+	{"held", []moment{{0, Offline{Device: "snack-1", Sale: testSale, Amount: eur(250), Position: at(3)}}}},
 	{"case, unseen", []moment{{0, outcome(1, protocol.Capture, 250, protocol.ReasonSold)}}},
 	{"case, capture refused", []moment{{0, asked(nil)}, {time.Second, said(1, acquirer.OK, 250)}, {2 * time.Second, outcome(1, protocol.Capture, 250, protocol.ReasonSold)}, {3 * time.Second, op(acquirer.Capture, 1, acquirer.No)}}},
 }
@@ -162,7 +165,16 @@ var facts = []struct {
 func arrive(facts []moment) Payment {
 	p := Payment{ID: testID}
 	for _, m := range facts {
-		p, _ = p.Step(t0.Add(m.after), m.fact)
+		var out Output
+		p, out = p.Step(t0.Add(m.after), m.fact)
+		for _, a := range out.Acts { // as a unit of work would keep them
+			switch r, _ := a.(Reply); r.With {
+			case ReplyNew:
+				p.Answer = protocol.Raw{1}
+			case ReplyExpired:
+				p.Gone = protocol.Raw{1}
+			}
+		}
 	}
 	return p
 }
@@ -233,7 +245,8 @@ var cells = []string{
 	"refused_unsent/request", "refused_unsent/request_late", "refused_unsent/late", "refused_unsent/mismatch",
 	"refused_unsent/capture", "refused_unsent/void",
 	"case/request", "case/late", "case/mismatch", "case/declined", "case/capture_fork", "case/0230", "case/0430",
-	"none/offline",
+	"none/offline", "held/request", "held/late", "held/capture", "held/void", "unknown/request", "unknown/late",
+	"approved/late", "approved/0430_done", "approved/0430_early", "approved/0430_refused", "approved/dead",
 }
 
 func acts(as []Act) string {

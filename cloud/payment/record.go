@@ -11,8 +11,8 @@ func (u *Unit) Record(tenant string, r protocol.Opened) (Verdict, error) {
 		return Verdict{Quarantined, protocol.BadContent}, u.unreadable(r)
 	}
 	switch b := r.Body.(type) {
-	case protocol.UnknownBody:
-		return Verdict{Quarantined, protocol.UnknownKind}, nil
+	case protocol.UnknownBody: // of a newer agent; also a newer PaymentOutcome
+		return Verdict{Quarantined, protocol.UnknownKind}, u.unreadable(r)
 	case protocol.PaymentOutcome:
 		return u.outcome(tenant, r)
 	case protocol.OfflineAccepted:
@@ -60,6 +60,9 @@ func (u *Unit) unreadable(r protocol.Opened) error {
 // outcome takes a PaymentOutcome in, from the journal or as its early copy.
 func (u *Unit) outcome(tenant string, r protocol.Opened) (Verdict, error) {
 	b := r.Body.(protocol.PaymentOutcome)
+	if !sensible(b) {
+		return Verdict{Quarantined, protocol.BadContent}, u.unreadable(r) // it decodes, and says nothing that can be done
+	}
 	f := Outcome{Device: r.Device, Sale: r.Sale, Tenant: tenant, What: b.What, Amount: b.Amount, Reason: b.Reason, Position: r.Position}
 	if b.What == protocol.Capture {
 		taker, err := u.taker(r.Sale)
@@ -72,6 +75,11 @@ func (u *Unit) outcome(tenant string, r protocol.Opened) (Verdict, error) {
 		return Verdict{}, err
 	}
 	return u.verdict, nil
+}
+
+// sensible reports an outcome that something can be done about.
+func sensible(o protocol.PaymentOutcome) bool {
+	return !o.Payment.IsZero() && (o.What == protocol.Void || o.What == protocol.Capture && o.Amount.Minor > 0)
 }
 
 func (u *Unit) taker(sale protocol.SaleID) (protocol.PaymentID, error) {

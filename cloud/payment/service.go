@@ -161,7 +161,7 @@ func (s *Service) Handle(ctx context.Context, now protocol.UnixMS, ev Event) ([]
 		if ev.Record.Device != ev.From.Device {
 			return nil, fmt.Errorf("%w: a record of %s from %s", ErrRequest, ev.Record.Device, ev.From.Device)
 		}
-		if _, ok := ev.Record.Body.(protocol.PaymentOutcome); !ok {
+		if o, ok := ev.Record.Body.(protocol.PaymentOutcome); !ok || !sensible(o) {
 			return nil, fmt.Errorf("%w: early copy of %s", ErrRequest, ev.Record.Body.Kind())
 		}
 		return s.unit(ctx, now, ev.From.Device, func(u *Unit) error {
@@ -222,16 +222,20 @@ func (s *Service) request(ctx context.Context, now protocol.UnixMS, ev Request) 
 	}
 	f.Made = min(anchored+protocol.UnixMS(ask.SinceAnchorMS), now)
 	profile, ok := s.cfg.Profile(ev.From.Link)
-	if !ok && f.Refuse == 0 {
+	switch {
+	case f.Refuse != 0:
+	case ask.Class != protocol.Live: // its card is not even opened
+		f.Refuse = protocol.NotAllowed
+	case !ok:
 		f.Refuse = protocol.NoRoute
 	}
 	f.Route = Route{Link: ev.From.Link, Merchant: ev.From.Merchant, Profile: profile}
 
 	var kept []byte
+	var closed error // why the card did not open
 	first := s.take(ask.Payment)
 	if first && f.Refuse == 0 {
-		var err error
-		if kept, err = s.cfg.Vault.Take(ctx, ask, ev.Request.Position.Epoch); err != nil {
+		if kept, closed = s.cfg.Vault.Take(ctx, ask, ev.Request.Position.Epoch); closed != nil {
 			f.Refuse = protocol.NotAllowed
 		}
 	}
@@ -251,6 +255,9 @@ func (s *Service) request(ctx context.Context, now protocol.UnixMS, ev Request) 
 			if code != "" {
 				g.Refuse = protocol.DeviceStopped
 			}
+			if closed != nil {
+				u.incident(CardRefused, ask.Device, ask.Payment, closed.Error())
+			}
 			if g.Refuse == 0 && kept == nil {
 				return fmt.Errorf("%w: card of %s was opened and is gone", ErrRequest, ask.Payment)
 			}
@@ -267,7 +274,7 @@ func (s *Service) request(ctx context.Context, now protocol.UnixMS, ev Request) 
 	if first && (err != nil || !used) {
 		s.cfg.Vault.Forget(ask.Payment)
 	}
-	if err != nil {
+	if first && err != nil {
 		s.untake(ask.Payment)
 	}
 	return effects, err
@@ -342,7 +349,7 @@ const sweepMost = 64
 // Sweep takes over what is owed or was left behind by a dead replica. Call it often; when it
 // returns effects there may be more.
 func (s *Service) Sweep(ctx context.Context, now protocol.UnixMS) ([]Effect, error) {
-	rows, err := s.cfg.Claim(ctx, now, defaultT1+leaseMargin, sweepMost, func(o *OpRow) { resend(o, now) })
+	rows, err := s.cfg.Claim(ctx, now, defaultT1+leaseMargin, sweepMost, func(o *OpRow) { s.resend(o, now) })
 	if err != nil {
 		return nil, fmt.Errorf("claim: %w", err)
 	}
@@ -354,21 +361,25 @@ func (s *Service) Sweep(ctx context.Context, now protocol.UnixMS) ([]Effect, err
 	if err != nil {
 		return out, fmt.Errorf("overdue: %w", err)
 	}
-	for _, o := range over {
+	var failed error
+	for _, o := range over { // one that fails must not keep the others waiting
 		effects, err := s.Handle(ctx, now, Look{Device: o.Device, Payment: o.Payment})
 		if err != nil {
-			return out, err
+			failed = errors.Join(failed, fmt.Errorf("look at %s: %w", o.Payment, err))
 		}
 		out = append(out, effects...)
 	}
-	return out, nil
+	return out, failed
 }
 
 // resend makes an operation ready to be handed to a link. One that may have been written is a
 // repeat with the same keys.
-func resend(o *OpRow, now protocol.UnixMS) {
+func (s *Service) resend(o *OpRow, now protocol.UnixMS) {
 	if o.State == OpSent {
 		o.Op.Repeat = true
+	}
+	if p, ok := s.cfg.Profile(o.Op.Link); ok {
+		restamp(&o.Op, p, now)
 	}
 	o.Op.AnswerBy = now.Add(defaultT1)
 }

@@ -40,6 +40,17 @@ func (s *step) judge(d RecordDisposition, q protocol.Quarantine) {
 	s.do(Judge{s.p.Said})
 }
 
+// offline payments are not built yet: the row keeps their outcome out of the cloud too.
+func (s *step) offline(f Offline) {
+	p := s.p
+	s.cell("offline")
+	if p.State == None {
+		p.Device, p.Sale, p.Tenant, p.Asked = f.Device, f.Sale, f.Tenant, f.Amount
+		p.State = Held
+	}
+	s.do(Report{OfflineRefused}, Judge{Verdict{Quarantined, protocol.OfflineNotYet}})
+}
+
 func (s *step) void(f Outcome) {
 	p := s.p
 	switch p.State {
@@ -50,13 +61,16 @@ func (s *step) void(f Outcome) {
 		s.judge(NoMoney, 0)
 	case Sent, Unknown:
 		s.cell("void")
-		p.VoidFlag = f.Reason
+		p.VoidFlag = max(f.Reason, protocol.NoAnswer) // never 0, whatever the record says
 		s.judge(Posted, 0)
 	case Approved:
 		s.cell("void")
 		s.judge(Posted, 0)
 		s.undo(s.voidReason(f.Reason))
-	case InCase, Held, Adopted:
+	case Held:
+		s.cell("void")
+		s.judge(Quarantined, protocol.OfflineNotYet)
+	case InCase, Adopted:
 		s.cell("void")
 		s.judge(Quarantined, protocol.QuarantineCase)
 	default: // reversing, reversed, expired, declined, refused: nothing stands
@@ -94,6 +108,9 @@ func (s *step) capture(f Outcome) {
 		s.cell("capture")
 		s.do(Report{CaptureUnanswered}, Open{protocol.CaseIncident})
 		s.judge(Quarantined, protocol.QuarantineContradiction)
+	case Held:
+		s.cell("capture")
+		s.judge(Quarantined, protocol.OfflineNotYet)
 	default: // in a case, or settled by an offline payment
 		s.cell("capture")
 		s.judge(Quarantined, protocol.QuarantineCase)
@@ -180,16 +197,16 @@ func (s *step) captureSaid(f OpSaid) {
 
 func (s *step) reversalSaid(f OpSaid) {
 	p := s.p
-	if p.Undoing&(1<<f.N) == 0 && p.State != InCase {
-		s.cell("0430") // a repeat, or of an attempt that was undone beside the one that counts
+	if !s.undoing(f.N) { // a repeat, or one that a person has
+		s.cell("0430")
 		s.do(Close{Kind: f.Kind, N: f.N})
+		if p.State == InCase {
+			s.do(Report{ContraryAnswer})
+		}
 		return
 	}
 	after := p.WriteBy.Add(orSpan(p.Profile.LateWindowMS, defaultLate))
 	switch o := f.Answer.Outcome; {
-	case p.State == InCase:
-		s.cell("0430")
-		s.do(Close{Kind: f.Kind, N: f.N}, Report{ContraryAnswer})
 	case o == acquirer.NotFound && s.now < after:
 		s.cell("0430_early") // the host may get the authorization after its reversal
 		s.retry(f.Followed, after)
@@ -211,8 +228,8 @@ func (s *step) reversalSaid(f OpSaid) {
 		s.retry(f.Followed, s.now.Add(backoff(f.Tries)))
 	default:
 		s.cell("0430_refused")
-		p.State = InCase
-		s.do(Close{Kind: f.Kind, N: f.N}, Open{protocol.CaseReversalFailed})
+		s.do(Close{Kind: f.Kind, N: f.N})
+		s.failed(f.Followed)
 	}
 }
 
@@ -240,7 +257,7 @@ func (s *step) partialSaid(f OpSaid) {
 		s.again(f.Followed)
 	default:
 		s.cell("0430_partial_refused")
-		p.State = InCase
-		s.do(Close{Kind: f.Kind, N: f.N}, Close{Kind: acquirer.Capture, N: 1, Dead: true}, Open{protocol.CaseReversalFailed})
+		s.do(Close{Kind: f.Kind, N: f.N})
+		s.failed(f.Followed)
 	}
 }

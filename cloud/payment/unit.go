@@ -116,7 +116,7 @@ func (u *Unit) act(r *row, f Fact, a Act) error {
 		u.retry(r, a, f)
 	case Refresh:
 		if o := r.op(acquirer.Reversal, a.N); o != nil && !o.Op.Repeat && (o.State == OpOwed || o.State == OpWaiting) {
-			u.ids(p, &o.Op)
+			u.ids(p, a.N, &o.Op)
 			r.opSet[r.index(acquirer.Reversal, a.N)] = true
 		}
 	case Query:
@@ -149,7 +149,7 @@ func (u *Unit) insert(r *row, a Insert) error {
 	p := &r.p
 	op := acquirer.Op{Key: acquirer.OpKey{Payment: p.ID, Kind: a.Kind, N: a.N}, Amount: a.Amount, Actual: a.Actual,
 		Purpose: p.Purpose, Entry: p.Entry, LocalTime: p.Local, Reason: a.Reason}
-	op.DE7 = acquirer.Stamp(u.now.Time().Format("0102150405"))
+	op.DE7 = stamp(u.now)
 	op.SentDE7 = []acquirer.Stamp{op.DE7}
 	row := OpRow{Device: p.Device, Of: a.Of, Owed: u.now, Lease: u.now.Add(defaultT1 + leaseMargin)}
 	if a.Of == 0 {
@@ -166,7 +166,7 @@ func (u *Unit) insert(r *row, a Insert) error {
 			op.Original.MTI = "0200"
 		}
 		op.AnswerBy = u.now.Add(defaultT1)
-		u.ids(p, &op)
+		u.ids(p, a.Of, &op)
 	}
 	stan, err := u.stan(trace{op.Link, op.Merchant.TID})
 	if err != nil {
@@ -188,8 +188,11 @@ func (u *Unit) insert(r *row, a Insert) error {
 	return nil
 }
 
-// ids puts what the host gave into an operation that follows.
-func (u *Unit) ids(p *Payment, op *acquirer.Op) {
+// ids puts what the host gave for authorization n into an operation that follows it.
+func (u *Unit) ids(p *Payment, n uint8, op *acquirer.Op) {
+	if p.ApprovedN != 0 && p.ApprovedN != n {
+		return
+	}
 	if p.RRN != "" {
 		op.RRN = p.RRN
 	}
@@ -228,20 +231,35 @@ func (u *Unit) retry(r *row, a Retry, f Fact) {
 	default:
 		o.Op.Repeat = o.Op.Repeat || !waited
 	}
-	if r.p.Profile.STANPerRepeat && !waited {
-		o.Op.DE7 = acquirer.Stamp(u.now.Time().Format("0102150405"))
-		o.Op.SentDE7 = append(append([]acquirer.Stamp(nil), o.Op.SentDE7...), o.Op.DE7)
-	}
 	if o.State == OpAnswered || o.State == OpDead {
 		o.Owed = u.now // anew
 	}
 	o.State, o.Due = OpOwed, a.At
 	if a.At <= u.now {
+		if waited {
+			o.Op.DE7 = stamp(u.now)
+			o.Op.SentDE7 = []acquirer.Stamp{o.Op.DE7}
+		}
+		restamp(&o.Op, r.p.Profile, u.now)
 		o.State, o.Lease, o.Op.AnswerBy = OpSent, u.now.Add(defaultT1+leaseMargin), u.now.Add(defaultT1)
 		o.Tries = min(o.Tries, 250) + 1
 		u.effects = append(u.effects, Send{Device: r.p.Device, Op: o.Op})
 	}
 	r.opSet[r.index(a.Kind, a.N)] = true
+}
+
+// stamp is DE7 of a moment.
+func stamp(at protocol.UnixMS) acquirer.Stamp {
+	return acquirer.Stamp(at.Time().Format("0102150405"))
+}
+
+// restamp gives a repeat its own DE7 where the profile wants one; those before are kept, for an
+// answer to any of them counts.
+func restamp(op *acquirer.Op, p acquirer.Profile, now protocol.UnixMS) {
+	if p.STANPerRepeat && op.Repeat {
+		op.DE7 = stamp(now)
+		op.SentDE7 = append(append([]acquirer.Stamp(nil), op.SentDE7...), op.DE7)
+	}
 }
 
 // reply makes what the device is told. A stored answer is the same bytes for ever.

@@ -80,7 +80,13 @@ type Relay struct {
 	channels map[seal.ChannelID]*channel
 	order    []seal.ChannelID
 	latest   map[protocol.DeviceID]*channel
-	conns    map[protocol.DeviceID]uint64
+	conns    map[protocol.DeviceID]place
+}
+
+// place is a connection's: numbers begin again in a new epoch.
+type place struct {
+	epoch  protocol.Epoch
+	number uint64
 }
 
 // channel is an opened ticket.
@@ -107,7 +113,7 @@ func New(cfg Config) *Relay {
 	if cfg.Works == 0 {
 		cfg.Works = 16
 	}
-	r := &Relay{cfg: cfg, channels: map[seal.ChannelID]*channel{}, latest: map[protocol.DeviceID]*channel{}, conns: map[protocol.DeviceID]uint64{}}
+	r := &Relay{cfg: cfg, channels: map[seal.ChannelID]*channel{}, latest: map[protocol.DeviceID]*channel{}, conns: map[protocol.DeviceID]place{}}
 	for range cfg.Works {
 		r.queues = append(r.queues, make(chan Message, cfg.Queue))
 	}
@@ -228,9 +234,6 @@ func (r *Relay) find(now protocol.UnixMS, d identity.Device, ticket []byte) (*ch
 	id := seal.ChannelID(h[:8])
 	r.mu.Lock()
 	c := r.channels[id]
-	if c != nil {
-		r.latest[d.ID] = c
-	}
 	r.mu.Unlock()
 	if c != nil {
 		return c, nil
@@ -249,12 +252,26 @@ func (r *Relay) find(now protocol.UnixMS, d identity.Device, ticket []byte) (*ch
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.channels[id] = c
-	r.latest[d.ID] = c
 	if r.order = append(r.order, id); len(r.order) > channelsMost {
 		delete(r.channels, r.order[0])
 		r.order = r.order[1:]
 	}
 	return c, nil
+}
+
+// heard notes the channel a device is to be told on: the newest of its connections that anything
+// was believed on. A message that is repeated or replayed under an older ticket leaves it; one of
+// another epoch takes it over only when intake took its journal in.
+func (r *Relay) heard(c *channel, taken bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	old := r.latest[c.ticket.Device]
+	switch {
+	case old == nil || taken && old.ticket.Epoch != c.ticket.Epoch:
+	case old.ticket.Epoch != c.ticket.Epoch || old.ticket.Connection > c.ticket.Connection:
+		return
+	}
+	r.latest[c.ticket.Device] = c
 }
 
 func (r *Relay) auth(ctx context.Context, now protocol.UnixMS, d identity.Device, m Message) error {
@@ -266,6 +283,7 @@ func (r *Relay) auth(ctx context.Context, now protocol.UnixMS, d identity.Device
 	if err != nil {
 		return drop(err)
 	}
+	r.heard(c, false)
 	var a protocol.Auth
 	if err := protocol.Decode(plain, &a); err != nil {
 		return drop(err)
@@ -374,6 +392,7 @@ func (r *Relay) journal(ctx context.Context, now protocol.UnixMS, d identity.Dev
 	if err != nil {
 		return err
 	}
+	r.heard(c, res.Watermark.Verdict == protocol.Acked && c.ticket.Epoch == b.Epoch)
 	err = r.Do(ctx, res.Effects)
 	err = errors.Join(err, r.tellOn(ctx, c, protocol.DnAck, protocol.MustEncode(res.Watermark)))
 	if res.Checkpoint != nil {
@@ -392,7 +411,8 @@ func (r *Relay) checkpoint(ctx context.Context, c protocol.Checkpoint) error {
 	return r.cfg.Publish(ctx, topic, b)
 }
 
-// conn: a device came or went. A will is older news than a newer connection.
+// conn: a device came or went. What an older connection says, above all its will, is old news; so
+// is the end of a connection of another epoch than the one that came last.
 func (r *Relay) conn(d identity.Device, m Message) error {
 	var c protocol.Conn
 	if err := protocol.Decode(m.Payload, &c); err != nil {
@@ -402,9 +422,13 @@ func (r *Relay) conn(d identity.Device, m Message) error {
 		return drop(fmt.Errorf("conn v%d of %q", c.V, c.Device))
 	}
 	r.mu.Lock()
-	old := c.Connection < r.conns[d.ID]
+	last, known := r.conns[d.ID]
+	old := known && c.Connection < last.number
+	if known && c.Epoch != last.epoch {
+		old = !c.Online
+	}
 	if !old {
-		r.conns[d.ID] = c.Connection
+		r.conns[d.ID] = place{c.Epoch, c.Connection}
 	}
 	r.mu.Unlock()
 	if !old && r.cfg.Conn != nil {
