@@ -285,12 +285,13 @@ func (f *fleet) stopAgents() error {
 }
 
 // down ends what still runs, in the order agents, machines, cloud, host, and says what did not end
-// by itself.
+// by itself. Done twice, the second time does nothing.
 func (f *fleet) down() error {
 	errs := []error{f.stopAgents()}
 	for _, s := range f.stations {
 		if s.stdin != nil {
 			errs = append(errs, s.sim.stop(), s.stdin.Close())
+			s.stdin = nil
 		}
 		s.heard.Wait()
 		s.line.close()

@@ -231,7 +231,7 @@ func (m *machine) command(words []string, quit func()) error {
 
 // buyers come until ctx ends.
 func (m *machine) buyers(ctx context.Context) {
-	said := false
+	said, off := false, false
 	for ctx.Err() == nil {
 		m.mu.Lock()
 		paused, turn := m.paused, m.turn
@@ -254,8 +254,11 @@ func (m *machine) buyers(ctx context.Context) {
 		enabled, done := context.WithTimeout(ctx, 200*time.Millisecond)
 		err := m.vmc.Wait(enabled, func(v virtual.View) bool { return v.Status == "ENABLED" })
 		done()
-		if err == nil {
+		if off = off && err != nil; err == nil {
 			m.visit(ctx, m.choice())
+		} else if !off && ctx.Err() == nil { // told once: the next ones read the sign
+			off = true
+			m.tell(Event{What: EventTurnedAway, Why: "the machine takes no cards now"})
 		}
 	}
 }
@@ -315,7 +318,7 @@ func (m *machine) visit(ctx context.Context, p product) {
 		func(ctx context.Context) error { return m.vmc.Wait(ctx, over) })
 	switch v := m.vmc.View(); {
 	case v.Denials > before.Denials:
-		tell(EventTurnedAway, "no cards now")
+		tell(EventTurnedAway, "no card was asked for")
 		return
 	case err != nil || over(v):
 		_ = m.vmc.Cancel()

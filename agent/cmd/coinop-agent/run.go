@@ -95,7 +95,7 @@ func newRun(env func(string) (string, bool)) *cobra.Command {
 	f.IntVar(&o.scale, "scale-factor", 1, "MDB scaling factor of the machine, 1 to 255")
 	f.IntVar(&o.decimals, "decimals", -1, "MDB decimal places of the machine, 0 to 5; -1: the currency's own")
 	f.DurationVar(&o.wait, "wait", 10*time.Second, "longest wait for the bank, 5s to 28s")
-	f.DurationVar(&o.vend, "vend-timeout", 60*time.Second, "longest wait for the machine to say how a vend ended, 10s to 10m")
+	f.DurationVar(&o.vend, "vend-timeout", 60*time.Second, "longest wait for the machine to say how a vend ended, 2s to 10m")
 	f.DurationVar(&o.order, "order-timeout", 60*time.Second, "longest wait for a card, 5s to 10m; the machine gives up on its own after about 24s")
 	f.StringVar(&o.log, "log", "text", "form of the log on stderr: text or json")
 	f.StringVar(&o.ready, "ready-file", "", "`file` that appears when the agent runs and goes when it ends; it holds the process id")
@@ -187,7 +187,7 @@ func (o options) config(stderr io.Writer) (agent.Config, error) {
 		Version: 1, Currency: currency,
 		// 5 s is the least a bank needs; 28 s is what MDB leaves of 30.
 		WaitMS:  span("wait", o.wait, 5*time.Second, 28*time.Second),
-		VendMS:  span("vend-timeout", o.vend, 10*time.Second, 10*time.Minute),
+		VendMS:  span("vend-timeout", o.vend, 2*time.Second, 10*time.Minute),
 		OrderMS: span("order-timeout", o.order, 5*time.Second, 10*time.Minute),
 	}
 	var handler slog.Handler
