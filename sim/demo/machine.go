@@ -51,14 +51,14 @@ type Event struct {
 }
 
 // What happens at a machine. A visit is chose, mostly tapped, perhaps vending, and one end: sold,
-// declined, turned_away, failed, left.
+// refused, turned_away, failed, left.
 const (
 	EventReady      = "ready"  // the ttys are there
 	EventChose      = "chose"  // a button was pressed
 	EventTapped     = "tapped" // a card was presented
 	EventVending    = "vending"
 	EventSold       = "sold"        // it fell
-	EventDeclined   = "declined"    // after the card, the machine said no
+	EventRefused    = "refused"     // after the card, the machine said no
 	EventTurnedAway = "turned_away" // no card was asked for
 	EventFailed     = "failed"      // the motor turned, nothing fell
 	EventLeft       = "left"        // the buyer gave up
@@ -77,8 +77,8 @@ type product struct {
 
 // The last two cost what makes hostsim.Magic decline: 51 not enough funds, 05 do not honour.
 var assortment = []product{
-	{"water", 1, 100, 7}, {"cola", 2, 150, 6}, {"crisps", 3, 180, 5}, {"coffee", 4, 220, 5}, {"sandwich", 5, 340, 4},
-	{"headphones", 8, 9051, 2}, {"power bank", 9, 9005, 1},
+	{"water", 1, 100, 8}, {"cola", 2, 150, 6}, {"crisps", 3, 180, 5}, {"coffee", 4, 220, 5}, {"sandwich", 5, 340, 4},
+	{"headphones", 8, 9051, 1}, {"power bank", 9, 9005, 1},
 }
 
 // DearOutlet sells what the host declines.
@@ -342,7 +342,7 @@ func (m *machine) visit(ctx context.Context, p product) {
 	switch v := m.vmc.View(); {
 	case v.Approvals > before.Approvals:
 	case v.Denials > before.Denials:
-		tell(EventDeclined, "")
+		tell(EventRefused, "")
 		return
 	default:
 		tell(EventLeft, "no answer")

@@ -34,7 +34,7 @@ func (p *printer) act(format string, args ...any)  { p.at("** "+format, args...)
 
 // ends are the events that end a visit, in the words of the demo.
 var ends = map[string]string{
-	EventSold: "sold", EventDeclined: "declined", EventTurnedAway: "turned away", EventFailed: "nothing fell", EventLeft: "walked away",
+	EventSold: "sold", EventRefused: "declined", EventTurnedAway: "turned away", EventFailed: "nothing fell", EventLeft: "walked away",
 }
 
 // event prints one line a visit.
@@ -54,7 +54,10 @@ func (p *printer) event(s *station, e Event) {
 		p.sales[s.name]++
 		p.mu.Unlock()
 	}
-	if e.Why != "" && e.Why != how {
+	if e.What == EventRefused && s.line.isCut() {
+		how = "refused: no line to the cloud"
+	}
+	if e.Why != "" {
 		how += ": " + e.Why
 	}
 	p.at("%-10s %-10s %10s  %-15s  %s", s.name, e.Product, e.Price, e.Card, how)

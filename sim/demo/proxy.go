@@ -49,6 +49,12 @@ func (p *proxy) set(cut bool) {
 	}
 }
 
+func (p *proxy) isCut() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cut
+}
+
 func (p *proxy) drop() {
 	for c := range p.conns {
 		reset(c)
