@@ -5,6 +5,8 @@ SHELL := /bin/bash
 
 GO        ?= go
 FUZZ_TIME ?= 30s
+DEMO_FOR  ?= 20s
+SEED      ?= 1
 STAGE     := out/stage
 
 # stage NAME: COMMAND prints the seconds a stage took, and stops at the first that fails.
@@ -14,13 +16,19 @@ define stage
 	printf '== %s: %.1f s\n' "$(1)" "$$(echo "$$(date +%s.%N) - $$start" | awk '{print $$1 - $$3}')"
 endef
 
-.PHONY: help build test check fuzz bench
+.PHONY: help build test check fuzz bench demo
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-build: ## compile every package
+build: ## bin/coinop-agent, bin/coinop-cloud, bin/coinop-sim, and every package compiled
 	$(GO) build ./...
+	CGO_ENABLED=0 $(GO) build -o bin/coinop-agent ./agent/cmd/coinop-agent
+	$(GO) build -o bin/coinop-cloud ./cloud/cmd/coinop-cloud
+	$(GO) build -o bin/coinop-sim ./sim/cmd/coinop-sim
+
+demo: build ## a whole installation for DEMO_FOR (20s) with the buyers of SEED (1); Ctrl-C ends it, the books are compared
+	@bin/coinop-sim demo --for $(DEMO_FOR) --seed $(SEED)
 
 test: ## everything that must pass; CI runs this
 	$(call stage,format,test -z "$$(gofmt -l . | tee /dev/stderr)")
