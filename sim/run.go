@@ -122,6 +122,15 @@ func (r Result) Report() string {
 	return b.String()
 }
 
+// Story is all that happened; of a run with Keep.
+func (r Result) Story() string {
+	var b strings.Builder
+	for _, l := range r.lines {
+		fmt.Fprintf(&b, "%s  %-8s %s\n", l.at.Time().Format("02 15:04:05.000"), l.who, l.text)
+	}
+	return b.String()
+}
+
 // story is the lines about the machine in question around its last orders and faults, and all that
 // the cloud did then.
 func (r Result) story() []line {

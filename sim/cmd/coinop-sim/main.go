@@ -31,7 +31,7 @@ func main() {
 
 // commands are all there are; each file adds its own here.
 func commands() []*cobra.Command {
-	return []*cobra.Command{demoCommand(), hostCommand(), machineCommand()}
+	return []*cobra.Command{demoCommand(), runCommand(), hostCommand(), machineCommand()}
 }
 
 func root() *cobra.Command {
