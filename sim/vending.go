@@ -233,12 +233,17 @@ func (v *vmc) resume(id protocol.VendID) {
 	})
 }
 
-// ask is for the drop sensor, where there is one.
+// ask is for the drop sensor, where there is one. It says that nothing fell only when nothing can
+// fall any more.
 func (v *vmc) ask(id protocol.VendID) {
 	if !v.evidence {
 		return
 	}
 	v.m.later(time.Second, func() {
+		if v.req != nil && !v.fell[id] {
+			v.ask(id) // the motor turns
+			return
+		}
 		result := protocol.Failed
 		if v.fell[id] {
 			result = protocol.Delivered
