@@ -165,8 +165,10 @@ func hint(err error) string {
 		return "the cloud's certificate is for another name: is the address the one it was set up with?"
 	case errors.As(err, &authority):
 		return "the cloud is not the one this identity was made by"
+	case errors.Is(err, uplink.ErrRefused):
+		return "was this device added at the cloud, and is this its newest identity?"
 	case errors.As(err, &alert):
-		return "the cloud refused this device's certificate: was the device added there, or replaced, or has the certificate expired?"
+		return "the cloud refused this device's certificate: is it of that cloud, and has it expired?"
 	case errors.As(err, &dns):
 		return "the name of the cloud is not known: is the address right, and does the network work?"
 	case errors.Is(err, syscall.ECONNREFUSED):
