@@ -116,6 +116,9 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		return err
 	}
 	defer unlock()
+	if err := room(cfg.Data); err != nil {
+		return err
+	}
 	s.journal, err = journal.OpenBadger(filepath.Join(cfg.Data, "journal"), journal.Options{
 		Device: cfg.Identity.Device, NewEpoch: newID[protocol.Epoch], CertSerial: cfg.Identity.Signer.KeyID,
 		Software: cfg.Software, Now: s.now(),
@@ -164,4 +167,19 @@ func lock(dir string) (unlock func(), err error) {
 		return nil, errors.Join(bad(err), f.Close())
 	}
 	return func() { _ = f.Close() }, nil
+}
+
+// roomNeeded is what the journal's files take at once when it is opened; on a disk without it the
+// process would die of SIGBUS, because they are mapped.
+const roomNeeded = 16 << 20
+
+func room(dir string) error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return fmt.Errorf("%s %w: %w", dir, ErrData, err)
+	}
+	if free := st.Bavail * uint64(st.Bsize); free < roomNeeded { //nolint:gosec // not negative
+		return fmt.Errorf("%s %w: its disk has %d KiB free, %d are needed; make room on it", dir, ErrData, free>>10, roomNeeded>>10)
+	}
+	return nil
 }

@@ -1,10 +1,13 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -144,7 +147,9 @@ func (s *shell) run(ctx context.Context) error {
 	err = s.own(ctx)
 	stop()
 	drivers.Wait()
-	s.drain()
+	if last := s.drain(err == nil); err == nil {
+		err = last
+	}
 	if err == nil {
 		s.log.Info("stopped", "cause", context.Cause(ctx).Error(), "head", uint64(s.journal.Head().Seq))
 	}
@@ -247,16 +252,26 @@ func (s *shell) take(m any) error {
 	panic(fmt.Sprintf("agent: %T in the inbox", m))
 }
 
-// drain wipes what nobody will take any more. Everything that sends has ended.
-func (s *shell) drain() {
+// drain empties the inbox when everything that sends has ended. What is known of a vend is still
+// taken in, or the next start would have to ask a person about it; the rest is of no use any more.
+func (s *shell) drain(take bool) error {
+	var err error
 	for {
 		select {
 		case m := <-s.inbox:
-			if h, ok := m.(heard); ok {
-				wipe(h.ev)
+			h, ok := m.(heard)
+			if !ok {
+				continue
+			}
+			wipe(h.ev)
+			switch h.ev.(type) {
+			case hardware.Approval, hardware.VendSuccess, hardware.VendFailure, hardware.EvidenceSeen:
+				if take && err == nil {
+					err = s.hear(h)
+				}
 			}
 		default:
-			return
+			return err
 		}
 	}
 }
@@ -295,8 +310,10 @@ func (s *shell) next() time.Duration {
 func (s *shell) due() error {
 	now := s.mono()
 	var ins []Input
-	for k, t := range s.timers {
-		if t.at <= now {
+	for _, k := range slices.SortedFunc(maps.Keys(s.timers), func(a, b timerKey) int {
+		return cmp.Or(cmp.Compare(s.timers[a].at, s.timers[b].at), cmp.Compare(a.lane, b.lane), cmp.Compare(a.name, b.name))
+	}) {
+		if t := s.timers[k]; t.at <= now {
 			delete(s.timers, k)
 			ins = append(ins, Lane{k.lane, session.Timer{Name: k.name, ID: t.id}})
 		}

@@ -24,16 +24,21 @@ func (s *shell) out(ctx context.Context, l *lane, from part) func(hardware.Event
 			}
 			return
 		}
-		select {
+		select { // first without ctx: a result that still finds room is kept
 		case s.inbox <- m:
-			switch ev := ev.(type) {
-			case hardware.BusState:
-				last = ev.State
-			case hardware.PortGone:
-				last = 0
+		default:
+			select {
+			case s.inbox <- m:
+			case <-ctx.Done():
+				wipe(ev)
+				return
 			}
-		case <-ctx.Done():
-			wipe(ev)
+		}
+		switch ev := ev.(type) {
+		case hardware.BusState:
+			last = ev.State
+		case hardware.PortGone:
+			last = 0
 		}
 	}
 }

@@ -54,17 +54,17 @@ func (s *shell) uplink(ctx context.Context) {
 	pause, said := firstPause, ""
 	for {
 		began := time.Now()
-		err := s.connection(ctx)
+		stood, err := s.connection(ctx)
 		if ctx.Err() != nil {
 			return
 		}
 		// The same trouble again is told once.
-		if text := err.Error(); text != said {
+		if text := err.Error(); stood || text != said {
 			said = text
 			s.log.Warn("no connection to the cloud", "cloud", s.cfg.Cloud, "error", err, "check", hint(err))
 		}
 		if time.Since(began) > calm {
-			pause, said = firstPause, ""
+			pause = firstPause
 		}
 		select {
 		case <-time.After(pause/2 + rand.N(pause/2)): //nolint:gosec // jitter
@@ -75,19 +75,19 @@ func (s *shell) uplink(ctx context.Context) {
 	}
 }
 
-// connection is one, from its number to its end.
-func (s *shell) connection(ctx context.Context) error {
+// connection is one, from its number to its end. stood: the cloud took it.
+func (s *shell) connection(ctx context.Context) (stood bool, err error) {
 	var connected uplink.Connected
 	var hello, will []byte
 	config, err := s.cfg.Identity.tls(s.cfg.Cloud)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if !s.inOwner(ctx, func() (err error) {
 		connected, hello, will, err = s.device.Dial(s.now())
 		return err
 	}) {
-		return context.Cause(ctx)
+		return false, context.Cause(ctx)
 	}
 	live, end := context.WithCancelCause(ctx)
 	defer end(nil)
@@ -99,11 +99,11 @@ func (s *shell) connection(ctx context.Context) error {
 		}
 	})
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer ses.Close()
 	if err := ses.Publish(protocol.TopicOf(id, protocol.UpConn), hello); err != nil {
-		return err
+		return false, err
 	}
 	c := &conn{queue: make(chan Publish, publishQueue), end: end}
 	if !s.inOwner(ctx, func() error {
@@ -111,18 +111,18 @@ func (s *shell) connection(ctx context.Context) error {
 		s.log.Info("connected to the cloud", "cloud", s.cfg.Cloud, "connection", connected.Number)
 		return s.handle(Uplink{connected})
 	}) {
-		return context.Cause(ctx)
+		return false, context.Cause(ctx)
 	}
 	err = pump(live, ses, c.queue)
 	if ctx.Err() != nil { // an end on purpose says so: the broker tells no last will after it
 		_ = ses.Publish(protocol.TopicOf(id, protocol.UpConn), farewell(will))
-		return context.Cause(ctx)
+		return true, context.Cause(ctx)
 	}
 	s.inOwner(ctx, func() error {
 		s.conn = nil
 		return s.handle(Uplink{uplink.Disconnected{}})
 	})
-	return err
+	return true, err
 }
 
 func pump(ctx context.Context, ses *uplink.Session, queue <-chan Publish) error {
@@ -165,8 +165,10 @@ func hint(err error) string {
 		return "the cloud's certificate is for another name: is the address the one it was set up with?"
 	case errors.As(err, &authority):
 		return "the cloud is not the one this identity was made by"
+	case errors.Is(err, uplink.ErrRefused):
+		return "was this device added at the cloud, and is this its newest identity?"
 	case errors.As(err, &alert):
-		return "the cloud refused this device's certificate: was the device added there, or replaced, or has the certificate expired?"
+		return "the cloud refused this device's certificate: is it of that cloud, and has it expired?"
 	case errors.As(err, &dns):
 		return "the name of the cloud is not known: is the address right, and does the network work?"
 	case errors.Is(err, syscall.ECONNREFUSED):

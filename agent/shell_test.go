@@ -13,6 +13,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/big"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -279,6 +280,39 @@ func TestUnreachableCloud(t *testing.T) {
 	s.refused()
 	if err := stop(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A cloud that takes connections and says nothing holds nothing up, nor the end.
+func TestSilentCloud(t *testing.T) {
+	t.Parallel()
+	l := must[net.Listener](t)(net.Listen("tcp", "127.0.0.1:0"))
+	taken := make(chan net.Conn, 16)
+	go func() {
+		defer close(taken)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			taken <- c
+		}
+	}()
+	t.Cleanup(func() {
+		_ = l.Close()
+		for c := range taken {
+			_ = c.Close()
+		}
+	})
+	s := newSite(t)
+	s.cfg.Cloud = l.Addr().String()
+	stop := s.start()
+	s.enabled()
+	s.order()
+	s.refused()
+	began := time.Now()
+	if err := stop(); err != nil || time.Since(began) > 5*time.Second {
+		t.Fatalf("%v after %v", err, time.Since(began))
 	}
 }
 

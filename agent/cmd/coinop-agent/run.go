@@ -38,8 +38,8 @@ the agent says so, sells no more, and goes on by itself.
 Everything it promised is in --data. It may lose its power at any moment; after
 the next start it finishes what was open.
 
-Each flag can be given in the environment: --scale-factor is COINOP_SCALE_FACTOR.
-A flag goes before the environment.
+Each flag can be given in the environment: --scale-factor is
+COINOP_SCALE_FACTOR. A flag goes before the environment.
 
 It ends with 0 when it was stopped, and with 1 and a reason when something must
 be mended first. Let a service manager start it again after a 1.`
@@ -60,7 +60,7 @@ type options struct {
 func newRoot(env func(string) (string, bool)) *cobra.Command {
 	root := &cobra.Command{
 		Use: "coinop-agent", Short: "Coinop's agent: sells at an unattended point of sale",
-		SilenceUsage: true, SilenceErrors: true, Args: cobra.NoArgs,
+		SilenceUsage: true, SilenceErrors: true,
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.AddCommand(newRun(env), &cobra.Command{
