@@ -102,6 +102,26 @@ func TestInterrupted(t *testing.T) {
 	t.Log(v)
 }
 
+// TestWrong: what is wrong is said before the last line, and the files are kept.
+func TestWrong(t *testing.T) {
+	bin := programs(t)
+	var out strings.Builder
+	v, err := Run(t.Context(), Options{Bin: bin, For: time.Second, Seed: 3, MinSales: 1000, Out: &out})
+	if !errors.Is(err, ErrWrong) || !strings.Contains(err.Error(), "want at least 1000") {
+		t.Errorf("%v, want ErrWrong and why", err)
+	}
+	_, dir, kept := strings.Cut(fmt.Sprint(err), "kept in ")
+	if _, err := os.Stat(filepath.Join(dir, "cloud")); !kept || err != nil {
+		t.Fatalf("files not kept: %v", err)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Error(err)
+	}
+	if !strings.Contains(out.String(), "want at least 1000") || !strings.HasSuffix(out.String(), v.String()+"\n") {
+		t.Errorf("printed:\n%s", out.String())
+	}
+}
+
 // TestKill kills agents and the cloud at random moments of sales and starts them again at once;
 // after that the three books agree. COINOP_SEED chooses others than the usual buyers and moments.
 func TestKill(t *testing.T) {
