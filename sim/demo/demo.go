@@ -4,7 +4,7 @@
 //	v, err := demo.Run(ctx, demo.Options{Bin: "bin", For: 20 * time.Second, Seed: 1, Out: os.Stdout})
 //
 // Things go wrong on purpose while it runs: a line is cut, a motor turns and nothing falls, the bank
-// declines, an agent is killed in the middle of a vend. At the end three books that nobody shares are
+// declines, an agent is killed in the middle of a vend, a controller resets in one. At the end three books that nobody shares are
 // held against each other: the bank's, our ledger, and what fell out of the machines.
 //
 // Everything it starts it ends by its own handle, and every wait has a deadline.
@@ -185,6 +185,10 @@ func (f *fleet) perform(ctx context.Context, span time.Duration, p *printer) err
 			return nil
 		}},
 		{0.60, func(ctx context.Context) error { return f.killInVend(ctx, third, p) }},
+		{0.80, func(context.Context) error {
+			p.act("the controller of %s will reset in the middle of its next vend: it falls, nobody says so, and a case asks", second.name)
+			return second.tell("fault reset_drop")
+		}},
 	}
 	began := time.Now()
 	var errs []error

@@ -171,10 +171,16 @@ func killAndHeal(ctx context.Context, t *testing.T, f *fleet, p *printer, seed u
 	rnd := rand.New(rand.NewPCG(seed, 2))
 	moments := []string{EventChose, EventTapped, EventTapped, EventVending, EventVending}
 	hit := map[string]int{}
-	for _, n := range rnd.Perm(agents + clouds) {
+	for i, n := range rnd.Perm(agents + clouds) {
+		if i%4 == 1 { // and a vend nobody hears the end of: a case
+			doubt := []string{"reset_drop", "reset_jam"}[rnd.IntN(2)]
+			if err := f.stations[rnd.IntN(len(f.stations))].tell("fault " + doubt); err != nil {
+				return err
+			}
+		}
 		s, what := f.stations[rnd.IntN(len(f.stations))], moments[rnd.IntN(len(moments))]
 		// One that nobody can buy at is killed all the same.
-		if s.await(ctx, 2*time.Second, what, s.count(what)+1) != nil {
+		if s.await(ctx, 3*time.Second, what, s.count(what)+1) != nil {
 			what = "idle"
 		}
 		if !sleep(ctx, time.Duration(rnd.Int64N(int64(200*time.Millisecond)))) {
