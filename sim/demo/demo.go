@@ -4,7 +4,7 @@
 //	v, err := demo.Run(ctx, demo.Options{Bin: "bin", For: 20 * time.Second, Seed: 1, Out: os.Stdout})
 //
 // Things go wrong on purpose while it runs: a line is cut, a motor turns and nothing falls, the bank
-// declines, an agent is killed in the middle of a vend. At the end three books that nobody shares are
+// declines, an agent is killed in the middle of a vend, a controller resets in one. At the end three books that nobody shares are
 // held against each other: the bank's, our ledger, and what fell out of the machines.
 //
 // Everything it starts it ends by its own handle, and every wait has a deadline.
@@ -36,7 +36,8 @@ const (
 	vend     = 3 * time.Second // an agent's vend timeout
 )
 
-// ErrWrong means that the three books do not agree, or something did not go as it must.
+// ErrWrong means that the three books do not agree, or something did not go as it must. What it was
+// has been printed.
 var ErrWrong = errors.New("not all is well")
 
 // Run is one demonstration. Its error wraps ErrWrong when the books do not agree or a process did
@@ -62,15 +63,19 @@ func Run(ctx context.Context, o Options) (Verdict, error) {
 	v, err := run(ctx, o, dir, p)
 	switch {
 	case err != nil && !keep:
-		p.note("the files of this run are kept in %s", dir)
+		err = fmt.Errorf("%w\nthe files of this run are kept in %s", err, dir)
 	case !keep:
 		err = os.RemoveAll(dir)
 	}
-	if v != nil {
-		p.line(v.String())
-		return *v, err
+	if v == nil { // it did not come to a comparison
+		return Verdict{}, err
 	}
-	return Verdict{}, err
+	if err != nil {
+		err = fmt.Errorf("%w: %w", ErrWrong, err)
+		p.line(err.Error())
+	}
+	p.line(v.String())
+	return *v, err
 }
 
 func emptyDir(dir string) error {
@@ -107,15 +112,10 @@ func run(ctx context.Context, o Options, dir string, p *printer) (v *Verdict, er
 	wrong := f.perform(ctx, o.For, p)
 	ran := time.Since(began)
 
-	p.note("no more buyers; waiting until all has settled")
-	settled, done := context.WithTimeout(orderly, settleIn)
-	defer done()
-	wrong = errors.Join(wrong, f.pause(settled))
-	err = f.settle(settled, func(waits string) { p.note("still waiting for %s", waits) })
-	if err == nil {
-		p.note("all has settled: nothing open, every journal is held by the cloud up to its head")
+	if !errors.Is(wrong, errEnded) { // else nothing will settle
+		wrong = errors.Join(wrong, f.calm(orderly, p))
 	}
-	wrong = errors.Join(wrong, err, f.down())
+	wrong = errors.Join(wrong, f.down())
 	verdict, err := f.compare(orderly)
 	if err != nil {
 		return nil, errors.Join(wrong, err)
@@ -126,10 +126,22 @@ func run(ctx context.Context, o Options, dir string, p *printer) (v *Verdict, er
 	if !verdict.OK() {
 		wrong = errors.Join(wrong, fmt.Errorf("the books do not agree:\n  %s", strings.Join(verdict.Findings, "\n  ")))
 	}
-	if wrong != nil {
-		wrong = fmt.Errorf("%w: %w", ErrWrong, wrong)
-	}
 	return &verdict, wrong
+}
+
+// calm ends the buying and waits until all has settled.
+func (f *fleet) calm(ctx context.Context, p *printer) error {
+	p.note("no more buyers; waiting until all has settled")
+	ctx, done := context.WithTimeout(ctx, settleIn)
+	defer done()
+	if err := f.pause(ctx); err != nil {
+		return err
+	}
+	if err := f.settle(ctx, func(waits string) { p.note("still waiting for %s", waits) }); err != nil {
+		return err
+	}
+	p.note("all has settled: nothing open, every journal is held by the cloud up to its head")
+	return nil
 }
 
 // least is the number of sales below which something must be wrong.
@@ -173,6 +185,10 @@ func (f *fleet) perform(ctx context.Context, span time.Duration, p *printer) err
 			return nil
 		}},
 		{0.60, func(ctx context.Context) error { return f.killInVend(ctx, third, p) }},
+		{0.80, func(context.Context) error {
+			p.act("the controller of %s will reset in the middle of its next vend: it falls, nobody says so, and a case asks", second.name)
+			return second.tell("fault reset_drop")
+		}},
 	}
 	began := time.Now()
 	var errs []error

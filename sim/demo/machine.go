@@ -357,9 +357,9 @@ func (m *machine) visit(ctx context.Context, p product) {
 	case m.vmc.View().Drops > before.Drops:
 		tell(EventSold, "")
 	case errors.Is(err, context.DeadlineExceeded):
-		tell(EventFailed, "nothing fell, and the machine says nothing")
+		tell(EventFailed, "and the machine says nothing")
 	default:
-		tell(EventFailed, "nothing fell")
+		tell(EventFailed, "")
 	}
 }
 

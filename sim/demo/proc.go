@@ -25,8 +25,11 @@ type proc struct {
 	cmd   *exec.Cmd
 	ended chan struct{}
 	err   error // of Wait, after ended
-	leave bool  // we ended it
+	leave bool  // we ended it, or have said that it ended by itself
 }
+
+// errEnded means that a process is gone that should be there.
+var errEnded = errors.New("ended by itself")
 
 // start runs a program with its output at the end of a log file. stdin and stdout are pipes or nil:
 // with anything else the end of the process would wait for a copy of it.
@@ -89,9 +92,10 @@ func (p *proc) ready(ctx context.Context, path string) (string, error) {
 	}
 }
 
-// died says how it ended, with the last it had to say.
+// died says how it ended, with the last it had to say; it is said once.
 func (p *proc) died() error {
-	return fmt.Errorf("%s ended by itself: %v\n%s", p.name, p.err, lastLines(p.log, 6))
+	p.leave = true
+	return fmt.Errorf("%s %w: %v; see %s\n%s", p.name, errEnded, p.err, p.log, lastLines(p.log, 3))
 }
 
 // stop asks it to end by SIGTERM. One that does not in time is killed, which is an error; so is an
@@ -115,7 +119,7 @@ func (p *proc) stop() error {
 	select {
 	case <-p.ended:
 		if p.err != nil {
-			return fmt.Errorf("%s stopped with %w\n%s", p.name, p.err, lastLines(p.log, 6))
+			return fmt.Errorf("%s stopped with %w; see %s\n%s", p.name, p.err, p.log, lastLines(p.log, 3))
 		}
 		return nil
 	case <-t.C:

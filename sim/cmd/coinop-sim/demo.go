@@ -18,8 +18,8 @@ func demoCommand() *cobra.Command {
 		Short: "Run a whole installation, let things go wrong, and compare the books",
 		Long: `demo starts a bank, the cloud, three vending machines with card readers on ptys, and the agents in
 them, each a process of its own, all on free ports of 127.0.0.1. Buyers come and go. One agent is
-killed in the middle of a vend, one line is cut, one motor turns and nothing falls, some cards are
-declined.
+killed in the middle of a vend, one line is cut, one motor turns and nothing falls, one controller
+resets before it has said whether something fell (a case), some cards are declined.
 
 After --for, or Ctrl-C, the buyers stop, everything settles, the processes end, and three books that
 nobody shares are compared: the bank's, the ledger, and what fell out of the machines. The last line is

@@ -8,6 +8,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -15,6 +16,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"coinop/sim/demo"
 )
 
 func main() {
@@ -23,8 +26,10 @@ func main() {
 	context.AfterFunc(ctx, stop)
 	err := root().ExecuteContext(ctx)
 	stop()
-	if err != nil {
+	if err != nil && !errors.Is(err, demo.ErrWrong) { // that has been printed, and the last line stays the last
 		fmt.Fprintln(os.Stderr, "coinop-sim:", err)
+	}
+	if err != nil {
 		os.Exit(1)
 	}
 }
