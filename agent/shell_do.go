@@ -25,6 +25,10 @@ func (s *shell) carryOut(all []Do) (back []Input) {
 			s.publish(do)
 		case WakeLink:
 			s.wake = s.mono() + max(do.After, time.Millisecond)
+		case Reconnect:
+			if s.conn != nil {
+				s.conn.end(errRenew)
+			}
 		case Way:
 			s.tellWay(do.Way)
 		case Stopped:

@@ -28,7 +28,11 @@ const (
 // link that does not take this many is hung, and is closed: all that matters is sent again on the next.
 const publishQueue = 64
 
-var errHung = errors.New("the connection takes nothing any more")
+// Why we close a connection ourselves.
+var (
+	errHung  = errors.New("the connection takes nothing any more")
+	errRenew = errors.New("a new connection is due: this one's ticket is old, or the cloud is silent on it")
+)
 
 // conn is a connection that stands, as the owner sees it.
 type conn struct {
@@ -59,7 +63,9 @@ func (s *shell) uplink(ctx context.Context) {
 			return
 		}
 		// The same trouble again is told once.
-		if text := err.Error(); stood || text != said {
+		if errors.Is(err, errRenew) {
+			s.log.Info("connection renewed", "cloud", s.cfg.Cloud, "cause", err.Error())
+		} else if text := err.Error(); stood || text != said {
 			said = text
 			s.log.Warn("no connection to the cloud", "cloud", s.cfg.Cloud, "error", err, "check", hint(err))
 		}
