@@ -335,7 +335,9 @@ func (m *Machine) results(l string) {
 	m.seen.Results++
 	m.say(l)
 	m.finish()
-	m.fault = FaultNone
+	if m.fault == FaultRepeat || m.fault == FaultGarbage { // those last over the vend; another is for the next
+		m.fault = FaultNone
+	}
 }
 
 func (m *Machine) drop() error {
