@@ -62,16 +62,15 @@ type machine struct {
 
 // sale is what one buyer wanted, and what the world knows of it.
 type sale struct {
-	n       int
-	total   int64
-	at      protocol.UnixMS
-	fell    int64 // price of what fell
-	items   int   // how many fell
-	causes  map[string]bool
-	last    bool // of the sales after healing
-	tapping bool
-	taps    int
-	over    bool // the buyer has gone
+	n      int
+	total  int64
+	at     protocol.UnixMS
+	fell   int64 // price of what fell
+	items  int   // how many fell
+	causes map[string]bool
+	last   bool // of the sales after healing
+	taps   int
+	over   bool // the buyer has gone
 }
 
 var pans = []string{"4761739001010119", "5555555555554444", "4111111111111111", "5105105105105100", "4012888888881881"}
