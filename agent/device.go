@@ -233,8 +233,10 @@ func (d *Device) Dial(now protocol.Reading) (connected uplink.Connected, hello, 
 	if err != nil {
 		return uplink.Connected{}, nil, nil, err
 	}
-	c := protocol.Conn{V: protocol.Version, Device: d.id, Online: true, Epoch: head.Epoch, Connection: n, Seq: head.Seq,
-		PolicyVersion: d.cfg.Core.Policy.Version, Software: d.cfg.Software, Ticket: ch.Ticket()}
+	c := protocol.Conn{
+		V: protocol.Version, Device: d.id, Online: true, Epoch: head.Epoch, Connection: n, Seq: head.Seq,
+		PolicyVersion: d.cfg.Core.Policy.Version, Software: d.cfg.Software, Ticket: ch.Ticket(),
+	}
 	hello = protocol.MustEncode(c)
 	c.Online, c.Reason, c.Ticket = false, "connection lost", nil
 	d.channel, d.note = ch, true
@@ -297,8 +299,10 @@ func (d *Device) card(now protocol.Reading, in Tapped) (session.Event, error) {
 		return session.CardFailed{Reason: "not_expected"}, nil
 	}
 	sale := st.Sale()
-	ev := session.CardRead{Sale: protocol.SaleID(d.newID(now)), Payment: protocol.PaymentID(d.newID(now)), Spare: protocol.PaymentID(d.newID(now)),
-		Tap: c.Tap, TapHMAC: c.TapHMAC, TC: c.TC, Traceparent: c.Traceparent}
+	ev := session.CardRead{
+		Sale: protocol.SaleID(d.newID(now)), Payment: protocol.PaymentID(d.newID(now)), Spare: protocol.PaymentID(d.newID(now)),
+		Tap: c.Tap, TapHMAC: c.TapHMAC, TC: c.TC, Traceparent: c.Traceparent,
+	}
 	if sale.IsZero() { // the card comes first
 		sale = ev.Sale
 	}
@@ -318,8 +322,10 @@ func (d *Device) card(now protocol.Reading, in Tapped) (session.Event, error) {
 		return nil, fmt.Errorf("seal a card: %w", err)
 	}
 	ev.SpareHash = protocol.HashBytes(ev.SpareSealed)
-	ev.Card = protocol.Card{BlobHash: protocol.HashBytes(ev.Sealed), Brand: c.Tap.Brand, Last4: c.Tap.Last4, Ref: c.Ref,
-		Entry: c.Tap.Entry, CVM: c.Tap.CVM}
+	ev.Card = protocol.Card{
+		BlobHash: protocol.HashBytes(ev.Sealed), Brand: c.Tap.Brand, Last4: c.Tap.Last4, Ref: c.Ref,
+		Entry: c.Tap.Entry, CVM: c.Tap.CVM,
+	}
 	return ev, nil
 }
 

@@ -61,8 +61,12 @@ func TestRefusedByDriver(t *testing.T) {
 	for _, err := range []error{hardware.ErrPortGone, hardware.ErrBusy, hardware.ErrInexact} {
 		s, _, d := bareShell(err)
 		back := s.carryOut([]Do{
-			Effect{2, session.Vend{ID: protocol.VendID{7}}}, Effect{2, session.DenyVend{}}, Effect{2, session.BeginSession{}},
-			Effect{2, session.EndSession{}}, Effect{2, session.Resume{}}, Effect{2, session.CardSignal{}},
+			Effect{2, session.Vend{ID: protocol.VendID{7}}},
+			Effect{2, session.DenyVend{}},
+			Effect{2, session.BeginSession{}},
+			Effect{2, session.EndSession{}},
+			Effect{2, session.Resume{}},
+			Effect{2, session.CardSignal{}},
 		})
 		want := []Input{
 			Lane{2, session.Approval{Vend: protocol.VendID{7}, How: session.ApprovalWithdrawn}},
@@ -154,8 +158,10 @@ func TestFullInbox(t *testing.T) {
 		got = append(got, (<-s.inbox).(heard).ev)
 	}
 	want := []hardware.Event{
-		hardware.BusState{State: hardware.BusStateEnabled}, hardware.BusState{State: hardware.BusStateEnabled},
-		hardware.VendSuccess{Vend: protocol.VendID{7}}, hardware.BusState{State: hardware.BusStateDisabled},
+		hardware.BusState{State: hardware.BusStateEnabled},
+		hardware.BusState{State: hardware.BusStateEnabled},
+		hardware.VendSuccess{Vend: protocol.VendID{7}},
+		hardware.BusState{State: hardware.BusStateDisabled},
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("%+v", got)

@@ -73,8 +73,10 @@ func TestSupervise(t *testing.T) {
 			t.Error("it did not wait for Run")
 		}
 		text := strings.Join(got, "\n")
-		for _, want := range []string{"port_absent: no such device\ndriver_panic: panic at hardware/hardware_test.go:", "\ngone vmc\nport_lost: unexpected EOF",
-			"\ngone vmc\ndriver_panic: runtime error: index out of range [0] with length 0", "\ngone vmc\nport_lost: card ************0119 read"} {
+		for _, want := range []string{
+			"port_absent: no such device\ndriver_panic: panic at hardware/hardware_test.go:", "\ngone vmc\nport_lost: unexpected EOF",
+			"\ngone vmc\ndriver_panic: runtime error: index out of range [0] with length 0", "\ngone vmc\nport_lost: card ************0119 read",
+		} {
 			if !strings.Contains(text, want) {
 				t.Errorf("%q is not in\n%s", want, text)
 			}

@@ -163,8 +163,10 @@ type host struct {
 }
 
 func newHost(w *World) *host {
-	h := &host{w: w, rng: w.rng(streamHost), codec: iso8583.ASCII87(), armed: map[string][]hostsim.Behavior{},
-		advice: map[string][]hostsim.Behavior{}, lose: map[string]int{}, delay: map[string]time.Duration{}}
+	h := &host{
+		w: w, rng: w.rng(streamHost), codec: iso8583.ASCII87(), armed: map[string][]hostsim.Behavior{},
+		advice: map[string][]hostsim.Behavior{}, lose: map[string]int{}, delay: map[string]time.Duration{},
+	}
 	h.contract = iso8583.Contract{Profile: acquirer.Profile{Name: linkName, Flow: acquirer.DualFinal, Institution: "12345678901"}}
 	h.bank = hostsim.NewBank(hostsim.Options{Behave: h.behave})
 	return h

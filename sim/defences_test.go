@@ -96,7 +96,8 @@ const (
 )
 
 var removed = []defence{
-	{"AuthorizationSent not written", []string{LawFinal, LawBooks}, []edit{{inCore,
+	{"AuthorizationSent not written", []string{LawFinal, LawBooks}, []edit{{
+		inCore,
 		`		positions, err := c.journal.Append(records, blobs)`,
 		`		var kept []protocol.Record
 		for _, r := range records {
@@ -112,7 +113,8 @@ var removed = []defence{
 			} else {
 				positions, some = append(positions, some[0]), some[1:]
 			}
-		}`}}},
+		}`,
+	}}},
 	{"effects before records", []string{LawCharged}, []edit{
 		{inCore, `	failed  error
 }`, `	failed  error
@@ -139,16 +141,20 @@ var removed = []defence{
 	if len(records) > 0 {
 		for i := range records {
 			records[i].At = now
-		}`}}},
-	{"payment id ignored", []string{LawOnce, LawBooks, LawFinal, LawCharged}, []edit{{inMachine,
+		}`},
+	}},
+	{"payment id ignored", []string{LawOnce, LawBooks, LawFinal, LawCharged}, []edit{{
+		inMachine,
 		`	switch p.State {
 	case None:
 		s.first(f)`,
 		`	switch State(None) {
 	case None:
 		p.State = None
-		s.first(f)`}}},
-	{"ack before commit", []string{LawHeld}, []edit{{"cloud/relay/relay.go",
+		s.first(f)`,
+	}}},
+	{"ack before commit", []string{LawHeld}, []edit{{
+		"cloud/relay/relay.go",
 		`	res, err := r.cfg.Intake.Accept(ctx, now, from(d), b)`,
 		`	if len(b.Record) > 0 {
 		early := protocol.Watermark{V: protocol.Version, Device: d.ID, Epoch: b.Epoch, Verdict: protocol.Acked, N: b.Last, Hash: b.Head}
@@ -156,16 +162,22 @@ var removed = []defence{
 			return err
 		}
 	}
-	res, err := r.cfg.Intake.Accept(ctx, now, from(d), b)`}}},
-	{"resend to the host after restart", []string{LawBooks, LawFinal, LawOnce}, []edit{{inMachine,
+	res, err := r.cfg.Intake.Accept(ctx, now, from(d), b)`,
+	}}},
+	{"resend to the host after restart", []string{LawBooks, LawFinal, LawOnce}, []edit{{
+		inMachine,
 		`	s.do(Close{Kind: acquirer.Authorization, N: p.AuthN, Dead: true})
 	s.expire("68")
 }`,
 		`	p.LeaseUntil = s.now.Add(20 * time.Second)
 	s.do(Retry{Kind: acquirer.Authorization, N: p.AuthN, At: s.now})
-}`}}},
+}`,
+	}}},
 	{"void of a published approval on silence", []string{LawCharged, LawApproved}, []edit{
-		{inMachine, `	case p.State == Approved && !p.Frozen && s.now >= p.ReleaseAt:`,
-			`	case p.State == Approved && !p.Frozen && s.now >= p.LeaseUntil:`},
-		{"cloud/payment/store.go", `			return p.ReleaseAt`, `			return p.LeaseUntil`}}},
+		{
+			inMachine, `	case p.State == Approved && !p.Frozen && s.now >= p.ReleaseAt:`,
+			`	case p.State == Approved && !p.Frozen && s.now >= p.LeaseUntil:`,
+		},
+		{"cloud/payment/store.go", `			return p.ReleaseAt`, `			return p.LeaseUntil`},
+	}},
 }

@@ -76,9 +76,11 @@ type sale struct {
 var pans = []string{"4761739001010119", "5555555555554444", "4111111111111111", "5105105105105100", "4012888888881881"}
 
 func newMachine(w *World, i int) (*machine, error) {
-	m := &machine{w: w, i: i, name: fmt.Sprintf("m%02d", i), id: protocol.DeviceID(fmt.Sprintf("m%02d", i)), tid: fmt.Sprintf("T%07d", i),
+	m := &machine{
+		w: w, i: i, name: fmt.Sprintf("m%02d", i), id: protocol.DeviceID(fmt.Sprintf("m%02d", i)), tid: fmt.Sprintf("T%07d", i),
 		rng: w.rng(streamMachine + uint64(i)*10), net: w.rng(streamMachine + uint64(i)*10 + 1),
-		disk: journal.NewDisk(), kiosk: i%4 == 3, used: map[int64]bool{}}
+		disk: journal.NewDisk(), kiosk: i%4 == 3, used: map[int64]bool{},
+	}
 	m.vmc = vmc{m: m, seesAck: i%2 == 0, evidence: i%4 == 3}
 	m.wall = span(m.rng, -48*time.Hour, 48*time.Hour)
 	m.disk.Before = func() error { return m.power(cutBefore, cutTorn) }
@@ -95,8 +97,10 @@ func newMachine(w *World, i int) (*machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = w.store.PutDevice(w.ctx, identity.Device{ID: m.id, Tenant: "sim", Serial: m.key.Serial, Key: der, Link: linkName,
-		Merchant: acquirer.Merchant{TID: m.tid, MID: "MERCHANT0000001", MCC: "5814", Country: "276", Location: "somewhere"}}, false)
+	err = w.store.PutDevice(w.ctx, identity.Device{
+		ID: m.id, Tenant: "sim", Serial: m.key.Serial, Key: der, Link: linkName,
+		Merchant: acquirer.Merchant{TID: m.tid, MID: "MERCHANT0000001", MCC: "5814", Country: "276", Location: "somewhere"},
+	}, false)
 	if err != nil {
 		return nil, err
 	}
@@ -128,8 +132,10 @@ func (m *machine) powerOn() {
 	m.on, m.bootAt, m.timers, m.conn = true, m.w.now, map[session.TimerName]session.TimerID{}, nil
 	m.w.trace(m.name, "starts")
 	var err error
-	m.j, err = journal.OpenMem(m.disk, journal.Options{Device: m.id, CertSerial: m.key.Serial, Software: "sim",
-		NewEpoch: func() protocol.Epoch { return protocol.Epoch{byte(m.i), m.boot} }, KeepRecords: 300})
+	m.j, err = journal.OpenMem(m.disk, journal.Options{
+		Device: m.id, CertSerial: m.key.Serial, Software: "sim",
+		NewEpoch: func() protocol.Epoch { return protocol.Epoch{byte(m.i), m.boot} }, KeepRecords: 300,
+	})
 	if err != nil {
 		m.crashed(err)
 		return
@@ -383,7 +389,8 @@ func (m *machine) order(last bool) {
 	m.beat()
 	if m.kiosk {
 		m.handle(m.busState(session.BusStateEnabled), agent.Chosen{Class: protocol.Live, Lines: []protocol.Line{{
-			Product: "p", Outlet: 1, Qty: uint16(qty), Unit: eur(unit), Amount: eur(unit * qty)}}})
+			Product: "p", Outlet: 1, Qty: uint16(qty), Unit: eur(unit), Amount: eur(unit * qty),
+		}}})
 		return
 	}
 	m.vmc.request(s, unit)
@@ -423,8 +430,10 @@ func (m *machine) tap(pan string) agent.TappedCard {
 	}
 	return agent.TappedCard{
 		Sealed: protocol.SealedCard{Reader: "sim", Entry: protocol.EntryContactless, Track2: []byte(pan + "=30122010000000000000")},
-		Tap: protocol.Tap{Entry: protocol.EntryContactless, Reader: "sim", Brand: string(t2.PAN().Brand()), Last4: t2.PAN().Last4(),
-			LocalTime: m.w.now.Add(m.wall).Time().Format("20060102150405")},
+		Tap: protocol.Tap{
+			Entry: protocol.EntryContactless, Reader: "sim", Brand: string(t2.PAN().Brand()), Last4: t2.PAN().Last4(),
+			LocalTime: m.w.now.Add(m.wall).Time().Format("20060102150405"),
+		},
 	}
 }
 

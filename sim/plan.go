@@ -32,8 +32,10 @@ const (
 )
 
 func (k Kind) String() string {
-	return [...]string{"power cut", "link cut", "lose up", "repeat up", "reorder up", "lose down", "reorder down", "cloud death",
-		"host down", "host odd", "host advice", "host lose", "host delay", "vend fault", "clock jump", "?"}[min(k, kinds)]
+	return [...]string{
+		"power cut", "link cut", "lose up", "repeat up", "reorder up", "lose down", "reorder down", "cloud death",
+		"host down", "host odd", "host advice", "host lose", "host delay", "vend fault", "clock jump", "?",
+	}[min(k, kinds)]
 }
 
 type cutMode uint8
@@ -109,8 +111,10 @@ func plan(w *World) []*Fault {
 }
 
 func draw(r *rand.Rand, n int, k Kind, opt Options) *Fault {
-	f := &Fault{N: n, Kind: k, Machine: r.IntN(opt.Machines), At: span(r, 0, opt.For-opt.For/20), Delay: span(r, 0, 25*time.Second),
-		Count: 1 + r.IntN(3), For: span(r, 3*time.Second, 4*time.Minute)}
+	f := &Fault{
+		N: n, Kind: k, Machine: r.IntN(opt.Machines), At: span(r, 0, opt.For-opt.For/20), Delay: span(r, 0, 25*time.Second),
+		Count: 1 + r.IntN(3), For: span(r, 3*time.Second, 4*time.Minute),
+	}
 	if r.IntN(10) == 0 {
 		f.For = span(r, 10*time.Minute, 6*time.Hour)
 	}
@@ -132,8 +136,10 @@ func draw(r *rand.Rand, n int, k Kind, opt Options) *Fault {
 			f.For = span(r, time.Minute, 20*time.Minute)
 		}
 	case HostOdd:
-		odd := []string{"silent", "late:2s", "late:7s", "late:20s", "late:70s", "twice", "wrong-stan", "wrong-amount", "drop-before", "drop-after",
-			"partial:60", "decline:05", "decline:91"}
+		odd := []string{
+			"silent", "late:2s", "late:7s", "late:20s", "late:70s", "twice", "wrong-stan", "wrong-amount", "drop-before", "drop-after",
+			"partial:60", "decline:05", "decline:91",
+		}
 		f.OddName = odd[r.IntN(len(odd))]
 	case HostAdvice:
 		odd := []string{"soft", "silent", "late:30s", "twice", "drop-before", "drop-after"}

@@ -37,8 +37,10 @@ func Run(opt Options) Result {
 		}()
 		w.run()
 	}()
-	return Result{Seed: opt.Seed, Trace: hex.EncodeToString(w.sum.Sum(nil)), Counts: w.counts, Broken: w.broken, Plan: w.plan,
-		lines: w.lines, Took: time.Since(start)}
+	return Result{
+		Seed: opt.Seed, Trace: hex.EncodeToString(w.sum.Sum(nil)), Counts: w.counts, Broken: w.broken, Plan: w.plan,
+		lines: w.lines, Took: time.Since(start),
+	}
 }
 
 // Shrink looks for the fewest faults with which the same law still breaks, for at most budget, and

@@ -203,8 +203,10 @@ func (w *World) makeKeys() error {
 	if err != nil {
 		return err
 	}
-	w.keys = identity.Keys{Authority: a, Relay: relay, Payment: card, Signing: seal.Signer{Key: signer.Key, KeyID: "cloud"},
-		Anchor: []byte("an anchor key of the simulator..")}
+	w.keys = identity.Keys{
+		Authority: a, Relay: relay, Payment: card, Signing: seal.Signer{Key: signer.Key, KeyID: "cloud"},
+		Anchor: []byte("an anchor key of the simulator.."),
+	}
 	text, err := vault.NewKeyLine("k1")
 	if err != nil {
 		return err

@@ -344,8 +344,10 @@ func (s *step) request(ev Request) {
 	plain := protocol.MustEncode(protocol.Auth{T: protocol.MsgRequest, Body: protocol.MustEncode(protocol.AuthorizationRequest{
 		Ask: protocol.MustEncode(ev.Ask), Position: ev.Position,
 	})})
-	w := wait{payment: ev.Ask.Payment, askHash: protocol.HashOf(ev.Ask), plain: plain,
-		ends: s.now + time.Duration(ev.Ask.WaitMS)*time.Millisecond}
+	w := wait{
+		payment: ev.Ask.Payment, askHash: protocol.HashOf(ev.Ask), plain: plain,
+		ends: s.now + time.Duration(ev.Ask.WaitMS)*time.Millisecond,
+	}
 	w.next = w.ends
 	s.send(&w)
 	s.waits = append(s.waits, w)

@@ -63,8 +63,10 @@ func readLedger(ctx context.Context, dir string) (books []Booked, unbalanced err
 	at := map[protocol.PaymentID]int{}
 	ofSale := map[protocol.SaleID]int{}
 	for _, p := range ps {
-		b := Booked{Device: p.Device, TID: tids[p.Device], Sale: p.Sale, Payment: p.ID, State: p.State, Asked: p.Asked,
-			Captured: money.New(0, p.Asked.Currency), Open: money.New(0, p.Asked.Currency)}
+		b := Booked{
+			Device: p.Device, TID: tids[p.Device], Sale: p.Sale, Payment: p.ID, State: p.State, Asked: p.Asked,
+			Captured: money.New(0, p.Asked.Currency), Open: money.New(0, p.Asked.Currency),
+		}
 		ops, err := st.PaymentOps(ctx, p.ID)
 		if err != nil {
 			return nil, nil, err
@@ -178,8 +180,10 @@ func readDrops(path, tid string) ([]Fallen, error) {
 
 // journalHead is how far an agent's journal goes. The agent must have ended.
 func journalHead(dir string, device protocol.DeviceID) (protocol.Position, error) {
-	j, err := journal.OpenBadger(filepath.Join(dir, "data", "journal"), journal.Options{Device: device,
-		NewEpoch: func() protocol.Epoch { return protocol.Epoch{1} }})
+	j, err := journal.OpenBadger(filepath.Join(dir, "data", "journal"), journal.Options{
+		Device:   device,
+		NewEpoch: func() protocol.Epoch { return protocol.Epoch{1} },
+	})
 	if err != nil {
 		return protocol.Position{}, err
 	}

@@ -19,8 +19,10 @@ func entry(stan string, asked int64) hostsim.Entry {
 }
 
 func booked(n byte, stan string, asked int64) Booked {
-	b := Booked{Device: "m1", TID: "1", State: payment.Captured, Asked: eur(asked), Captured: eur(asked),
-		Asks: []Ask{{stan, "r" + stan}}}
+	b := Booked{
+		Device: "m1", TID: "1", State: payment.Captured, Asked: eur(asked), Captured: eur(asked),
+		Asks: []Ask{{stan, "r" + stan}},
+	}
 	b.Sale[15], b.Payment[15] = n, n
 	return b
 }

@@ -137,12 +137,16 @@ func (f *fleet) startCloud(ctx context.Context) error {
 
 // newStation registers a machine. Done in this process: it is one transaction, and the cloud runs.
 func (f *fleet) newStation(ctx context.Context, n int) (*station, error) {
-	s := &station{name: protocol.DeviceID(fmt.Sprintf("machine-%d", n)), tid: fmt.Sprintf("%08d", 10_000_000+n),
-		seen: map[string]int{}, changed: make(chan struct{})}
+	s := &station{
+		name: protocol.DeviceID(fmt.Sprintf("machine-%d", n)), tid: fmt.Sprintf("%08d", 10_000_000+n),
+		seen: map[string]int{}, changed: make(chan struct{}),
+	}
 	s.dir = f.path(string(s.name))
 	_, err := cloud.AddDevice(ctx, f.path("cloud"), filepath.Join(s.dir, "identity"), cloud.NewDevice{
-		ID: s.name, Link: "bank", Merchant: acquirer.Merchant{TID: s.tid, MID: "000000000012345", MCC: "5814", Country: "276",
-			Location: "Demonstration"},
+		ID: s.name, Link: "bank", Merchant: acquirer.Merchant{
+			TID: s.tid, MID: "000000000012345", MCC: "5814", Country: "276",
+			Location: "Demonstration",
+		},
 	})
 	if err != nil {
 		return nil, err

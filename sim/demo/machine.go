@@ -77,8 +77,13 @@ type product struct {
 
 // The last two cost what makes hostsim.Magic decline: 51 not enough funds, 05 do not honour.
 var assortment = []product{
-	{"water", 1, 100, 8}, {"cola", 2, 150, 6}, {"crisps", 3, 180, 5}, {"coffee", 4, 220, 5}, {"sandwich", 5, 340, 4},
-	{"headphones", 8, 9051, 1}, {"power bank", 9, 9005, 1},
+	{"water", 1, 100, 8},
+	{"cola", 2, 150, 6},
+	{"crisps", 3, 180, 5},
+	{"coffee", 4, 220, 5},
+	{"sandwich", 5, 340, 4},
+	{"headphones", 8, 9051, 1},
+	{"power bank", 9, 9005, 1},
 }
 
 // DearOutlet sells what the host declines.
@@ -137,8 +142,10 @@ func RunMachine(ctx context.Context, o MachineOptions) error {
 		goods = append(goods, virtual.Product{Outlet: p.outlet, Price: money.New(p.minor, o.Currency)})
 	}
 	var err error
-	m.vmc, err = virtual.NewMachine(virtual.MachineConfig{Link: filepath.Join(o.Dir, VMCFile),
-		Drops: filepath.Join(o.Dir, DropsFile), Products: goods, VendTime: o.VendTime})
+	m.vmc, err = virtual.NewMachine(virtual.MachineConfig{
+		Link:  filepath.Join(o.Dir, VMCFile),
+		Drops: filepath.Join(o.Dir, DropsFile), Products: goods, VendTime: o.VendTime,
+	})
 	if err != nil {
 		return fmt.Errorf("vending machine: %w", err)
 	}

@@ -22,8 +22,10 @@ func TestMachineAlone(t *testing.T) {
 	events, stdout := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		ended <- RunMachine(ctx, MachineOptions{Dir: dir, Seed: 1, Paused: true, QuitAtEOF: true, Think: time.Millisecond,
-			Commands: commands, Events: stdout})
+		ended <- RunMachine(ctx, MachineOptions{
+			Dir: dir, Seed: 1, Paused: true, QuitAtEOF: true, Think: time.Millisecond,
+			Commands: commands, Events: stdout,
+		})
 		_ = stdout.Close()
 	}()
 	lines := bufio.NewScanner(events)

@@ -134,8 +134,10 @@ func readBooks(ctx context.Context, st *store.Store) (books, error) {
 	})
 	for _, k := range keys {
 		v := balances[k]
-		b.Balances = append(b.Balances, balance{Tenant: k.Tenant, Currency: k.Currency.String(), Account: k.Account.String(),
-			Minor: v.Net(), Pending: v.PendingNet(), Text: money.New(v.Net(), k.Currency).String(), Held: money.New(v.PendingNet(), k.Currency).String()})
+		b.Balances = append(b.Balances, balance{
+			Tenant: k.Tenant, Currency: k.Currency.String(), Account: k.Account.String(),
+			Minor: v.Net(), Pending: v.PendingNet(), Text: money.New(v.Net(), k.Currency).String(), Held: money.New(v.PendingNet(), k.Currency).String(),
+		})
 	}
 	if b.Open, err = st.OpenOps(ctx); err != nil {
 		return b, err
@@ -145,8 +147,10 @@ func readBooks(ctx context.Context, st *store.Store) (books, error) {
 		return b, err
 	}
 	for _, c := range cases {
-		b.Cases = append(b.Cases, openCase{ID: c.ID, Cause: c.Cause.String(), Device: c.Device, Sale: c.Sale, Payment: c.Payment,
-			Charged: c.Charged, Opened: c.Opened.Time().UTC()})
+		b.Cases = append(b.Cases, openCase{
+			ID: c.ID, Cause: c.Cause.String(), Device: c.Device, Sale: c.Sale, Payment: c.Payment,
+			Charged: c.Charged, Opened: c.Opened.Time().UTC(),
+		})
 	}
 	incidents, err := st.Incidents(ctx)
 	if err != nil {

@@ -161,8 +161,10 @@ func deviceList() *cobra.Command {
 }
 
 func list(d identity.Device, held protocol.Seq, stopped string) listed {
-	return listed{ID: d.ID, Tenant: d.Tenant, Serial: d.Serial, Revoked: d.Revoked, Link: d.Link, Merchant: d.Merchant,
-		Records: held, Stopped: stopped}
+	return listed{
+		ID: d.ID, Tenant: d.Tenant, Serial: d.Serial, Revoked: d.Revoked, Link: d.Link, Merchant: d.Merchant,
+		Records: held, Stopped: stopped,
+	}
 }
 
 func printJSON(c *cobra.Command, v any) error {
