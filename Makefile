@@ -8,6 +8,7 @@ FUZZ_TIME ?= 30s
 DEMO_FOR  ?= 20s
 SEED      ?= 1
 COUNT     ?= 300
+STAMP      = -X main.version=$(shell git describe --always --dirty 2>/dev/null || echo unknown)
 
 GOFUMPT     = $(GO) run mvdan.cc/gofumpt@v0.9.2
 STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -19,16 +20,16 @@ define stage
 	printf '== %s: %.1f s\n' "$(1)" "$$(echo "$$(date +%s.%N) - $$start" | awk '{print $$1 - $$3}')"
 endef
 
-.PHONY: help build test check sim soak defences fuzz bench demo
+.PHONY: help tools build test check sim soak defences fuzz bench demo
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## bin/coinop-agent, bin/coinop-cloud, bin/coinop-sim, and every package compiled
 	$(GO) build ./...
-	CGO_ENABLED=0 $(GO) build -o bin/coinop-agent ./agent/cmd/coinop-agent
-	$(GO) build -o bin/coinop-cloud ./cloud/cmd/coinop-cloud
-	$(GO) build -o bin/coinop-sim ./sim/cmd/coinop-sim
+	CGO_ENABLED=0 $(GO) build -ldflags '$(STAMP)' -o bin/coinop-agent ./agent/cmd/coinop-agent
+	$(GO) build -ldflags '$(STAMP)' -o bin/coinop-cloud ./cloud/cmd/coinop-cloud
+	$(GO) build -ldflags '$(STAMP)' -o bin/coinop-sim ./sim/cmd/coinop-sim
 
 demo: build ## a whole installation for DEMO_FOR (20s) with the buyers of SEED (1); Ctrl-C ends it, the books are compared
 	@bin/coinop-sim demo --for $(DEMO_FOR) --seed $(SEED)
@@ -37,7 +38,12 @@ demo: build ## a whole installation for DEMO_FOR (20s) with the buyers of SEED (
 LONG := coinop/sim|coinop/sim/demo
 UNIT  = $$($(GO) list ./... | grep -vxE 'coinop|$(LONG)')
 
-check: ## format, vet, staticcheck, the tree's shape, unit tests with -race
+# The race detector needs a C compiler; nothing else is needed but Go.
+tools:
+	@command -v gcc >/dev/null || { echo "== gcc is missing: installing it with apt"; \
+	  sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); $$sudo apt-get update -q && $$sudo apt-get install -y -q gcc libc6-dev; }
+
+check: tools ## format, vet, staticcheck, the tree's shape, unit tests with -race
 	$(call stage,format,test -z "$$($(GOFUMPT) -l . | tee /dev/stderr)")
 	$(call stage,vet,$(GO) vet ./... && $(GO) vet -tags defences ./sim)
 	$(call stage,staticcheck,$(STATICCHECK) ./...)

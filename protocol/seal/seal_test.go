@@ -297,3 +297,33 @@ func BenchmarkSealOpen(b *testing.B) {
 		}
 	}
 }
+
+// FuzzSigned: any bytes are taken apart or refused; none verifies under a key that did not sign it.
+func FuzzSigned(f *testing.F) {
+	key := testKey(f)
+	good, err := (Signer{Key: key, KeyID: "k"}).Sign("t", []byte("payload"), []byte("ticket"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	other := testKey(f)
+	relay, err := NewPrivateKey()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	f.Add([]byte{0xd2, 0x84})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		_, _ = TicketIn(b)
+		_, _ = ChannelOf(b)
+		if _, _, err := OpenTicket(b, func(protocol.DeviceID, string) (*ecdsa.PublicKey, error) { return &other.PublicKey, nil }, relay); err == nil {
+			t.Fatal("a ticket nobody made was opened")
+		}
+		s, err := ParseSigned(b)
+		if err != nil {
+			return
+		}
+		if _, err := s.Verify("t", &other.PublicKey); err == nil {
+			t.Fatal("verified under another's key")
+		}
+	})
+}

@@ -8,7 +8,6 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -66,7 +65,7 @@ func newRoot(env func(string) (string, bool)) *cobra.Command {
 	root.AddCommand(newRun(env), &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintf(c.OutOrStdout(), "coinop-agent %s, protocol %d\n", version(), protocol.Version)
+			_, err := fmt.Fprintf(c.OutOrStdout(), "coinop-agent %s, protocol %d\n", version, protocol.Version)
 			return err
 		},
 	})
@@ -207,7 +206,7 @@ func (o options) config(stderr io.Writer) (agent.Config, error) {
 		return agent.Config{}, fmt.Errorf("--identity: %w", err)
 	}
 	return agent.Config{
-		Identity: id, Data: o.data, Cloud: o.cloud, Policy: policy, Software: version(),
+		Identity: id, Data: o.data, Cloud: o.cloud, Policy: policy, Software: version,
 		Lanes: []agent.LaneConfig{{
 			Flow: protocol.SelectionFirst, Bus: protocol.BusMDB,
 			Vending: agent.Qibixx(o.vmc, scale), Reader: agent.ViVOpay(o.reader, currency),
@@ -216,26 +215,5 @@ func (o options) config(stderr io.Writer) (agent.Config, error) {
 	}, nil
 }
 
-// version is what the build knows of itself.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	v, revision, dirty := info.Main.Version, "", ""
-	for _, s := range info.Settings {
-		switch {
-		case s.Key == "vcs.revision":
-			revision = s.Value[:min(12, len(s.Value))]
-		case s.Key == "vcs.modified" && s.Value == "true":
-			dirty = "+"
-		}
-	}
-	if v == "" || v == "(devel)" {
-		v = "devel"
-		if revision != "" {
-			v += "-" + revision + dirty
-		}
-	}
-	return v
-}
+// version is the commit this binary was built from; the Makefile sets it.
+var version = "dev"

@@ -31,6 +31,9 @@ func main() {
 	}
 }
 
+// version is the commit this binary was built from; the Makefile sets it.
+var version = "dev"
+
 func root() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "coinop-cloud",
@@ -39,6 +42,7 @@ func root() *cobra.Command {
 and the ledger. Everything it must not lose is in one folder, --dir.
 
 First register machines (device add), then serve. books may be read at any time.`,
+		Version:       version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -62,7 +61,7 @@ still breaks it is printed with what happened, and the command fails.`,
 						if first {
 							r = sim.Shrink(r, opt, budget)
 							mu.Lock()
-							fmt.Fprintf(out, "\ncommit %s\n%s\n", commit(), r.Report())
+							fmt.Fprintf(out, "\ncommit %s\n%s\n", version, r.Report())
 							mu.Unlock()
 						} else if story {
 							mu.Lock()
@@ -97,22 +96,5 @@ still breaks it is printed with what happened, and the command fails.`,
 	return c
 }
 
-// commit is the revision this binary was built from.
-func commit() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	rev, dirty := "unknown", ""
-	for _, s := range info.Settings {
-		switch s.Key {
-		case "vcs.revision":
-			rev = s.Value
-		case "vcs.modified":
-			if s.Value == "true" {
-				dirty = " with changes"
-			}
-		}
-	}
-	return rev + dirty
-}
+// version is the commit this binary was built from; the Makefile sets it.
+var version = "unknown"
