@@ -5,7 +5,12 @@ SHELL := /bin/bash
 
 GO        ?= go
 FUZZ_TIME ?= 30s
-STAGE     := out/stage
+DEMO_FOR  ?= 20s
+SEED      ?= 1
+COUNT     ?= 300
+
+GOFUMPT     = $(GO) run mvdan.cc/gofumpt@v0.9.2
+STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # stage NAME: COMMAND prints the seconds a stage took, and stops at the first that fails.
 define stage
@@ -14,21 +19,46 @@ define stage
 	printf '== %s: %.1f s\n' "$(1)" "$$(echo "$$(date +%s.%N) - $$start" | awk '{print $$1 - $$3}')"
 endef
 
-.PHONY: help build test check fuzz bench
+.PHONY: help build test check sim soak defences fuzz bench demo
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-build: ## compile every package
+build: ## bin/coinop-agent, bin/coinop-cloud, bin/coinop-sim, and every package compiled
 	$(GO) build ./...
+	CGO_ENABLED=0 $(GO) build -o bin/coinop-agent ./agent/cmd/coinop-agent
+	$(GO) build -o bin/coinop-cloud ./cloud/cmd/coinop-cloud
+	$(GO) build -o bin/coinop-sim ./sim/cmd/coinop-sim
 
-test: ## everything that must pass; CI runs this
-	$(call stage,format,test -z "$$(gofmt -l . | tee /dev/stderr)")
-	$(call stage,vet,$(GO) vet ./...)
+demo: build ## a whole installation for DEMO_FOR (20s) with the buyers of SEED (1); Ctrl-C ends it, the books are compared
+	@bin/coinop-sim demo --for $(DEMO_FOR) --seed $(SEED)
+
+# Unit tests run under the race detector; what starts processes or plays whole fleets runs without it.
+LONG := coinop/sim|coinop/sim/demo
+UNIT  = $$($(GO) list ./... | grep -vxE 'coinop|$(LONG)')
+
+check: ## format, vet, staticcheck, the tree's shape, unit tests with -race
+	$(call stage,format,test -z "$$($(GOFUMPT) -l . | tee /dev/stderr)")
+	$(call stage,vet,$(GO) vet ./... && $(GO) vet -tags defences ./sim)
+	$(call stage,staticcheck,$(STATICCHECK) ./...)
 	$(call stage,layout,$(GO) test -count=1 .)
-	$(call stage,unit with -race,$(GO) test -race -count=1 $$($(GO) list ./... | grep -v '^coinop$$'))
+	$(call stage,unit with -race,$(GO) test -race -count=1 $(UNIT))
+	$(call stage,coverage of the rows of a sale,$(GO) test -count=1 -v -run 'TestCoverage$$' ./agent/session && $(GO) test -count=1 -v -run 'TestTable$$' ./cloud/payment)
 
-check: test ## the same, under the name habits know
+test: check ## everything that must pass; CI runs this
+	$(call stage,build,$(MAKE) -s build)
+	$(call stage,end to end,$(GO) test -count=1 -v -timeout 5m ./sim/demo)
+	$(call stage,simulator with 20 seeds,$(GO) test -count=1 -v -timeout 8m ./sim -seeds=20)
+
+sim: build ## one seeded run of a fleet over three virtual days: SEED (1)
+	@bin/coinop-sim run --seed $(SEED)
+
+soak: build ## COUNT (300) seeds from SEED (1) on, then ten minutes of the demo
+	@bin/coinop-sim run --seed $(SEED) --count $(COUNT)
+	@bin/coinop-sim demo --for 10m --seed $(SEED)
+
+defences: ## take each defence away once and see the law that breaks (docs/defences.md)
+	$(GO) test -tags defences -count=1 -v -timeout 30m -run TestDefences ./sim
 
 fuzz: ## every fuzz target for FUZZ_TIME (30s)
 	@$(GO) list -f '{{.Dir}} {{.ImportPath}}' ./... | while read -r dir path; do \

@@ -52,9 +52,11 @@ func sale(c *Core, lane protocol.Lane, n byte) (all []Effect, err error) {
 		all = append(all, es...)
 	}
 	step(session.Link{State: session.LinkUp}, session.BusState{State: session.BusStateEnabled, At: time.Second, HasEvidence: false},
-		session.Order{Sale: protocol.SaleID{n}, Class: protocol.Live,
+		session.Order{
+			Sale: protocol.SaleID{n}, Class: protocol.Live,
 			Lines: []protocol.Line{{Product: "cola", Outlet: 5, Qty: 1, Unit: price, Amount: price}},
-			Items: []protocol.Item{{Vend: vend, Outlet: 5, Amount: price}}})
+			Items: []protocol.Item{{Vend: vend, Outlet: 5, Amount: price}},
+		})
 	step(session.CardRead{Payment: pay, Spare: protocol.PaymentID{n, 1}, Card: card, Sealed: []byte{1}, Tap: protocol.Tap{LocalTime: "20261124120000"}})
 	var ask protocol.Hash
 	for _, e := range all {
@@ -62,8 +64,10 @@ func sale(c *Core, lane protocol.Lane, n byte) (all []Effect, err error) {
 			ask = protocol.HashOf(a.Ask)
 		}
 	}
-	step(session.Answer{Response: protocol.AuthorizationResponse{V: 1, Device: "m1", Payment: pay, AskHash: ask,
-		Result: protocol.Approved, Approved: price, Answer: protocol.AnswerID{n}}})
+	step(session.Answer{Response: protocol.AuthorizationResponse{
+		V: 1, Device: "m1", Payment: pay, AskHash: ask,
+		Result: protocol.Approved, Approved: price, Answer: protocol.AnswerID{n},
+	}})
 	step(session.VendSuccess{Vend: vend, Item: 5, Grade: protocol.GradeReported})
 	return all, err
 }

@@ -112,17 +112,21 @@ type Publish struct {
 // WakeLink asks for Uplink{Tick} after a span; it replaces the one before.
 type WakeLink struct{ After time.Duration }
 
+// Reconnect asks for a new connection in place of this one.
+type Reconnect struct{}
+
 // Way tells how the way to the bank stands; lanes know already.
 type Way struct{ Way uplink.Way }
 
 // Stopped tells that the device must not sell any more, and why; lanes know already.
 type Stopped struct{ Code string }
 
-func (Effect) do()   {}
-func (Publish) do()  {}
-func (WakeLink) do() {}
-func (Way) do()      {}
-func (Stopped) do()  {}
+func (Effect) do()    {}
+func (Publish) do()   {}
+func (WakeLink) do()  {}
+func (Reconnect) do() {}
+func (Way) do()       {}
+func (Stopped) do()   {}
 
 // NewDevice recovers what the journal says and lets every lane say what is still owed.
 func NewDevice(now protocol.Reading, cfg DeviceConfig, j *journal.Journal) (*Device, []Do, error) {
@@ -229,8 +233,10 @@ func (d *Device) Dial(now protocol.Reading) (connected uplink.Connected, hello, 
 	if err != nil {
 		return uplink.Connected{}, nil, nil, err
 	}
-	c := protocol.Conn{V: protocol.Version, Device: d.id, Online: true, Epoch: head.Epoch, Connection: n, Seq: head.Seq,
-		PolicyVersion: d.cfg.Core.Policy.Version, Software: d.cfg.Software, Ticket: ch.Ticket()}
+	c := protocol.Conn{
+		V: protocol.Version, Device: d.id, Online: true, Epoch: head.Epoch, Connection: n, Seq: head.Seq,
+		PolicyVersion: d.cfg.Core.Policy.Version, Software: d.cfg.Software, Ticket: ch.Ticket(),
+	}
 	hello = protocol.MustEncode(c)
 	c.Online, c.Reason, c.Ticket = false, "connection lost", nil
 	d.channel, d.note = ch, true
@@ -293,8 +299,10 @@ func (d *Device) card(now protocol.Reading, in Tapped) (session.Event, error) {
 		return session.CardFailed{Reason: "not_expected"}, nil
 	}
 	sale := st.Sale()
-	ev := session.CardRead{Sale: protocol.SaleID(d.newID(now)), Payment: protocol.PaymentID(d.newID(now)), Spare: protocol.PaymentID(d.newID(now)),
-		Tap: c.Tap, TapHMAC: c.TapHMAC, TC: c.TC, Traceparent: c.Traceparent}
+	ev := session.CardRead{
+		Sale: protocol.SaleID(d.newID(now)), Payment: protocol.PaymentID(d.newID(now)), Spare: protocol.PaymentID(d.newID(now)),
+		Tap: c.Tap, TapHMAC: c.TapHMAC, TC: c.TC, Traceparent: c.Traceparent,
+	}
 	if sale.IsZero() { // the card comes first
 		sale = ev.Sale
 	}
@@ -314,8 +322,10 @@ func (d *Device) card(now protocol.Reading, in Tapped) (session.Event, error) {
 		return nil, fmt.Errorf("seal a card: %w", err)
 	}
 	ev.SpareHash = protocol.HashBytes(ev.SpareSealed)
-	ev.Card = protocol.Card{BlobHash: protocol.HashBytes(ev.Sealed), Brand: c.Tap.Brand, Last4: c.Tap.Last4, Ref: c.Ref,
-		Entry: c.Tap.Entry, CVM: c.Tap.CVM}
+	ev.Card = protocol.Card{
+		BlobHash: protocol.HashBytes(ev.Sealed), Brand: c.Tap.Brand, Last4: c.Tap.Last4, Ref: c.Ref,
+		Entry: c.Tap.Entry, CVM: c.Tap.CVM,
+	}
 	return ev, nil
 }
 
@@ -380,6 +390,8 @@ func (d *Device) linkEffect(now protocol.Reading, e uplink.Effect) ([]Do, error)
 		return []Do{Publish(e)}, nil
 	case uplink.Wake:
 		return []Do{WakeLink(e)}, nil
+	case uplink.Reconnect:
+		return []Do{Reconnect{}}, nil
 	case uplink.Upload:
 		return d.upload(now, e)
 	case uplink.Received:

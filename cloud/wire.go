@@ -42,6 +42,8 @@ type Wiring struct {
 	Now       func() time.Time // nil: time.Now
 	Random    io.Reader        // of ids; nil: crypto/rand
 	Log       *slog.Logger
+	// Before runs before each unit of work, which an error ends: the simulator's power switch.
+	Before func() error
 }
 
 // registryLife is how long what the registry said of a device is believed.
@@ -51,6 +53,9 @@ const registryLife = time.Second
 func Wire(st *store.Store, w Wiring) (Parts, error) {
 	if w.Now == nil {
 		w.Now = time.Now
+	}
+	if w.Before == nil {
+		w.Before = func() error { return nil }
 	}
 	if w.Random == nil {
 		w.Random = crand.Reader
@@ -63,6 +68,9 @@ func Wire(st *store.Store, w Wiring) (Parts, error) {
 	anchors := payment.Anchors{Key: w.Keys.Anchor}
 	p.Payments = payment.NewService(payment.Config{
 		Do: func(ctx context.Context, d protocol.DeviceID, fn func(payment.Tx) error) error {
+			if err := w.Before(); err != nil {
+				return err
+			}
 			return st.Do(ctx, store.Shard(d), func(tx *store.Tx) error { return fn(tx) })
 		},
 		Claim: st.Claim, Overdue: st.Overdue,
@@ -79,6 +87,9 @@ func Wire(st *store.Store, w Wiring) (Parts, error) {
 	})
 	p.Intake = intake.New(intake.Config{
 		Do: func(ctx context.Context, d protocol.DeviceID, fn func(intake.Tx) error) error {
+			if err := w.Before(); err != nil {
+				return err
+			}
 			return st.Do(ctx, store.Shard(d), func(tx *store.Tx) error { return fn(tx) })
 		},
 		Payments: p.Payments, Anchors: anchors, Acquirers: w.Acquirers,

@@ -112,7 +112,8 @@ func (s Signal) String() string {
 }
 
 // Evidence is what can say, beside the bus, what became of a vend: a drop sensor, audit counters.
-// It answers with EvidenceSeen.
+// It answers with EvidenceSeen; Failed only when the item can not fall any more, so not while a motor
+// may still turn.
 type Evidence interface {
 	Driver
 	Ask(v protocol.VendID, o protocol.Outlet) error

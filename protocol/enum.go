@@ -144,8 +144,10 @@ const (
 )
 
 func (c Code) String() string {
-	return name("code", []string{0: "none", 1: "final", 2: "pick_up", 3: "refer", 4: "temporary", 5: "format",
-		10: "acquirer_down", 11: "device_stopped", 12: "no_time", 13: "no_route", 14: "not_allowed"}, c)
+	return name("code", []string{
+		0: "none", 1: "final", 2: "pick_up", 3: "refer", 4: "temporary", 5: "format",
+		10: "acquirer_down", 11: "device_stopped", 12: "no_time", 13: "no_route", 14: "not_allowed",
+	}, c)
 }
 
 // Hint is what is known of an approval's way to the vending controller.
@@ -209,8 +211,10 @@ const (
 )
 
 func (r VendReason) String() string {
-	return name("vend_reason", []string{"none", "reported_failed", "never_delivered", "bus_reset", "session_complete",
-		"canceled_by_bus", "new_request", "timeout", "port_gone", "low_grade", "restart"}, r)
+	return name("vend_reason", []string{
+		"none", "reported_failed", "never_delivered", "bus_reset", "session_complete",
+		"canceled_by_bus", "new_request", "timeout", "port_gone", "low_grade", "restart",
+	}, r)
 }
 
 // Source is where late evidence came from.
@@ -255,8 +259,10 @@ const (
 )
 
 func (r Reason) String() string {
-	return name("reason", []string{1: "sold", "no_answer", "canceled", "partial", "no_purchase", "vend_failed",
-		"vend_unknown", "vend_gone", "card_removed", "card_refused", "tamper"}, r)
+	return name("reason", []string{
+		1: "sold", "no_answer", "canceled", "partial", "no_purchase", "vend_failed",
+		"vend_unknown", "vend_gone", "card_removed", "card_refused", "tamper",
+	}, r)
 }
 
 // How is how a sale ended.
@@ -293,8 +299,10 @@ const (
 )
 
 func (c CaseCause) String() string {
-	return name("case", []string{1: "presumed", "unknown", "change_unknown", "unseen", "over_approved",
-		"late_presentment", "no_outcome", "reversal_failed", "incident"}, c)
+	return name("case", []string{
+		1: "presumed", "unknown", "change_unknown", "unseen", "over_approved",
+		"late_presentment", "no_outcome", "reversal_failed", "incident",
+	}, c)
 }
 
 // OfflineKind is the kind of an offline acceptance.

@@ -207,10 +207,21 @@ func foreigners() []Event {
 	return []Event{
 		Received{mk[protocol.PaymentID](60_001)},
 		Answer{protocol.AuthorizationResponse{Payment: mk[protocol.PaymentID](60_001), Result: protocol.Approved, Approved: eur(100)}},
-		Timer{TimerOrder, 1 << 40}, Timer{TimerWait, 1 << 40}, Timer{TimerVend, 1 << 40}, Timer{TimerEvidence, 1 << 40}, Timer{TimerSession, 1 << 40}, Timer{0, 1}, Timer{9, 1},
-		Approval{v, ApprovalDelivered}, Approval{v, ApprovalMaybe}, Approval{v, ApprovalWithdrawn},
-		VendSuccess{Vend: v, Grade: protocol.GradeSensed}, VendFailure{v},
-		Evidence{v, protocol.Delivered, protocol.GradeSensed, protocol.SourceSensor}, Evidence{v, protocol.Failed, 0, protocol.SourceAudit}, Evidence{v, protocol.Presumed, 0, protocol.SourceAudit},
+		Timer{TimerOrder, 1 << 40},
+		Timer{TimerWait, 1 << 40},
+		Timer{TimerVend, 1 << 40},
+		Timer{TimerEvidence, 1 << 40},
+		Timer{TimerSession, 1 << 40},
+		Timer{0, 1},
+		Timer{9, 1},
+		Approval{v, ApprovalDelivered},
+		Approval{v, ApprovalMaybe},
+		Approval{v, ApprovalWithdrawn},
+		VendSuccess{Vend: v, Grade: protocol.GradeSensed},
+		VendFailure{v},
+		Evidence{v, protocol.Delivered, protocol.GradeSensed, protocol.SourceSensor},
+		Evidence{v, protocol.Failed, 0, protocol.SourceAudit},
+		Evidence{v, protocol.Presumed, 0, protocol.SourceAudit},
 		Evidence{Result: protocol.Failed},
 	}
 }
@@ -315,8 +326,10 @@ func (w *world) request() VendRequest {
 	if w.req++; w.chance(5) && w.req > 1 {
 		w.req-- // again
 	}
-	q := VendRequest{Bus: protocol.BusKey{BusEpoch: w.epoch, Request: w.req}, Sale: mk[protocol.SaleID](w.id()), Vend: mk[protocol.VendID](w.id()),
-		Price: eur(int64(50 + w.rnd.IntN(1200))), Item: 7, Since: time.Duration(w.rnd.IntN(3)) * time.Second}
+	q := VendRequest{
+		Bus: protocol.BusKey{BusEpoch: w.epoch, Request: w.req}, Sale: mk[protocol.SaleID](w.id()), Vend: mk[protocol.VendID](w.id()),
+		Price: eur(int64(50 + w.rnd.IntN(1200))), Item: 7, Since: time.Duration(w.rnd.IntN(3)) * time.Second,
+	}
 	if w.chance(20) {
 		q.Bad = "currency"
 	}

@@ -503,8 +503,10 @@ func (s *State) authorizing(o *Output, now protocol.Reading, in In) {
 
 func (s *State) answer(o *Output, now protocol.Reading, r protocol.AuthorizationResponse, fail func(string, protocol.Reason, protocol.How)) {
 	first := s.d.Flow == protocol.CardFirst
-	s.put(o, protocol.AuthorizationAnswered{Payment: r.Payment, Answer: r.Answer, AnswerHash: protocol.HashOf(r), Result: r.Result, Code: r.Code,
-		Approved: r.Approved, RRN: r.RRN, AuthID: r.AuthID, HostRef: r.HostRef, ReleaseAt: r.ReleaseAt})
+	s.put(o, protocol.AuthorizationAnswered{
+		Payment: r.Payment, Answer: r.Answer, AnswerHash: protocol.HashOf(r), Result: r.Result, Code: r.Code,
+		Approved: r.Approved, RRN: r.RRN, AuthID: r.AuthID, HostRef: r.HostRef, ReleaseAt: r.ReleaseAt,
+	})
 	s.stop(o, TimerWait)
 	if r.Result != protocol.Approved && r.Result != protocol.Partial {
 		s.declined = s.declined || r.Result == protocol.Declined

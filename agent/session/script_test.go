@@ -321,8 +321,10 @@ func (a args) order() Event {
 // answer reads "p1 approved 150 [acquirer_down] [other_ask]".
 func (a args) answer() Event {
 	p := mk[protocol.PaymentID](a.number(a.at(1)))
-	res := protocol.AuthorizationResponse{Payment: p, AskHash: a.r.books.payments[p].ask, Answer: protocol.AnswerID{p[0], p[1]},
-		Result: protocol.Result(a.name(a.at(2), "", "approved", "partial", "declined", "refused", "expired"))}
+	res := protocol.AuthorizationResponse{
+		Payment: p, AskHash: a.r.books.payments[p].ask, Answer: protocol.AnswerID{p[0], p[1]},
+		Result: protocol.Result(a.name(a.at(2), "", "approved", "partial", "declined", "refused", "expired")),
+	}
 	if len(a.w) > 3 && a.w[3][0] >= '0' && a.w[3][0] <= '9' {
 		res.Approved = eur(int64(a.number(a.w[3])))
 	}
@@ -337,8 +339,10 @@ func (a args) answer() Event {
 
 // vendRequest reads "1 s1 150 [epoch=2] [vend=v12] [since=4s] [bad]".
 func (a args) vendRequest() Event {
-	q := VendRequest{Bus: protocol.BusKey{BusEpoch: uint64(a.number(a.option("epoch", "1"))), Request: uint32(a.number(a.at(1)))},
-		Sale: mk[protocol.SaleID](a.number(a.at(2))), Price: eur(int64(a.number(a.at(3)))), Item: 7}
+	q := VendRequest{
+		Bus:  protocol.BusKey{BusEpoch: uint64(a.number(a.option("epoch", "1"))), Request: uint32(a.number(a.at(1)))},
+		Sale: mk[protocol.SaleID](a.number(a.at(2))), Price: eur(int64(a.number(a.at(3)))), Item: 7,
+	}
 	q.Vend = mk[protocol.VendID](a.number(a.option("vend", fmt.Sprintf("v%d", num(q.Sale)*10+1))))
 	if a.option("bad", "") != "" {
 		q.Bad = "currency"
@@ -353,8 +357,10 @@ func (a args) vendRequest() Event {
 
 // tap is a contactless card. Where the card comes first it opens the sale of its own number.
 func tap(n int) CardRead {
-	return CardRead{Sale: mk[protocol.SaleID](n), Payment: mk[protocol.PaymentID](n), Spare: mk[protocol.PaymentID](100 + n),
+	return CardRead{
+		Sale: mk[protocol.SaleID](n), Payment: mk[protocol.PaymentID](n), Spare: mk[protocol.PaymentID](100 + n),
 		Sealed: []byte{1}, SpareSealed: []byte{2}, SpareHash: protocol.Hash{2},
 		Card: protocol.Card{BlobHash: protocol.Hash{1}, Brand: "visa", Last4: "0011", Entry: protocol.EntryContactless},
-		Tap:  protocol.Tap{LocalTime: "20261124120000"}}
+		Tap:  protocol.Tap{LocalTime: "20261124120000"},
+	}
 }

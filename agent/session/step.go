@@ -361,8 +361,10 @@ func (s *State) offline(o *Output, v risk.Verdict, prior protocol.PaymentID, why
 	c := s.card.Card
 	c.BlobHash = s.card.SpareHash
 	o.Blobs = append(o.Blobs, protocol.Blob{Payment: s.card.Spare, Sealed: s.card.SpareSealed})
-	s.put(o, protocol.OfflineAccepted{Payment: s.card.Spare, Prior: prior, OfflineKind: v.Kind, Cause: why, Rule: v.Rule, Amount: s.d.Due,
-		Card: c, TapHMAC: s.card.TapHMAC, PolicyVersion: s.policy.Version, Lease: s.lease})
+	s.put(o, protocol.OfflineAccepted{
+		Payment: s.card.Spare, Prior: prior, OfflineKind: v.Kind, Cause: why, Rule: v.Rule, Amount: s.d.Due,
+		Card: c, TapHMAC: s.card.TapHMAC, PolicyVersion: s.policy.Version, Lease: s.lease,
+	})
 	s.counters.Exposure += s.d.Due.Minor
 	s.counters.Count++
 	s.stop(o, TimerOrder)

@@ -19,11 +19,15 @@ func reading() protocol.Reading {
 // online is one online sale of one item at a kiosk, an event a step; the answer's ask hash is the
 // caller's to fill in.
 func online() []Event {
-	o := Order{Sale: mk[protocol.SaleID](1), Class: protocol.Live,
+	o := Order{
+		Sale: mk[protocol.SaleID](1), Class: protocol.Live,
 		Lines: []protocol.Line{{Product: "cola", Outlet: 1, Qty: 1, Unit: eur(150), Amount: eur(150)}},
-		Items: []protocol.Item{{Vend: mk[protocol.VendID](11), Outlet: 1, Amount: eur(150)}}}
+		Items: []protocol.Item{{Vend: mk[protocol.VendID](11), Outlet: 1, Amount: eur(150)}},
+	}
 	return []Event{
-		BusState{State: BusStateUp, At: time.Minute}, Link{LinkUp}, o, tap(1),
+		BusState{State: BusStateUp, At: time.Minute},
+		Link{LinkUp},
+		o, tap(1),
 		Answer{protocol.AuthorizationResponse{Payment: mk[protocol.PaymentID](1), Result: protocol.Approved, Approved: eur(150)}},
 		Approval{mk[protocol.VendID](11), ApprovalDelivered},
 		VendSuccess{Vend: mk[protocol.VendID](11), Grade: protocol.GradeSensed},

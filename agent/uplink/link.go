@@ -153,6 +153,9 @@ type Release struct{ UpTo protocol.Seq }
 // Rewind tells that uploads start again after a lower record: Seq is the first wanted.
 type Rewind struct{ Seq protocol.Seq }
 
+// Reconnect: close the connection and make a new one, with a new ticket. Nothing is waited for.
+type Reconnect struct{}
+
 // Stop: this device must not sell or upload. Code names why.
 type Stop struct{ Code string }
 
@@ -165,27 +168,32 @@ const (
 	StopWanting    = "journal.wanting"     // the cloud wants what this disk no longer holds
 )
 
-func (Publish) linkEffect()  {}
-func (Upload) linkEffect()   {}
-func (Wake) linkEffect()     {}
-func (Received) linkEffect() {}
-func (Answered) linkEffect() {}
-func (Anchored) linkEffect() {}
-func (Disposed) linkEffect() {}
-func (Leased) linkEffect()   {}
-func (State) linkEffect()    {}
-func (Release) linkEffect()  {}
-func (Rewind) linkEffect()   {}
-func (Stop) linkEffect()     {}
+func (Publish) linkEffect()   {}
+func (Upload) linkEffect()    {}
+func (Wake) linkEffect()      {}
+func (Received) linkEffect()  {}
+func (Answered) linkEffect()  {}
+func (Anchored) linkEffect()  {}
+func (Disposed) linkEffect()  {}
+func (Leased) linkEffect()    {}
+func (State) linkEffect()     {}
+func (Release) linkEffect()   {}
+func (Rewind) linkEffect()    {}
+func (Stop) linkEffect()      {}
+func (Reconnect) linkEffect() {}
 
 // Spans of Link.
 const (
-	batchRecords   = 64
-	batchRepeat    = 5 * time.Second  // first repeat of an unanswered batch; doubles
-	batchRepeatMax = 60 * time.Second // longest
-	cloudSilent    = 10 * time.Second // an unanswered batch this old means the cloud is down
-	receivedRepeat = 3 * time.Second
-	maxWaits       = 32
+	batchRecords    = 64
+	batchRepeat     = 5 * time.Second  // first repeat of an unanswered batch; doubles
+	batchRepeatMax  = 60 * time.Second // longest
+	cloudSilent     = 10 * time.Second // an unanswered batch this old means the cloud is down
+	receivedRepeat  = 3 * time.Second
+	acquirerPoll    = 15 * time.Second // while it is said to be down, ask again; doubles
+	acquirerPollMax = 2 * time.Minute
+	renewAfter      = 12 * time.Hour  // of a connection: its ticket is good for 24 h
+	cloudDead       = 3 * time.Minute // an unanswered batch this old: try with a new connection and ticket
+	maxWaits        = 32
 )
 
 var firstRepeats = []time.Duration{time.Second, 2 * time.Second, 4 * time.Second}
@@ -212,7 +220,9 @@ type connection struct {
 // Link is the state; a value. Use New.
 type Link struct {
 	cfg     Config
-	conn    *connection  // nil: down
+	conn    *connection // nil: down
+	connAt  time.Duration
+	leaving bool         // Reconnect was said
 	keys    []connection // newest last; older ones only while a wait needs them
 	waits   []wait
 	head    protocol.Position
@@ -222,6 +232,7 @@ type Link struct {
 	sentAt  time.Duration
 	since   time.Duration // first sending of the unanswered batch
 	backoff time.Duration
+	poll    time.Duration // until the cloud is asked whether the acquirers are back
 	nonce   protocol.Nonce
 	count   uint64
 	cursor  uint64
@@ -283,6 +294,7 @@ func (l Link) Step(now protocol.Reading, ev Event) (Link, []Effect) {
 	s.expire()
 	s.repeat()
 	s.upload()
+	s.renew()
 	s.tellWay()
 	s.dropKeys()
 	s.wake()
@@ -295,6 +307,7 @@ func (s *step) connected(ev Connected) {
 	c := connection{number: ev.Number, channel: ev.Channel}
 	s.conn, s.keys = &c, append(s.keys, c)
 	s.known, s.flying, s.backoff = false, false, 0
+	s.connAt, s.leaving = s.now, false
 	for i := range s.waits { // at once after a reconnect, the same bytes
 		s.send(&s.waits[i])
 	}
@@ -331,8 +344,10 @@ func (s *step) request(ev Request) {
 	plain := protocol.MustEncode(protocol.Auth{T: protocol.MsgRequest, Body: protocol.MustEncode(protocol.AuthorizationRequest{
 		Ask: protocol.MustEncode(ev.Ask), Position: ev.Position,
 	})})
-	w := wait{payment: ev.Ask.Payment, askHash: protocol.HashOf(ev.Ask), plain: plain,
-		ends: s.now + time.Duration(ev.Ask.WaitMS)*time.Millisecond}
+	w := wait{
+		payment: ev.Ask.Payment, askHash: protocol.HashOf(ev.Ask), plain: plain,
+		ends: s.now + time.Duration(ev.Ask.WaitMS)*time.Millisecond,
+	}
 	w.next = w.ends
 	s.send(&w)
 	s.waits = append(s.waits, w)
@@ -394,8 +409,12 @@ func (s *step) upload() {
 		}
 		s.backoff = min(2*s.backoff, batchRepeatMax)
 	} else {
-		if s.known && s.head.Seq <= s.acked {
+		asks := s.acqDown && s.now >= s.sentAt+s.poll // a lane that cannot sell has nothing to send
+		if s.known && s.head.Seq <= s.acked && !asks {
 			return
+		}
+		if s.poll = min(2*s.poll, acquirerPollMax); !asks {
+			s.poll = acquirerPoll
 		}
 		s.since, s.backoff = s.now, batchRepeat
 	}
@@ -569,6 +588,18 @@ func (s *step) tellWay() {
 	}
 }
 
+// renew asks for a new connection before the ticket of this one is too old, or when the cloud has
+// long been silent on it; never while a request waits for its answer.
+func (s *step) renew() {
+	if s.conn == nil || s.leaving || len(s.waits) > 0 {
+		return
+	}
+	if s.now >= s.connAt+renewAfter || s.flying && s.now >= s.since+cloudDead {
+		s.leaving = true
+		s.do(Reconnect{})
+	}
+}
+
 // dropKeys forgets the keys of connections that are over and no wait was sealed with.
 func (s *step) dropKeys() {
 	s.keys = slices.DeleteFunc(s.keys, func(c connection) bool {
@@ -589,6 +620,15 @@ func (s *step) wake() {
 		if s.conn != nil && (w.isRecv || w.repeats < len(firstRepeats)) {
 			earliest(w.next)
 		}
+	}
+	if s.conn != nil && !s.leaving {
+		earliest(s.connAt + renewAfter)
+		if s.flying {
+			earliest(s.since + cloudDead)
+		}
+	}
+	if s.conn != nil && s.acqDown && !s.flying && s.stopped == "" {
+		earliest(s.sentAt + s.poll)
 	}
 	if s.flying {
 		earliest(s.sentAt + s.backoff)

@@ -81,8 +81,10 @@ func (w *world) down(number uint64, leaf protocol.Leaf, msg any) []Effect {
 
 func (w *world) ack(n protocol.Seq, change ...func(*protocol.Watermark)) []Effect {
 	w.t.Helper()
-	m := protocol.Watermark{V: protocol.Version, Device: "m1", Epoch: protocol.Epoch{1}, Verdict: protocol.Acked, N: n,
-		Anchor: protocol.Anchor{ID: protocol.AnchorID{1}, Cloud: 1, Nonce: w.link.nonce}}
+	m := protocol.Watermark{
+		V: protocol.Version, Device: "m1", Epoch: protocol.Epoch{1}, Verdict: protocol.Acked, N: n,
+		Anchor: protocol.Anchor{ID: protocol.AnchorID{1}, Cloud: 1, Nonce: w.link.nonce},
+	}
 	for _, c := range change {
 		c(&m)
 	}
@@ -99,8 +101,10 @@ func effects[T Effect](es []Effect) (out []T) {
 }
 
 func ask(p byte) protocol.Ask {
-	return protocol.Ask{V: protocol.Version, Device: "m1", Sale: protocol.SaleID{1}, Payment: protocol.PaymentID{p},
-		Amount: money.New(150, money.EUR), WaitMS: 10_000}
+	return protocol.Ask{
+		V: protocol.Version, Device: "m1", Sale: protocol.SaleID{1}, Payment: protocol.PaymentID{p},
+		Amount: money.New(150, money.EUR), WaitMS: 10_000,
+	}
 }
 
 // tick moves the clock in small steps and returns when something was published on up/auth.
@@ -168,8 +172,10 @@ func TestReconnectKeepsBytesAndKeys(t *testing.T) {
 	if len(again) != 1 || !slices.Equal(again[0].Payload, first[0].Payload) {
 		t.Fatalf("after the reconnect: %d messages", len(again))
 	}
-	resp := protocol.AuthorizationResponse{V: protocol.Version, Device: "m1", Payment: protocol.PaymentID{1},
-		AskHash: protocol.HashOf(ask(1)), Result: protocol.Approved, Approved: money.New(150, money.EUR)}
+	resp := protocol.AuthorizationResponse{
+		V: protocol.Version, Device: "m1", Payment: protocol.PaymentID{1},
+		AskHash: protocol.HashOf(ask(1)), Result: protocol.Approved, Approved: money.New(150, money.EUR),
+	}
 	out := effects[Answered](w.down(1, protocol.DnAuth, protocol.Auth{T: protocol.MsgResponse, Body: protocol.MustEncode(resp)}))
 	if len(out) != 1 || out[0].Response.Result != protocol.Approved {
 		t.Fatalf("%+v", out)

@@ -13,6 +13,7 @@ import (
 	"coinop/protocol"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
+	"github.com/eclipse/paho.mqtt.golang/packets"
 )
 
 // Dialer makes one MQTT session with the broker. It never connects again by itself: whoever owns it
@@ -43,6 +44,10 @@ var ErrLife = errors.New("the connection's ticket is used up")
 // ErrFrame means the broker announced a packet longer than any we accept.
 var ErrFrame = errors.New("packet too long")
 
+// ErrRefused means that the broker does not let this device in. Retrying does not help until somebody
+// has added the device, or given it its new identity.
+var ErrRefused = errors.New("the broker refuses this device")
+
 // Session is one connection. Its methods may be called from any goroutine.
 type Session struct {
 	client mqtt.Client
@@ -70,6 +75,9 @@ func (d Dialer) Dial(ctx context.Context, in func(Inbound)) (*Session, error) {
 	s.client = mqtt.NewClient(o)
 	if err := settled(ctx, s.client.Connect()); err != nil {
 		s.Close()
+		if errors.Is(err, packets.ErrorRefusedNotAuthorised) || errors.Is(err, packets.ErrorRefusedBadUsernameOrPassword) {
+			err = ErrRefused
+		}
 		return nil, fmt.Errorf("connect to %s: %w", d.Addr, err)
 	}
 	t := s.client.Subscribe(protocol.DownFilter(d.Device), 1, func(_ mqtt.Client, m mqtt.Message) {

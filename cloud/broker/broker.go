@@ -24,7 +24,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-
 	"sync/atomic"
 	"time"
 

@@ -253,8 +253,10 @@ func TestDenied(t *testing.T) {
 	h := open(t)
 	bystander := h.connected("by")
 	bystander.subscribe(protocol.DownFilter("by"))
-	for _, filter := range []string{"#", "+/v1/m1/dn/#", "coinop/v1/+/dn/#", "coinop/v1/m2/dn/auth", "coinop/v1/m1/up/#", "coinop/v1/m10/dn/#",
-		"$SYS/#", "$share/g/coinop/v1/m1/dn/#", "coinop/view/#"} {
+	for _, filter := range []string{
+		"#", "+/v1/m1/dn/#", "coinop/v1/+/dn/#", "coinop/v1/m2/dn/auth", "coinop/v1/m1/up/#", "coinop/v1/m10/dn/#",
+		"$SYS/#", "$share/g/coinop/v1/m1/dn/#", "coinop/view/#",
+	} {
 		c := h.connected("m1")
 		c.send(0x82, "\x00\x07"+str(filter)+"\x01")
 		if head, body, err := c.recv(); err == nil && head == 0x90 && body[2] != 0x80 {

@@ -109,8 +109,10 @@ func TestMutualTLS(t *testing.T) {
 				return
 			}
 			defer c.Close()
-			s := tls.Server(c, &tls.Config{Certificates: pair(server), ClientAuth: tls.RequireAndVerifyClientCert,
-				ClientCAs: roots, MinVersion: tls.VersionTLS13, Time: clock})
+			s := tls.Server(c, &tls.Config{
+				Certificates: pair(server), ClientAuth: tls.RequireAndVerifyClientCert,
+				ClientCAs: roots, MinVersion: tls.VersionTLS13, Time: clock,
+			})
 			got <- s.HandshakeContext(t.Context())
 		}()
 		c, err := tls.Dial("tcp", l.Addr().String(), &tls.Config{Certificates: pair(device), RootCAs: roots, MinVersion: tls.VersionTLS13, Time: clock})

@@ -277,16 +277,20 @@ func (u *unit) take(known int) (protocol.Verdict, protocol.Seq, error) {
 		if err != nil {
 			return 0, 0, fmt.Errorf("record %d: %w", o.Position.Seq, err)
 		}
-		u.found = append(u.found, Stored{Device: o.Device, Position: o.Position, Kind: o.Body.Kind(), Lane: o.Lane, Sale: o.Sale,
-			Verdict: v, ReceivedAt: u.now, Bytes: u.b.Record[i]})
+		u.found = append(u.found, Stored{
+			Device: o.Device, Position: o.Position, Kind: o.Body.Kind(), Lane: o.Lane, Sale: o.Sale,
+			Verdict: v, ReceivedAt: u.now, Bytes: u.b.Record[i],
+		})
 		u.head.Position = o.Position
 	}
 	return protocol.Acked, 0, nil
 }
 
 func (u *unit) watermark(v protocol.Verdict, want protocol.Seq) (protocol.Watermark, error) {
-	w := protocol.Watermark{V: protocol.Version, Device: u.from.Device, Epoch: u.b.Epoch, Verdict: v, Want: want,
-		Anchor: protocol.Anchor{ID: u.in.cfg.Anchors.Make(u.from.Device, u.now), Cloud: u.now, Nonce: u.b.Nonce}}
+	w := protocol.Watermark{
+		V: protocol.Version, Device: u.from.Device, Epoch: u.b.Epoch, Verdict: v, Want: want,
+		Anchor: protocol.Anchor{ID: u.in.cfg.Anchors.Make(u.from.Device, u.now), Cloud: u.now, Nonce: u.b.Nonce},
+	}
 	if u.head.Position.Epoch == u.b.Epoch {
 		w.N, w.Hash = u.head.Position.Seq, u.head.Position.Hash
 	}

@@ -119,14 +119,18 @@ func (b *bed) incidents() map[payment.IncidentName]int {
 // approve brings a payment to approved, as if it had been asked and answered.
 func (b *bed) approve(sale protocol.SaleID, id protocol.PaymentID, minor int64) (answerHash protocol.Hash) {
 	b.t.Helper()
-	ask := protocol.Ask{V: protocol.Version, Device: snack, Sale: sale, Payment: id, Class: protocol.Live, Purpose: protocol.Exact,
-		Amount: eur(minor), WaitMS: 10_000, Anchor: anchors.Make(snack, t0), Tap: protocol.Tap{LocalTime: "20270115120000"}}
+	ask := protocol.Ask{
+		V: protocol.Version, Device: snack, Sale: sale, Payment: id, Class: protocol.Live, Purpose: protocol.Exact,
+		Amount: eur(minor), WaitMS: 10_000, Anchor: anchors.Make(snack, t0), Tap: protocol.Tap{LocalTime: "20270115120000"},
+	}
 	q := payment.Request{From: who("01"), Request: protocol.AuthorizationRequest{Ask: protocol.MustEncode(ask)}}
 	if _, err := b.pay.Handle(context.Background(), t0, q); err != nil {
 		b.t.Fatal(err)
 	}
-	_, err := b.pay.Handle(context.Background(), t0, payment.HostAnswer{Device: snack, Key: acquirer.OpKey{Payment: id, Kind: acquirer.Authorization, N: 1},
-		Answer: acquirer.Answer{Outcome: acquirer.OK, Approved: eur(minor), RRN: "1", AuthID: "1"}})
+	_, err := b.pay.Handle(context.Background(), t0, payment.HostAnswer{
+		Device: snack, Key: acquirer.OpKey{Payment: id, Kind: acquirer.Authorization, N: 1},
+		Answer: acquirer.Answer{Outcome: acquirer.OK, Approved: eur(minor), RRN: "1", AuthID: "1"},
+	})
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -233,34 +237,67 @@ func TestVerdicts(t *testing.T) {
 		incidents map[payment.IncidentName]int
 	}{
 		{"in order", []step{took, {"the rest", "", a.batch(11, 21), protocol.Acked, 21, 0}}, "", nil},
-		{"first an empty one", []step{{"of nothing", "", (&chain{epoch: protocol.Epoch{1}}).empty(), protocol.Acked, 0, 0},
-			took, {"at the head", "", a.batch(11, 10), protocol.Acked, 10, 0}, {"below it", "", a.batch(6, 5), protocol.Acked, 10, 0}}, "", nil},
+		{"first an empty one", []step{
+			{"of nothing", "", (&chain{epoch: protocol.Epoch{1}}).empty(), protocol.Acked, 0, 0},
+			took,
+			{"at the head", "", a.batch(11, 10), protocol.Acked, 10, 0},
+			{"below it", "", a.batch(6, 5), protocol.Acked, 10, 0},
+		}, "", nil},
 		{"overlap", []step{took, {"5 to 15", "", a.batch(5, 15), protocol.Acked, 15, 0}}, "", nil},
 		{"repeat", []step{took, {"again", "", a.batch(1, 10), protocol.Repeat, 10, 0}, {"part of it", "", a.batch(3, 7), protocol.Repeat, 10, 0}}, "", nil},
-		{"gap", []step{took, {"13 to 15", "", a.batch(13, 15), protocol.Gap, 10, 11}, {"an empty one ahead", "", a.batch(15, 14), protocol.Gap, 10, 11},
-			{"what is wanted", "", a.batch(11, 15), protocol.Acked, 15, 0}}, "", nil},
+		{"gap", []step{
+			took,
+			{"13 to 15", "", a.batch(13, 15), protocol.Gap, 10, 11},
+			{"an empty one ahead", "", a.batch(15, 14), protocol.Gap, 10, 11},
+			{"what is wanted", "", a.batch(11, 15), protocol.Acked, 15, 0},
+		}, "", nil},
 		{"gap before anything", []step{{"5 to 6", "", a.batch(5, 6), protocol.Gap, 0, 1}}, "", nil},
-		{"fork below the head", []step{{"1 to 15", "", a.batch(1, 15), protocol.Acked, 15, 0}, {"10 to 12", "", fork.batch(10, 12), protocol.Fork, 15, 0},
-			{"and nothing is taken any more", "", a.batch(16, 18), protocol.Fork, 15, 0}}, intake.StopFork, map[payment.IncidentName]int{payment.ChainFault: 1}},
+		{"fork below the head", []step{
+			{"1 to 15", "", a.batch(1, 15), protocol.Acked, 15, 0},
+			{"10 to 12", "", fork.batch(10, 12), protocol.Fork, 15, 0},
+			{"and nothing is taken any more", "", a.batch(16, 18), protocol.Fork, 15, 0},
+		}, intake.StopFork, map[payment.IncidentName]int{payment.ChainFault: 1}},
 		{"fork at the head", []step{took, {"11 to 12", "", fork.batch(11, 12), protocol.Fork, 10, 0}}, intake.StopFork, map[payment.IncidentName]int{payment.ChainFault: 1}},
 		{"fork told by an empty one", []step{took, {"other hash", "", otherEmpty, protocol.Fork, 10, 0}}, intake.StopFork, map[payment.IncidentName]int{payment.ChainFault: 1}},
 		{"fork told by an empty one below", []step{took, {"other hash", "", otherEmptyBelow, protocol.Fork, 10, 0}}, intake.StopFork, map[payment.IncidentName]int{payment.ChainFault: 1}},
 		{"not a chain", []step{{"two swapped", "", broken, protocol.Fork, 0, 0}}, intake.StopFork, map[payment.IncidentName]int{payment.ChainFault: 1}},
 		{"not ending in its head", []step{{"head", "", foreign, protocol.Fork, 0, 0}}, intake.StopFork, map[payment.IncidentName]int{payment.ChainFault: 1}},
-		{"wrong epoch", []step{took, {"not its first record", "", alien.batch(2, 4), protocol.Gap, 0, 1}, {"names no epoch before", "", alien.batch(1, 4), protocol.BadEpoch, 0, 0},
-			{"the old one is stopped too", "", a.batch(11, 12), protocol.BadEpoch, 10, 0}}, intake.StopEpoch, map[payment.IncidentName]int{payment.ChainFault: 1}},
-		{"an epoch that begins with something else", []step{took, {"event", "", (&chain{epoch: protocol.Epoch{4}}).fill(2).batch(1, 2), protocol.BadEpoch, 0, 0}}, intake.StopEpoch,
-			map[payment.IncidentName]int{payment.ChainFault: 1}},
+		{"wrong epoch", []step{
+			took,
+			{"not its first record", "", alien.batch(2, 4), protocol.Gap, 0, 1},
+			{"names no epoch before", "", alien.batch(1, 4), protocol.BadEpoch, 0, 0},
+			{"the old one is stopped too", "", a.batch(11, 12), protocol.BadEpoch, 10, 0},
+		}, intake.StopEpoch, map[payment.IncidentName]int{payment.ChainFault: 1}},
+		{
+			"an epoch that begins with something else",
+			[]step{took, {"event", "", (&chain{epoch: protocol.Epoch{4}}).fill(2).batch(1, 2), protocol.BadEpoch, 0, 0}},
+			intake.StopEpoch,
+			map[payment.IncidentName]int{payment.ChainFault: 1},
+		},
 		{"next epoch", []step{took, {"names the one before", "", next.batch(1, 3), protocol.Acked, 3, 0}, {"goes on", "", next.batch(4, 4), protocol.Acked, 4, 0}}, "", nil},
 		{"next epoch, with records that never came", []step{took, {"21 records before", "", cut.batch(1, 4), protocol.Acked, 4, 0}}, "", map[payment.IncidentName]int{payment.EpochCut: 1}},
 		// What is replayed from an epoch that was held changes nothing; who runs on in it is stopped.
-		{"the old epoch again", []step{took, {"next", "", next.batch(1, 4), protocol.Acked, 4, 0}, {"replayed", "", a.batch(1, 10), protocol.BadEpoch, 0, 0},
-			{"part of it", "", a.batch(1, 4), protocol.BadEpoch, 0, 0}, {"the new one goes on", "", next.empty(), protocol.Acked, 4, 0}}, "", nil},
-		{"an old image", []step{took, {"next", "", next.batch(1, 4), protocol.Acked, 4, 0}, {"the old epoch, and more", "", a.batch(1, 12), protocol.BadEpoch, 0, 0}}, intake.StopEpoch,
-			map[payment.IncidentName]int{payment.ChainFault: 1}},
-		{"replaced", []step{took, {"fork", "", fork.batch(10, 12), protocol.Fork, 10, 0}, {"same certificate, new epoch", "", alien.batch(1, 4), protocol.Fork, 0, 0},
-			{"new certificate, old epoch", "02", a.batch(11, 12), protocol.Fork, 10, 0}, {"new certificate, new epoch", "02", alien.batch(1, 4), protocol.Acked, 4, 0},
-			{"goes on", "02", alien.empty(), protocol.Acked, 4, 0}}, "", map[payment.IncidentName]int{payment.ChainFault: 1}},
+		{"the old epoch again", []step{
+			took,
+			{"next", "", next.batch(1, 4), protocol.Acked, 4, 0},
+			{"replayed", "", a.batch(1, 10), protocol.BadEpoch, 0, 0},
+			{"part of it", "", a.batch(1, 4), protocol.BadEpoch, 0, 0},
+			{"the new one goes on", "", next.empty(), protocol.Acked, 4, 0},
+		}, "", nil},
+		{
+			"an old image",
+			[]step{took, {"next", "", next.batch(1, 4), protocol.Acked, 4, 0}, {"the old epoch, and more", "", a.batch(1, 12), protocol.BadEpoch, 0, 0}},
+			intake.StopEpoch,
+			map[payment.IncidentName]int{payment.ChainFault: 1},
+		},
+		{"replaced", []step{
+			took,
+			{"fork", "", fork.batch(10, 12), protocol.Fork, 10, 0},
+			{"same certificate, new epoch", "", alien.batch(1, 4), protocol.Fork, 0, 0},
+			{"new certificate, old epoch", "02", a.batch(11, 12), protocol.Fork, 10, 0},
+			{"new certificate, new epoch", "02", alien.batch(1, 4), protocol.Acked, 4, 0},
+			{"goes on", "02", alien.empty(), protocol.Acked, 4, 0},
+		}, "", map[payment.IncidentName]int{payment.ChainFault: 1}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

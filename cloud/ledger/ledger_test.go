@@ -34,10 +34,14 @@ func TestPostings(t *testing.T) {
 	}{
 		{"approved, dual", about.Approved(Dual, "a", eur(250)), []string{"pending Dr acq_receivable Cr vend_pending 2.50"}},
 		{"approved, single", about.Approved(Single, "a", eur(250)), []string{"post Dr acq_receivable Cr vend_pending 2.50"}},
-		{"capture, dual", about.Captured(Dual, "a", "c", eur(250), eur(100)),
-			[]string{"void Dr acq_receivable Cr vend_pending 2.50", "post Dr acq_unconfirmed Cr merchant_payable 1.00"}},
-		{"capture, single", about.Captured(Single, "a", "c", eur(250), eur(100)),
-			[]string{"post Dr vend_pending Cr merchant_payable 1.00", "post Dr vend_pending Cr reversal_owed 1.50"}},
+		{
+			"capture, dual", about.Captured(Dual, "a", "c", eur(250), eur(100)),
+			[]string{"void Dr acq_receivable Cr vend_pending 2.50", "post Dr acq_unconfirmed Cr merchant_payable 1.00"},
+		},
+		{
+			"capture, single", about.Captured(Single, "a", "c", eur(250), eur(100)),
+			[]string{"post Dr vend_pending Cr merchant_payable 1.00", "post Dr vend_pending Cr reversal_owed 1.50"},
+		},
 		{"capture of all, single", about.Captured(Single, "a", "c", eur(250), eur(250)), []string{"post Dr vend_pending Cr merchant_payable 2.50"}},
 		{"0230 ok", about.Confirmed("c", eur(100)), []string{"post Dr acq_receivable Cr acq_unconfirmed 1.00"}},
 		{"0230 refused", about.CaptureRefused("c", eur(100)), []string{"post Dr suspense Cr acq_unconfirmed 1.00"}},

@@ -108,8 +108,10 @@ func (a About) GivenBack(source string, amount money.Amount) []Transfer {
 }
 
 func (a About) move(k Kind, source, step string, debit, credit Account, amount money.Amount) Transfer {
-	return Transfer{ID: ID(source, step), Kind: k, Tenant: a.Tenant, Debit: debit, Credit: credit, Amount: amount,
-		Payment: a.Payment, Device: a.Device, Day: a.Day}
+	return Transfer{
+		ID: ID(source, step), Kind: k, Tenant: a.Tenant, Debit: debit, Credit: credit, Amount: amount,
+		Payment: a.Payment, Device: a.Device, Day: a.Day,
+	}
 }
 
 // unhold ends what Approved made pending.

@@ -187,9 +187,11 @@ func from(d protocol.DeviceID) payment.From {
 
 // request is one made at a time for a payment of a sale.
 func request(at protocol.UnixMS, d protocol.DeviceID, sale protocol.SaleID, id protocol.PaymentID, minor int64, change ...func(*protocol.Ask)) payment.Request {
-	a := protocol.Ask{V: protocol.Version, Device: d, Sale: sale, Payment: id, Class: protocol.Live, AuthorizedBy: protocol.ByHost,
+	a := protocol.Ask{
+		V: protocol.Version, Device: d, Sale: sale, Payment: id, Class: protocol.Live, AuthorizedBy: protocol.ByHost,
 		Purpose: protocol.Exact, Amount: eur(minor), WaitMS: 10_000, Anchor: anchors.Make(d, at), Sealed: []byte{1},
-		Tap: protocol.Tap{Entry: protocol.EntryContactless, LocalTime: "20270115120000"}}
+		Tap: protocol.Tap{Entry: protocol.EntryContactless, LocalTime: "20270115120000"},
+	}
 	for _, f := range change {
 		f(&a)
 	}

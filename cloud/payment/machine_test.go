@@ -29,8 +29,10 @@ func at(seq byte) protocol.Position {
 var (
 	testID   = protocol.PaymentID{7}
 	testSale = protocol.SaleID{8}
-	testAsk  = protocol.Ask{V: protocol.Version, Device: "snack-1", Sale: testSale, Payment: testID, Class: protocol.Live,
-		Purpose: protocol.Exact, Amount: eur(250), WaitMS: 10_000, Tap: protocol.Tap{Entry: protocol.EntryContactless, LocalTime: "20270115120000"}}
+	testAsk  = protocol.Ask{
+		V: protocol.Version, Device: "snack-1", Sale: testSale, Payment: testID, Class: protocol.Live,
+		Purpose: protocol.Exact, Amount: eur(250), WaitMS: 10_000, Tap: protocol.Tap{Entry: protocol.EntryContactless, LocalTime: "20270115120000"},
+	}
 )
 
 func asked(change func(*Asked)) Asked {
@@ -89,8 +91,12 @@ var histories = []struct {
 	{"declined", []moment{{0, asked(nil)}, {time.Second, said(1, acquirer.No, 0)}}},
 	{"refused_unsent", []moment{{0, asked(func(a *Asked) { a.Refuse = protocol.NoRoute })}}},
 	{"refused_unsent after not sent", []moment{{0, asked(nil)}, {time.Second, HostNotSent{N: 1}}}},
-	{"approved, second host, and the first one after all", []moment{{0, asked(nil)}, {time.Second, HostNotSent{N: 1, Next: &Route{Link: "other"}}},
-		{2 * time.Second, said(2, acquirer.PartialOK, 100)}, {3 * time.Second, said(1, acquirer.OK, 250)}}},
+	{"approved, second host, and the first one after all", []moment{
+		{0, asked(nil)},
+		{time.Second, HostNotSent{N: 1, Next: &Route{Link: "other"}}},
+		{2 * time.Second, said(2, acquirer.PartialOK, 100)},
+		{3 * time.Second, said(1, acquirer.OK, 250)},
+	}},
 	{"held", []moment{{0, Offline{Device: "snack-1", Sale: testSale, Amount: eur(250), Position: at(3)}}}},
 	{"case, unseen", []moment{{0, outcome(1, protocol.Capture, 250, protocol.ReasonSold)}}},
 	{"case, capture refused", []moment{{0, asked(nil)}, {time.Second, said(1, acquirer.OK, 250)}, {2 * time.Second, outcome(1, protocol.Capture, 250, protocol.ReasonSold)}, {3 * time.Second, op(acquirer.Capture, 1, acquirer.No)}}},

@@ -36,8 +36,11 @@ func TestRandom(t *testing.T) {
 		all = []uint64{*seed}
 	}
 	profiles := []acquirer.Profile{
-		{Flow: acquirer.DualFinal}, {Flow: acquirer.DualPartial}, {Flow: acquirer.Single},
-		{Flow: acquirer.DualFinal, STANPerRepeat: true, ReversalAmount: "approved"}, {Flow: acquirer.Single, STANPerRepeat: true},
+		{Flow: acquirer.DualFinal},
+		{Flow: acquirer.DualPartial},
+		{Flow: acquirer.Single},
+		{Flow: acquirer.DualFinal, STANPerRepeat: true, ReversalAmount: "approved"},
+		{Flow: acquirer.Single, STANPerRepeat: true},
 		{Flow: acquirer.DualPartial, ReversalAmount: "approved", LateWindowMS: 120_000},
 	}
 	for _, n := range all {
@@ -223,8 +226,10 @@ func (w *world) send(r *replica, e payment.Send) {
 }
 
 func (w *world) buy(i int) {
-	b := &buyer{device: protocol.DeviceID(fmt.Sprintf("d%d", i%7)), sale: protocol.SaleID{1, byte(i)}, id: protocol.PaymentID{1, byte(i)},
-		amount: 100 + int64(w.rng.IntN(900)), ends: w.now.Add(10 * time.Second)}
+	b := &buyer{
+		device: protocol.DeviceID(fmt.Sprintf("d%d", i%7)), sale: protocol.SaleID{1, byte(i)}, id: protocol.PaymentID{1, byte(i)},
+		amount: 100 + int64(w.rng.IntN(900)), ends: w.now.Add(10 * time.Second),
+	}
 	w.buyers[b.id] = b
 	q := request(w.now, b.device, b.sale, b.id, b.amount)
 	q.From.Merchant.TID = fmt.Sprintf("TID%05d", i%5)
@@ -415,8 +420,13 @@ func (w *world) judge() {
 		account ledger.Account
 		want    int64
 	}{
-		{ledger.AcqReceivable, captured}, {ledger.MerchantPayable, -captured - lost}, {ledger.ExpiredLoss, lost},
-		{ledger.AcqUnconfirmed, 0}, {ledger.VendPending, 0}, {ledger.ReversalOwed, 0}, {ledger.Suspense, 0},
+		{ledger.AcqReceivable, captured},
+		{ledger.MerchantPayable, -captured - lost},
+		{ledger.ExpiredLoss, lost},
+		{ledger.AcqUnconfirmed, 0},
+		{ledger.VendPending, 0},
+		{ledger.ReversalOwed, 0},
+		{ledger.Suspense, 0},
 	} {
 		bal := w.balances()[ledger.Key{Tenant: "acme", Currency: money.EUR, Account: x.account}]
 		if bal.Net() != x.want || bal.PendingNet() != 0 {

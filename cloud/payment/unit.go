@@ -150,8 +150,10 @@ func (u *Unit) act(r *row, f Fact, a Act) error {
 
 func (u *Unit) insert(r *row, a Insert) error {
 	p := &r.p
-	op := acquirer.Op{Key: acquirer.OpKey{Payment: p.ID, Kind: a.Kind, N: a.N}, Amount: a.Amount, Actual: a.Actual,
-		Purpose: p.Purpose, Entry: p.Entry, LocalTime: p.Local, Reason: a.Reason}
+	op := acquirer.Op{
+		Key: acquirer.OpKey{Payment: p.ID, Kind: a.Kind, N: a.N}, Amount: a.Amount, Actual: a.Actual,
+		Purpose: p.Purpose, Entry: p.Entry, LocalTime: p.Local, Reason: a.Reason,
+	}
 	op.DE7 = stamp(u.now)
 	op.SentDE7 = []acquirer.Stamp{op.DE7}
 	row := OpRow{Device: p.Device, Of: a.Of, Owed: u.now, Lease: u.now.Add(defaultT1 + leaseMargin)}
@@ -267,8 +269,10 @@ func restamp(op *acquirer.Op, p acquirer.Profile, now protocol.UnixMS) {
 
 // reply makes what the device is told. A stored answer is the same bytes for ever.
 func (u *Unit) reply(p *Payment, f Fact, a Reply) {
-	res := protocol.AuthorizationResponse{V: protocol.Version, Device: p.Device, Payment: p.ID, AskHash: p.AskHash,
-		Approved: money.New(0, p.Asked.Currency), Cloud: u.now}
+	res := protocol.AuthorizationResponse{
+		V: protocol.Version, Device: p.Device, Payment: p.ID, AskHash: p.AskHash,
+		Approved: money.New(0, p.Asked.Currency), Cloud: u.now,
+	}
 	switch a.With {
 	case ReplyNew:
 		res.Result, res.Code, res.Answer = a.Result, a.Code, u.s.cfg.NewAnswer(u.now)

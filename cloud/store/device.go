@@ -47,9 +47,11 @@ func (s *Store) PutDevice(ctx context.Context, d identity.Device, replace bool) 
 		if there && !replace {
 			return ErrExists
 		}
-		tx.put(write{what: "put device", args: []any{string(d.ID), d.Tenant, body},
+		tx.put(write{
+			what: "put device", args: []any{string(d.ID), d.Tenant, body},
 			query: "insert into device (id, tenant, body) values ($1, $2, $3)" +
-				" on conflict (id) do update set tenant = excluded.tenant, body = excluded.body"})
+				" on conflict (id) do update set tenant = excluded.tenant, body = excluded.body",
+		})
 		return nil
 	})
 	if err != nil {
@@ -72,8 +74,10 @@ func (s *Store) Meta(ctx context.Context, key string) ([]byte, error) {
 // SetMeta stores a small value.
 func (s *Store) SetMeta(ctx context.Context, key string, value []byte) error {
 	err := s.Do(ctx, 0, func(tx *Tx) error {
-		tx.put(write{what: "put meta", args: []any{key, append([]byte{}, value...)},
-			query: "insert into meta (key, value) values ($1, $2) on conflict (key) do update set value = excluded.value"})
+		tx.put(write{
+			what: "put meta", args: []any{key, append([]byte{}, value...)},
+			query: "insert into meta (key, value) values ($1, $2) on conflict (key) do update set value = excluded.value",
+		})
 		return nil
 	})
 	if err != nil {

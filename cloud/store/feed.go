@@ -8,8 +8,10 @@ import (
 
 // PutIncident adds an incident.
 func (tx *Tx) PutIncident(i payment.Incident) {
-	tx.put(write{what: "put incident", args: []any{int64(i.Name), string(i.Device), orNull(i.Payment[:]), int64(i.At), i.Detail},
-		query: "insert into incident (name, device, payment, at, detail) values ($1, $2, $3, $4, $5)"})
+	tx.put(write{
+		what: "put incident", args: []any{int64(i.Name), string(i.Device), orNull(i.Payment[:]), int64(i.At), i.Detail},
+		query: "insert into incident (name, device, payment, at, detail) values ($1, $2, $3, $4, $5)",
+	})
 }
 
 // Incidents are all of them, oldest first.

@@ -142,8 +142,10 @@ func cause(err error) error {
 func TestModel(t *testing.T) {
 	t.Parallel()
 	units := rapid.SliceOfN(rapid.SliceOfN(rapid.Custom(func(t *rapid.T) act {
-		return act{rapid.SampledFrom([]string{"payment", "payment", "stale", "stan", "post", "post", "post", "change", "fail"}).Draw(t, "what"),
-			rapid.ByteMax(3).Draw(t, "id"), rapid.Int64Range(0, 12).Draw(t, "n")}
+		return act{
+			rapid.SampledFrom([]string{"payment", "payment", "stale", "stan", "post", "post", "post", "change", "fail"}).Draw(t, "what"),
+			rapid.ByteMax(3).Draw(t, "id"), rapid.Int64Range(0, 12).Draw(t, "n"),
+		}
 	}), 1, 3), 1, 6)
 	ctx := context.Background()
 	redone := uint64(0)

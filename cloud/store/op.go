@@ -75,7 +75,8 @@ func claimable(o payment.OpRow) (protocol.UnixMS, bool) {
 // counted as a try, and stored as sent with a lease from now, all in one unit: no two replicas get
 // the same. Longest due first. prepare may be called again for a row.
 func (s *Store) Claim(ctx context.Context, now protocol.UnixMS, lease time.Duration, max int,
-	prepare func(*payment.OpRow)) ([]payment.OpRow, error) {
+	prepare func(*payment.OpRow),
+) ([]payment.OpRow, error) {
 	due := " where state < 4 and ready is not null and ready <= $1 order by ready, seq limit $2"
 	// Looked for outside first: idle replicas that ask need not take the write lock.
 	any, err := list(ctx, s.db, scanInt, "operations that are due", "select seq from op"+due, int64(now), int64(1))
@@ -159,8 +160,10 @@ func (tx *Tx) LastSTAN(link, tid string) (acquirer.STAN, error) {
 // two devices that share a TID never use one number twice. SQLite runs units in turn and cannot come
 // to that; an engine that reads for a whole group first can.
 func (tx *Tx) PutSTAN(link, tid string, last acquirer.STAN) {
-	w := write{what: "put stan", args: []any{link, tid, int64(last)},
-		query: "insert into stan (link, tid, last) values ($1, $2, $3) on conflict (link, tid) do update set last = excluded.last"}
+	w := write{
+		what: "put stan", args: []any{link, tid, int64(last)},
+		query: "insert into stan (link, tid, last) values ($1, $2, $3) on conflict (link, tid) do update set last = excluded.last",
+	}
 	if k := tx.known(link, tid); k != nil {
 		w.query += " where stan.last = $4"
 		w.args = append(w.args, int64(k.last))

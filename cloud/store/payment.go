@@ -87,8 +87,10 @@ func (tx *Tx) PutPayment(p payment.Payment) {
 
 // PutCard keeps what the vault gave for a payment; a repeat changes nothing.
 func (tx *Tx) PutCard(id protocol.PaymentID, kept []byte) {
-	tx.put(write{what: "put card of " + id.String(), args: []any{id[:], kept},
-		query: "insert into card (payment, kept) values ($1, $2) on conflict (payment) do nothing"})
+	tx.put(write{
+		what: "put card of " + id.String(), args: []any{id[:], kept},
+		query: "insert into card (payment, kept) values ($1, $2) on conflict (payment) do nothing",
+	})
 }
 
 // Card is what PutCard kept; nil for none.

@@ -96,9 +96,11 @@ func (tx *Tx) PutDisposition(d protocol.DeviceID, what protocol.Disposition) {
 		tx.fail(fmt.Errorf("encode disposition of %s: %w", what.Payment, err))
 		return
 	}
-	tx.put(write{what: "put disposition", args: []any{string(d), body},
+	tx.put(write{
+		what: "put disposition", args: []any{string(d), body},
 		query: "insert into disposition (device, cursor, body)" +
-			" select $1, coalesce(max(cursor), 0) + 1, $2 from disposition where device = $1"})
+			" select $1, coalesce(max(cursor), 0) + 1, $2 from disposition where device = $1",
+	})
 }
 
 // Dispositions are at most limit payment dispositions of a device after a cursor, oldest first, and

@@ -91,8 +91,10 @@ func aPayment(n byte) payment.Payment {
 }
 
 func anOp(p protocol.PaymentID, k acquirer.Kind, n uint8, state payment.OpState) payment.OpRow {
-	return payment.OpRow{Op: acquirer.Op{Key: acquirer.OpKey{Payment: p, Kind: k, N: n}, Link: "bank", Amount: eur(250), STAN: 7},
-		Device: "snack-1", Of: 1, State: state, Due: 100, Owed: 90}
+	return payment.OpRow{
+		Op:     acquirer.Op{Key: acquirer.OpKey{Payment: p, Kind: k, N: n}, Link: "bank", Amount: eur(250), STAN: 7},
+		Device: "snack-1", Of: 1, State: state, Due: 100, Owed: 90,
+	}
 }
 
 func TestRows(t *testing.T) {
@@ -103,16 +105,20 @@ func TestRows(t *testing.T) {
 		auth, capture := anOp(p.ID, acquirer.Authorization, 1, payment.OpSent), anOp(p.ID, acquirer.Capture, 1, payment.OpWaiting)
 		pos := protocol.Position{Epoch: protocol.Epoch{9}, Seq: 2, Hash: protocol.HashBytes([]byte("2"))}
 		head := intake.Head{Device: "snack-1", Position: pos, Stopped: "fork", Released: 1}
-		rec := intake.Stored{Device: "snack-1", Position: pos, Kind: protocol.KindSaleOpened, Lane: 1, Sale: p.Sale,
-			Verdict: payment.Verdict{Disposition: payment.Quarantined, Quarantine: 2}, ReceivedAt: 5, Bytes: []byte("r2")}
+		rec := intake.Stored{
+			Device: "snack-1", Position: pos, Kind: protocol.KindSaleOpened, Lane: 1, Sale: p.Sale,
+			Verdict: payment.Verdict{Disposition: payment.Quarantined, Quarantine: 2}, ReceivedAt: 5, Bytes: []byte("r2"),
+		}
 		rec1 := rec
 		rec1.Position.Seq, rec1.Position.Hash, rec1.Sale = 1, protocol.HashBytes([]byte("1")), protocol.SaleID{}
 		rec1.Verdict = payment.Verdict{Disposition: payment.Posted}
 		d1 := protocol.Disposition{Payment: p.ID, What: 1, Amount: eur(1)}
 		d2 := protocol.Disposition{Payment: protocol.PaymentID{8}, What: 2, Amount: eur(2)}
 		incident := payment.Incident{Name: payment.OtherAsk, Device: "snack-1", At: 3, Detail: "x"}
-		aCase := payment.Case{ID: protocol.CaseID{4}, Cause: protocol.CasePresumed, Tenant: "acme", Device: "snack-1", Sale: p.Sale,
-			Payment: p.ID, Charged: true, Opened: 6}
+		aCase := payment.Case{
+			ID: protocol.CaseID{4}, Cause: protocol.CasePresumed, Tenant: "acme", Device: "snack-1", Sale: p.Sale,
+			Payment: p.ID, Charged: true, Opened: 6,
+		}
 		change := payment.Change{At: 1, What: "payment.approved", Device: "snack-1", Payment: p.ID}
 		do(t, s, func(tx *Tx) {
 			tx.PutPayment(p)

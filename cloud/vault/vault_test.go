@@ -58,8 +58,10 @@ var epoch = protocol.Epoch{5}
 // ask is a request with a card sealed as the agent's shell seals it.
 func (b *bench) ask(t *testing.T, p byte, change ...func(*protocol.SealedCard)) protocol.Ask {
 	t.Helper()
-	a := protocol.Ask{Device: "m1", Sale: protocol.SaleID{1}, Payment: protocol.PaymentID{p}, Amount: money.New(150, money.EUR),
-		Tap: protocol.Tap{Entry: protocol.EntryContactless}}
+	a := protocol.Ask{
+		Device: "m1", Sale: protocol.SaleID{1}, Payment: protocol.PaymentID{p}, Amount: money.New(150, money.EUR),
+		Tap: protocol.Tap{Entry: protocol.EntryContactless},
+	}
 	c := protocol.SealedCard{Payment: a.Payment, Entry: protocol.EntryContactless, Track2: []byte(track), Nonce: protocol.Nonce{1}}
 	for _, f := range change {
 		f(&c)

@@ -32,8 +32,10 @@ var price = money.New(150, money.EUR)
 
 func newBench(t *testing.T, mk NewVender) *bench {
 	t.Helper()
-	m, err := virtual.NewMachine(virtual.MachineConfig{Link: t.TempDir() + "/vmc", Drops: t.TempDir() + "/drops",
-		Products: []virtual.Product{{Outlet: outlet, Price: price}, {Outlet: 6, Price: money.New(200, money.EUR)}}})
+	m, err := virtual.NewMachine(virtual.MachineConfig{
+		Link: t.TempDir() + "/vmc", Drops: t.TempDir() + "/drops",
+		Products: []virtual.Product{{Outlet: outlet, Price: price}, {Outlet: 6, Price: money.New(200, money.EUR)}},
+	})
 	must(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})

@@ -58,8 +58,10 @@ const (
 	FaultGarbage          // noise between the lines
 )
 
-var faultNames = [...]string{"none", "fail", "silent_drop", "silent_jam", "reset_drop", "reset_jam", "late_drop", "late_jam",
-	"unplug_drop", "unplug_jam", "repeat", "garbage"}
+var faultNames = [...]string{
+	"none", "fail", "silent_drop", "silent_jam", "reset_drop", "reset_jam", "late_drop", "late_jam",
+	"unplug_drop", "unplug_jam", "repeat", "garbage",
+}
 
 func (f Fault) String() string {
 	if int(f) < len(faultNames) {
@@ -335,12 +337,16 @@ func (m *Machine) results(l string) {
 	m.seen.Results++
 	m.say(l)
 	m.finish()
-	m.fault = FaultNone
+	if m.fault == FaultRepeat || m.fault == FaultGarbage { // those last over the vend; another is for the next
+		m.fault = FaultNone
+	}
 }
 
 func (m *Machine) drop() error {
-	d := Drop{N: len(m.drops) + 1, Outlet: m.product.Outlet, Price: m.product.Price.String(),
-		Request: m.seen.Requests, UnixMS: time.Now().UnixMilli()}
+	d := Drop{
+		N: len(m.drops) + 1, Outlet: m.product.Outlet, Price: m.product.Price.String(),
+		Request: m.seen.Requests, UnixMS: time.Now().UnixMilli(),
+	}
 	if m.book != nil {
 		b, err := json.Marshal(d)
 		if err == nil {

@@ -94,44 +94,42 @@ func (d *Decoder) Drop() {
 
 // Next is the next frame; ok is false when there is none yet. Frame.Data is the caller's.
 func (d *Decoder) Next() (f Frame, ok bool, err error) {
-	for {
-		i := bytes.Index(d.buf, []byte(header))
-		if i < 0 {
-			// keep what may be the start of a header
-			keep := 0
-			for n := min(len(header)-1, len(d.buf)); n > 0; n-- {
-				if bytes.HasSuffix(d.buf, []byte(header[:n])) {
-					keep = n
-					break
-				}
+	i := bytes.Index(d.buf, []byte(header))
+	if i < 0 {
+		// keep what may be the start of a header
+		keep := 0
+		for n := min(len(header)-1, len(d.buf)); n > 0; n-- {
+			if bytes.HasSuffix(d.buf, []byte(header[:n])) {
+				keep = n
+				break
 			}
-			d.cut(len(d.buf)-keep, true)
-			return Frame{}, false, nil
 		}
-		d.cut(i, true)
-		if len(d.buf) < prefix {
-			return Frame{}, false, nil
-		}
-		n := int(d.buf[prefix-2])<<8 | int(d.buf[prefix-1])
-		if n > dataMax {
-			d.cut(len(header), true)
-			return Frame{}, true, ErrLength
-		}
-		end := prefix + n + 2
-		if len(d.buf) < end {
-			return Frame{}, false, nil
-		}
-		c := crc(d.buf[:end-2])
-		if byte(c>>8) != d.buf[end-2] || byte(c) != d.buf[end-1] {
-			// The length may be what is wrong: look again right after this header.
-			f = Frame{Cmd: d.buf[prefix-4]}
-			d.cut(len(header), true)
-			return f, true, ErrCRC
-		}
-		f = Frame{Cmd: d.buf[prefix-4], Sub: d.buf[prefix-3], Data: append([]byte(nil), d.buf[prefix:end-2]...)}
-		d.cut(end, false)
-		return f, true, nil
+		d.cut(len(d.buf)-keep, true)
+		return Frame{}, false, nil
 	}
+	d.cut(i, true)
+	if len(d.buf) < prefix {
+		return Frame{}, false, nil
+	}
+	n := int(d.buf[prefix-2])<<8 | int(d.buf[prefix-1])
+	if n > dataMax {
+		d.cut(len(header), true)
+		return Frame{}, true, ErrLength
+	}
+	end := prefix + n + 2
+	if len(d.buf) < end {
+		return Frame{}, false, nil
+	}
+	c := crc(d.buf[:end-2])
+	if byte(c>>8) != d.buf[end-2] || byte(c) != d.buf[end-1] {
+		// The length may be what is wrong: look again right after this header.
+		f = Frame{Cmd: d.buf[prefix-4]}
+		d.cut(len(header), true)
+		return f, true, ErrCRC
+	}
+	f = Frame{Cmd: d.buf[prefix-4], Sub: d.buf[prefix-3], Data: append([]byte(nil), d.buf[prefix:end-2]...)}
+	d.cut(end, false)
+	return f, true, nil
 }
 
 // cut drops n bytes from the front and clears the room behind: it may have held a card.

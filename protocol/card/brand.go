@@ -20,8 +20,10 @@ const (
 
 // String is the name records carry.
 func (b Brand) String() string {
-	return [...]string{"unknown", "visa", "mastercard", "maestro", "amex", "diners", "discover", "jcb",
-		"unionpay"}[min(int(b), 8)%9]
+	return [...]string{
+		"unknown", "visa", "mastercard", "maestro", "amex", "diners", "discover", "jcb",
+		"unionpay",
+	}[min(int(b), 8)%9]
 }
 
 // prefixes are ranges of the first six digits, narrower ones first. Schemes publish theirs and

@@ -38,10 +38,20 @@ func TestNothingPrintsACard(t *testing.T) {
 		t Track2
 	}
 	ex, hi := exported{tr.PAN(), tr.Expiry(), tr}, hidden{tr.PAN(), tr.Expiry(), tr}
-	values := []any{tr, &tr, tr.PAN(), tr.Expiry(), ex, &ex, hi, &hi, []PAN{tr.PAN()}, map[string]Track2{"t": tr},
-		map[string]hidden{"h": hi}, []any{hi, ex}, [1]Expiry{tr.Expiry()}, struct{ in *hidden }{&hi}, fmt.Errorf("read %v: %w", tr, ErrPAN)}
-	secrets := []string{testPAN, testPAN[:12], "541333", "2512", "25122010", fmt.Sprintf("%x", testPAN), fmt.Sprintf("%X", testTrack),
-		strings.Trim(fmt.Sprint([]byte(testPAN)), "[]"), "0x35, 0x34, 0x31"}
+	values := []any{
+		tr, &tr, tr.PAN(), tr.Expiry(), ex, &ex, hi, &hi,
+		[]PAN{tr.PAN()},
+		map[string]Track2{"t": tr},
+		map[string]hidden{"h": hi},
+		[]any{hi, ex},
+		[1]Expiry{tr.Expiry()},
+		struct{ in *hidden }{&hi},
+		fmt.Errorf("read %v: %w", tr, ErrPAN),
+	}
+	secrets := []string{
+		testPAN, testPAN[:12], "541333", "2512", "25122010", fmt.Sprintf("%x", testPAN), fmt.Sprintf("%X", testTrack),
+		strings.Trim(fmt.Sprint([]byte(testPAN)), "[]"), "0x35, 0x34, 0x31",
+	}
 	check := func(how, got string) {
 		t.Helper()
 		for _, s := range secrets {

@@ -23,11 +23,12 @@ type Ticket struct {
 	Wall       protocol.UnixMS   `cbor:"9,keyasint"` // the device's clock; advisory
 }
 
+const ticketTopic protocol.Topic = "coinop/v1/ticket"
+
 const (
-	ticketTopic protocol.Topic = "coinop/v1/ticket"
-	upLabel                    = "coinop/v1/up"
-	dnLabel                    = "coinop/v1/dn"
-	hpkeInfo                   = "coinop/v1/channel"
+	upLabel  = "coinop/v1/up"
+	dnLabel  = "coinop/v1/dn"
+	hpkeInfo = "coinop/v1/channel"
 )
 
 // ChannelID is the first 8 bytes of the SHA-256 of a ticket's bytes; downward messages carry it so

@@ -9,7 +9,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
@@ -115,7 +114,10 @@ func TestSign1Vectors(t *testing.T) {
 	for _, f := range append(files(t, "sign1-tests_*.json", 9), files(t, "ecdsa-*.json", 1)...) {
 		v, msg := load(t, f)
 		x, y := b64(t, v.Input.Sign0.Key.X), b64(t, v.Input.Sign0.Key.Y)
-		pub := &ecdsa.PublicKey{Curve: elliptic.P256(), X: new(big.Int).SetBytes(x), Y: new(big.Int).SetBytes(y)}
+		pub, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), append(append([]byte{4}, x...), y...)) // SEC 1, 2.3.4
+		if err != nil {
+			t.Fatal(err)
+		}
 		external, _ := hex.DecodeString(v.Input.Sign0.External)
 		want := !v.Fail && !strings.Contains(f, "sign-fail")
 		for name := range refused {

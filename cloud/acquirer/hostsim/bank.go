@@ -299,8 +299,10 @@ func (b *Bank) reverse(req message, s Summary) (*Entry, message) {
 }
 
 func (b *Bank) open(now time.Time, req message, s Summary, line *Line) *Entry {
-	e := &Entry{TID: s.TID, MID: strings.TrimSpace(req.f[42]), MTI: s.MTI, STAN: s.STAN, DE7: req.f[7], RRN: s.RRN,
-		Currency: req.f[49], Asked: s.Amount, Last4: s.Last4, At: now.UTC()}
+	e := &Entry{
+		TID: s.TID, MID: strings.TrimSpace(req.f[42]), MTI: s.MTI, STAN: s.STAN, DE7: req.f[7], RRN: s.RRN,
+		Currency: req.f[49], Asked: s.Amount, Last4: s.Last4, At: now.UTC(),
+	}
 	b.entries = append(b.entries, e)
 	line.Orig = append(line.Orig, origKey(req.f[41], req.f[42], s.MTI, req.f[11], req.f[7]))
 	return e

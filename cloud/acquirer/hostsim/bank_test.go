@@ -16,8 +16,10 @@ var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
 // msg is a message of an ATM-like till: 41, 42, 12, 13, 49 and a card are given, the rest by kv.
 func msg(mti string, kv ...any) []byte {
-	m := message{mti: mti, f: map[int]string{3: "000000", 7: "1122110000", 12: "120000", 13: "1122", 37: "632611000001",
-		41: "KIOSK001", 42: "000000012345678", 49: "978", 2: "5413330089020011", 14: "2512"}}
+	m := message{mti: mti, f: map[int]string{
+		3: "000000", 7: "1122110000", 12: "120000", 13: "1122", 37: "632611000001",
+		41: "KIOSK001", 42: "000000012345678", 49: "978", 2: "5413330089020011", 14: "2512",
+	}}
 	for i := 0; i < len(kv); i += 2 {
 		if m.f[kv[i].(int)] = kv[i+1].(string); m.f[kv[i].(int)] == "" {
 			delete(m.f, kv[i].(int))
@@ -81,13 +83,17 @@ func TestHoldCaptureReverse(t *testing.T) {
 	t.Parallel()
 	b := NewBank(Options{})
 	a := one(t, b.Handle(noon, auth("250")))
-	want := map[int]string{3: "000000", 4: "000000000250", 7: "1122110000", 11: "000001", 12: "120000", 13: "1122", 15: "1122",
-		37: "632611000001", 38: "100001", 39: "00", 41: "KIOSK001", 42: "000000012345678", 49: "978"}
+	want := map[int]string{
+		3: "000000", 4: "000000000250", 7: "1122110000", 11: "000001", 12: "120000", 13: "1122", 15: "1122",
+		37: "632611000001", 38: "100001", 39: "00", 41: "KIOSK001", 42: "000000012345678", 49: "978",
+	}
 	if d := cmp.Diff(want, a.f); a.mti != "0110" || d != "" {
 		t.Errorf("%s -want +got\n%s", a.mti, d)
 	}
-	entry := Entry{TID: "KIOSK001", MID: "000000012345678", MTI: "0100", STAN: "000001", DE7: "1122110000", RRN: "632611000001",
-		AuthID: "100001", Currency: "978", Asked: 250, Approved: 250, Code: "00", Held: 250, Last4: "0011", At: noon}
+	entry := Entry{
+		TID: "KIOSK001", MID: "000000012345678", MTI: "0100", STAN: "000001", DE7: "1122110000", RRN: "632611000001",
+		AuthID: "100001", Currency: "978", Asked: 250, Approved: 250, Code: "00", Held: 250, Last4: "0011", At: noon,
+	}
 	check := func(when string) {
 		t.Helper()
 		if d := cmp.Diff([]Entry{entry}, b.Books()); d != "" {
@@ -214,8 +220,11 @@ func TestBehaviors(t *testing.T) {
 		"wrong-amount": {Behavior{WrongAmount: true}, 1, func(_ Reply, m message) bool { return minor(m.f[4]) == 251 }, 250},
 		"drop-before":  {Behavior{DropBefore: true}, 1, func(r Reply, _ message) bool { return r.Drop && r.Frame == nil }, 0},
 		"drop-after":   {Behavior{DropAfter: true}, 1, func(r Reply, _ message) bool { return r.Drop && r.Frame == nil }, 250},
-		"late:1s, partial:1, twice": {Behavior{Late: time.Second, Partial: 1, Twice: true}, 2,
-			func(r Reply, m message) bool { return r.After == time.Second && m.f[39] == "10" }, 1},
+		"late:1s, partial:1, twice": {
+			Behavior{Late: time.Second, Partial: 1, Twice: true},
+			2,
+			func(r Reply, m message) bool { return r.After == time.Second && m.f[39] == "10" }, 1,
+		},
 	} {
 		how, err := ParseBehavior(text)
 		if err != nil || how != c.how {

@@ -21,8 +21,10 @@ type Summary struct {
 }
 
 func summary(req message) Summary {
-	s := Summary{MTI: req.mti[:3] + "0", Repeat: req.mti[3] == '1', TID: strings.TrimSpace(req.f[41]), STAN: req.f[11],
-		RRN: strings.TrimSpace(req.f[37]), Amount: minor(req.f[4]), Reason: req.f[39]}
+	s := Summary{
+		MTI: req.mti[:3] + "0", Repeat: req.mti[3] == '1', TID: strings.TrimSpace(req.f[41]), STAN: req.f[11],
+		RRN: strings.TrimSpace(req.f[37]), Amount: minor(req.f[4]), Reason: req.f[39],
+	}
 	if a := req.f[95]; a != "" {
 		s.Actual = minor(a[:12])
 	}

@@ -191,9 +191,20 @@ func TestPackRefuses(t *testing.T) {
 		de    int
 		value string
 	}{
-		{2, "54133300890200110000"}, {2, "5413330089O20011"}, {3, "00000000"}, {4, "-12"}, {8, "1"},
-		{28, "00000025"}, {28, "D25"}, {35, "5413330089020011D2512"}, {38, "A-1"}, {41, "KIOSK\n"},
-		{52, "1b9c1845eb993a7a"}, {52, "1B9C"}, {55, strings.Repeat("x", 256)}, {127, "x"},
+		{2, "54133300890200110000"},
+		{2, "5413330089O20011"},
+		{3, "00000000"},
+		{4, "-12"},
+		{8, "1"},
+		{28, "00000025"},
+		{28, "D25"},
+		{35, "5413330089020011D2512"},
+		{38, "A-1"},
+		{41, "KIOSK\n"},
+		{52, "1b9c1845eb993a7a"},
+		{52, "1B9C"},
+		{55, strings.Repeat("x", 256)},
+		{127, "x"},
 	} {
 		m := NewMessage("0100")
 		m.Set(c.de, c.value)
@@ -266,8 +277,14 @@ func TestReadFrameRefuses(t *testing.T) {
 func TestNewCodecRefuses(t *testing.T) {
 	t.Parallel()
 	for _, edit := range [][2]string{
-		{`"format": "z"`, `"format": "zz"`}, {`"length": "ll"`, `"length": "llll"`}, {`"2":`, `"65":`}, {`"2":`, `"129":`},
-		{`"max": 19`, `"max": 100`}, {`"bitmap": "hex"`, `"bitmap": "raw"`}, {`"max_frame"`, `"maxframe"`}, {`2048`, `70000`},
+		{`"format": "z"`, `"format": "zz"`},
+		{`"length": "ll"`, `"length": "llll"`},
+		{`"2":`, `"65":`},
+		{`"2":`, `"129":`},
+		{`"max": 19`, `"max": 100`},
+		{`"bitmap": "hex"`, `"bitmap": "raw"`},
+		{`"max_frame"`, `"maxframe"`},
+		{`2048`, `70000`},
 	} {
 		broken := strings.Replace(string(dialects.ASCII87), edit[0], edit[1], 1)
 		if broken == string(dialects.ASCII87) {

@@ -125,8 +125,12 @@ func NewLink(cfg Config) (*Link, error) {
 		at  *time.Duration
 		def time.Duration
 	}{
-		{&cfg.DialTimeout, 5 * time.Second}, {&cfg.WriteWithin, 5 * time.Second}, {&cfg.AnswerIn, 10 * time.Second},
-		{&cfg.EchoEvery, time.Minute}, {&cfg.BackoffMin, time.Second}, {&cfg.BackoffMax, time.Minute},
+		{&cfg.DialTimeout, 5 * time.Second},
+		{&cfg.WriteWithin, 5 * time.Second},
+		{&cfg.AnswerIn, 10 * time.Second},
+		{&cfg.EchoEvery, time.Minute},
+		{&cfg.BackoffMin, time.Second},
+		{&cfg.BackoffMax, time.Minute},
 	} {
 		if *d.at <= 0 {
 			*d.at = d.def
@@ -450,8 +454,10 @@ func (l *Link) connect(ctx context.Context) (served bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("connect: %w", err)
 	}
-	s := &session{link: l, conn: conn, out: make(chan *flight, 64), network: make(chan *Message, 8), gone: make(chan struct{}),
-		heard: make(chan struct{}, 1), replies: make(chan *Message, 8)}
+	s := &session{
+		link: l, conn: conn, out: make(chan *flight, 64), network: make(chan *Message, 8), gone: make(chan struct{}),
+		heard: make(chan struct{}, 1), replies: make(chan *Message, 8),
+	}
 	var all sync.WaitGroup
 	var once sync.Once
 	end := func(cause error) {

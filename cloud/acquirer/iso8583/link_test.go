@@ -91,9 +91,11 @@ func start(t *testing.T, how *behave, edit func(*Config, *hostsim.Config)) *rig 
 	t.Helper()
 	hostCfg := hostsim.Config{Bank: hostsim.NewBank(hostsim.Options{Behave: how.choose})}
 	r := &rig{t: t, vault: &fakeVault{t: t}, states: make(chan State, 64), late: make(chan acquirer.Answer, 64), log: new(bytes.Buffer)}
-	cfg := Config{Contract: testContract(), Cards: r.vault, AnswerIn: 2 * time.Second, BackoffMin: time.Millisecond, BackoffMax: 20 * time.Millisecond,
+	cfg := Config{
+		Contract: testContract(), Cards: r.vault, AnswerIn: 2 * time.Second, BackoffMin: time.Millisecond, BackoffMax: 20 * time.Millisecond,
 		Late: func(_ acquirer.OpKey, a acquirer.Answer) { r.late <- a }, Changed: func(s State) { r.states <- s },
-		Log: slog.New(slog.NewTextHandler(&lockedWriter{b: r.log}, nil))}
+		Log: slog.New(slog.NewTextHandler(&lockedWriter{b: r.log}, nil)),
+	}
 	if edit != nil {
 		edit(&cfg, &hostCfg)
 	}
@@ -187,8 +189,10 @@ func TestSaleOverTheWire(t *testing.T) {
 	r.wait(true)
 	op := numbered(103)
 	ans := r.do(op)
-	want := acquirer.Answer{Outcome: acquirer.OK, Raw: "00", Approved: money.New(250, money.EUR), RRN: op.RRN, AuthID: "100001",
-		Settle: time.Now().UTC().Format("0102")}
+	want := acquirer.Answer{
+		Outcome: acquirer.OK, Raw: "00", Approved: money.New(250, money.EUR), RRN: op.RRN, AuthID: "100001",
+		Settle: time.Now().UTC().Format("0102"),
+	}
 	if d := cmp.Diff(want, ans); d != "" {
 		t.Errorf("-want +got\n%s", d)
 	}
@@ -518,8 +522,10 @@ func TestHostOnASocket(t *testing.T) {
 	}
 	defer l.Close()
 	states := make(chan State, 64)
-	link, err := NewLink(Config{Addr: l.Addr().String(), Contract: testContract(), Cards: &fakeVault{t: t}, BackoffMin: time.Millisecond,
-		Changed: func(s State) { states <- s }})
+	link, err := NewLink(Config{
+		Addr: l.Addr().String(), Contract: testContract(), Cards: &fakeVault{t: t}, BackoffMin: time.Millisecond,
+		Changed: func(s State) { states <- s },
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,8 +26,10 @@ func TestMatchApproval(t *testing.T) {
 	op := authorization()
 	op.Merchant.TID = "KIOSK001"
 	got, ok := testContract().Match(op, answer(t, map[int]string{15: "1123", 55: "\x91\x02\xAA\xBB\x9F\x27\x01\x80\x71\x01\x05"}))
-	want := acquirer.Answer{Outcome: acquirer.OK, Raw: "00", Approved: money.New(250, money.EUR), RRN: "632610000103",
-		AuthID: "100001", Settle: "1123", ICC: []byte{0x91, 2, 0xAA, 0xBB, 0x71, 1, 5}}
+	want := acquirer.Answer{
+		Outcome: acquirer.OK, Raw: "00", Approved: money.New(250, money.EUR), RRN: "632610000103",
+		AuthID: "100001", Settle: "1123", ICC: []byte{0x91, 2, 0xAA, 0xBB, 0x71, 1, 5},
+	}
 	if d := cmp.Diff(want, got); !ok || d != "" {
 		t.Errorf("matched %t, -want +got\n%s", ok, d)
 	}

@@ -1,0 +1,241 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"coinop/agent"
+	"coinop/hardware/mdb"
+	"coinop/protocol"
+	"coinop/protocol/card"
+	"coinop/protocol/money"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+const long = `Run sells at one vending machine until it is stopped (Ctrl-C, SIGTERM).
+
+It needs four things:
+  the identity   a folder that the cloud wrote when this device was added:
+                 device.key, device.crt, root.crt, cloud.json
+  the cloud      its address; TLS, outgoing connections only
+  the machine    the tty of a Qibixx MDB adapter
+  the reader     the tty of an ID TECH ViVOpay card reader
+
+Take the names under /dev/serial/by-id: those under /dev/ttyUSB change when a
+cable is moved. Cables may be pulled and put back, and the cloud may be away:
+the agent says so, sells no more, and goes on by itself.
+
+Everything it promised is in --data. It may lose its power at any moment; after
+the next start it finishes what was open.
+
+Each flag can be given in the environment: --scale-factor is
+COINOP_SCALE_FACTOR. A flag goes before the environment.
+
+It ends with 0 when it was stopped, and with 1 and a reason when something must
+be mended first. Let a service manager start it again after a 1.`
+
+const example = `  coinop-agent run --identity /etc/coinop/identity --data /var/lib/coinop \
+    --cloud cloud.example.com:8883 \
+    --vmc /dev/serial/by-id/usb-Qibixx_MDB-HAT_0-if00 \
+    --reader /dev/serial/by-id/usb-ID_TECH_VP3300_0-if00`
+
+type options struct {
+	identity, data, cloud, vmc, reader string
+	currency                           string
+	scale, decimals                    int
+	wait, vend, order                  time.Duration
+	log, ready                         string
+}
+
+func newRoot(env func(string) (string, bool)) *cobra.Command {
+	root := &cobra.Command{
+		Use: "coinop-agent", Short: "Coinop's agent: sells at an unattended point of sale",
+		SilenceUsage: true, SilenceErrors: true,
+	}
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.AddCommand(newRun(env), &cobra.Command{
+		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintf(c.OutOrStdout(), "coinop-agent %s, protocol %d\n", version(), protocol.Version)
+			return err
+		},
+	})
+	return root
+}
+
+func newRun(env func(string) (string, bool)) *cobra.Command {
+	var o options
+	c := &cobra.Command{
+		Use: "run", Short: "Sell until stopped", Long: long, Example: example, Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := fromEnvironment(c.Flags(), env); err != nil {
+				return err
+			}
+			return o.run(c)
+		},
+	}
+	f := c.Flags()
+	f.SortFlags = false
+	f.StringVar(&o.identity, "identity", "", "`folder` of this device's identity (required)")
+	f.StringVar(&o.data, "data", "", "`folder` of the journal; made when missing (required)")
+	f.StringVar(&o.cloud, "cloud", "", "`host:port` of the cloud (required)")
+	f.StringVar(&o.vmc, "vmc", "", "`tty` of the vending machine's adapter (required)")
+	f.StringVar(&o.reader, "reader", "", "`tty` of the card reader (required)")
+	f.StringVar(&o.currency, "currency", "EUR", "ISO 4217 `code` that the machine's prices are in")
+	f.IntVar(&o.scale, "scale-factor", 1, "MDB scaling factor of the machine, 1 to 255")
+	f.IntVar(&o.decimals, "decimals", -1, "MDB decimal places of the machine, 0 to 5; -1: the currency's own")
+	f.DurationVar(&o.wait, "wait", 10*time.Second, "longest wait for the bank, 5s to 28s")
+	f.DurationVar(&o.vend, "vend-timeout", 60*time.Second, "longest wait for the machine to say how a vend ended, 2s to 10m")
+	f.DurationVar(&o.order, "order-timeout", 60*time.Second, "longest wait for a card, 5s to 10m; the machine gives up on its own after about 24s")
+	f.StringVar(&o.log, "log", "text", "form of the log on stderr: text or json")
+	f.StringVar(&o.ready, "ready-file", "", "`file` that appears when the agent runs and goes when it ends; it holds the process id")
+	return c
+}
+
+// fromEnvironment gives every flag that was not set its variable, if there is one.
+func fromEnvironment(f *pflag.FlagSet, env func(string) (string, bool)) error {
+	var errs []error
+	f.VisitAll(func(flag *pflag.Flag) {
+		name := "COINOP_" + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))
+		text, ok := env(name)
+		if !ok || flag.Changed || flag.Name == "help" {
+			return
+		}
+		if err := f.Set(flag.Name, text); err != nil {
+			errs = append(errs, fmt.Errorf("environment %s=%q: %w", name, text, err))
+		}
+	})
+	return errors.Join(errs...)
+}
+
+func (o options) run(c *cobra.Command) error {
+	cfg, err := o.config(c.ErrOrStderr())
+	if err != nil {
+		return err
+	}
+	if o.ready != "" {
+		cfg.Ready = func() {
+			if err := appear(o.ready); err != nil {
+				cfg.Log.Error("ready file not written", "error", err)
+			}
+		}
+		defer func() { _ = os.Remove(o.ready) }()
+	}
+	return agent.Run(c.Context(), cfg)
+}
+
+// appear writes a file that is whole from its first moment on.
+func appear(path string) error {
+	tmp, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(tmp, "%d\n", os.Getpid())
+	if err = errors.Join(err, tmp.Close()); err == nil {
+		err = os.Rename(tmp.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(tmp.Name())
+	}
+	return err
+}
+
+// config checks the options and says all that is wrong with them at once.
+func (o options) config(stderr io.Writer) (agent.Config, error) {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	for _, r := range []struct{ flag, value string }{
+		{"identity", o.identity}, {"data", o.data}, {"cloud", o.cloud}, {"vmc", o.vmc}, {"reader", o.reader},
+	} {
+		if r.value == "" {
+			bad("--%s is missing; coinop-agent run --help has an example", r.flag)
+		}
+	}
+	currency, err := money.CurrencyOf(o.currency)
+	if err != nil {
+		bad("--currency: %w", err)
+	}
+	if o.decimals == -1 {
+		o.decimals = currency.Exponent()
+	}
+	if o.decimals < 0 || o.decimals > 5 || o.scale < 1 || o.scale > 255 {
+		bad("--scale-factor %d --decimals %d: want 1 to 255 and 0 to 5, as the machine's manual says for MDB", o.scale, o.decimals)
+	}
+	scale := mdb.Scale{Currency: currency, Factor: uint8(o.scale), Decimals: uint8(o.decimals)} //nolint:gosec // checked
+	if len(errs) == 0 {
+		if err := scale.Check(); err != nil {
+			bad("--scale-factor, --decimals: %w", err)
+		}
+	}
+	span := func(flag string, d, least, most time.Duration) uint32 {
+		if d < least || d > most || d%time.Millisecond != 0 {
+			bad("--%s %v: want %v to %v", flag, d, least, most)
+		}
+		return uint32(min(d.Milliseconds(), math.MaxInt32)) //nolint:gosec // checked
+	}
+	policy := protocol.Policy{
+		Version: 1, Currency: currency,
+		// 5 s is the least a bank needs; 28 s is what MDB leaves of 30.
+		WaitMS:  span("wait", o.wait, 5*time.Second, 28*time.Second),
+		VendMS:  span("vend-timeout", o.vend, 2*time.Second, 10*time.Minute),
+		OrderMS: span("order-timeout", o.order, 5*time.Second, 10*time.Minute),
+	}
+	var handler slog.Handler
+	switch o.log {
+	case "text":
+		handler = slog.NewTextHandler(stderr, nil)
+	case "json":
+		handler = slog.NewJSONHandler(stderr, nil)
+	default:
+		bad("--log %q: want text or json", o.log)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return agent.Config{}, err
+	}
+	id, err := agent.LoadIdentity(o.identity)
+	if err != nil {
+		return agent.Config{}, fmt.Errorf("--identity: %w", err)
+	}
+	return agent.Config{
+		Identity: id, Data: o.data, Cloud: o.cloud, Policy: policy, Software: version(),
+		Lanes: []agent.LaneConfig{{
+			Flow: protocol.SelectionFirst, Bus: protocol.BusMDB,
+			Vending: agent.Qibixx(o.vmc, scale), Reader: agent.ViVOpay(o.reader, currency),
+		}},
+		Log: slog.New(card.LogHandler(handler)),
+	}, nil
+}
+
+// version is what the build knows of itself.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	v, revision, dirty := info.Main.Version, "", ""
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision":
+			revision = s.Value[:min(12, len(s.Value))]
+		case s.Key == "vcs.modified" && s.Value == "true":
+			dirty = "+"
+		}
+	}
+	if v == "" || v == "(devel)" {
+		v = "devel"
+		if revision != "" {
+			v += "-" + revision + dirty
+		}
+	}
+	return v
+}

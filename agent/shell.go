@@ -1,0 +1,407 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"coinop/agent/journal"
+	"coinop/agent/session"
+	"coinop/agent/uplink"
+	"coinop/hardware"
+	"coinop/protocol"
+	"coinop/protocol/money"
+)
+
+// Bounds of queues and spans.
+const (
+	inboxSize    = 256
+	storageEvery = 10 * time.Second
+	// storageLow is what must be free on the disk for a sale to begin: the journal's files may grow
+	// by a few MB, and it dies on a disk that is full. Half of that more and it sells again.
+	storageLow = 32 << 20
+)
+
+// shell is the world around a Device. The goroutine of run owns every field that is not said to be
+// anybody's; the others only send to inbox. When inbox is full,
+//
+//   - a driver waits (cards, vend results, resets), but for a sign of life that says nothing new,
+//     which is dropped: the driver repeats it every second,
+//   - a message from the cloud is dropped: the cloud answers every repeat of ours,
+//   - the uplink's own calls wait.
+//
+// Timers need no queue: the owner looks at its deadlines itself.
+type shell struct {
+	cfg   Config
+	log   *slog.Logger
+	start time.Time // set once
+	inbox chan any  // anybody's: heard, uplink.Inbound, call
+	show  func(protocol.Lane, session.Screen, money.Amount, string)
+
+	journal *journal.Journal
+	device  *Device
+	lanes   map[protocol.Lane]*lane
+	timers  map[timerKey]deadline
+	wake    time.Duration // Mono of the next Tick; 0: none
+	check   time.Duration // Mono of the next look at the disk
+	storage session.StorageState
+	conn    *conn // nil: no connection stands
+	told    protocol.Seq
+	stopped bool
+}
+
+// lane is what stands at one place to buy.
+type lane struct {
+	id      protocol.Lane
+	vending Vending
+	reader  Reader        // nil: none
+	armed   *money.Amount // the session waits for a card for this
+	idle    bool          // armed, but the reader does not know
+}
+
+type timerKey struct {
+	lane protocol.Lane
+	name session.TimerName
+}
+
+type deadline struct {
+	id session.TimerID
+	at time.Duration // Mono
+}
+
+// heard is an event of a driver.
+type heard struct {
+	lane *lane
+	from part
+	ev   hardware.Event
+}
+
+// part says which of a lane's devices spoke.
+type part uint8
+
+const (
+	partVending part = iota + 1
+	partReader
+)
+
+// call is something another goroutine wants done by the owner. done is closed after it.
+type call struct {
+	f    func() error
+	done chan struct{}
+}
+
+func newShell(cfg Config) (*shell, error) {
+	s := &shell{
+		cfg: cfg, log: cfg.Log, start: time.Now(), inbox: make(chan any, inboxSize), show: cfg.Show,
+		lanes: map[protocol.Lane]*lane{}, timers: map[timerKey]deadline{}, storage: session.StorageOK,
+	}
+	if s.show == nil {
+		s.show = func(l protocol.Lane, on session.Screen, a money.Amount, reason string) {
+			attrs := []any{"lane", int(l), "screen", on.String()}
+			if !a.IsZero() {
+				attrs = append(attrs, "amount", a.String())
+			}
+			if reason != "" {
+				attrs = append(attrs, "reason", reason)
+			}
+			s.log.Info("screen", attrs...)
+		}
+	}
+	_, err := cfg.Identity.tls(cfg.Cloud)
+	return s, err
+}
+
+func (s *shell) mono() time.Duration { return time.Since(s.start) }
+
+// now is the time as pure code takes it; Device adds boot and anchor.
+func (s *shell) now() protocol.Reading {
+	return protocol.Reading{Wall: protocol.At(time.Now()), Mono: s.mono()}
+}
+
+// run recovers, starts drivers and uplink, and decides until ctx ends.
+func (s *shell) run(ctx context.Context) error {
+	do, err := s.boot()
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	var drivers sync.WaitGroup
+	defer drivers.Wait()
+	defer stop()
+	if err := s.install(ctx, &drivers); err != nil {
+		return err
+	}
+	if err := s.handle(s.carryOut(do)...); err != nil {
+		return err
+	}
+	drivers.Go(func() { s.uplink(ctx) })
+	if s.cfg.Ready != nil {
+		s.cfg.Ready()
+	}
+	err = s.own(ctx)
+	stop()
+	drivers.Wait()
+	if last := s.drain(err == nil); err == nil {
+		err = last
+	}
+	if err == nil {
+		s.log.Info("stopped", "cause", context.Cause(ctx).Error(), "head", uint64(s.journal.Head().Seq))
+	}
+	return err
+}
+
+// boot makes the Device: it recovers and says what is still owed.
+func (s *shell) boot() ([]Do, error) {
+	cfg, id := s.cfg, s.cfg.Identity
+	lanes := make([]session.Config, 0, len(cfg.Lanes))
+	for _, l := range cfg.Lanes {
+		lanes = append(lanes, session.Config{
+			Device: id.Device, Lane: l.Lane, Flow: max(l.Flow, protocol.SelectionFirst), Bus: l.Bus, Z7: l.Z7, OwnsMotor: l.OwnsMotor,
+		})
+	}
+	s.told = s.journal.Head().Seq
+	device, do, err := NewDevice(s.now(), DeviceConfig{
+		Core:   CoreConfig{Lanes: lanes, Policy: cfg.Policy},
+		Signer: id.Signer, Relay: id.Relay, Payment: id.Payment, Cloud: id.Cloud,
+		Boot: newID[protocol.BootID](), Random: rand.Reader, Software: cfg.Software,
+	}, s.journal)
+	if err != nil {
+		return nil, err
+	}
+	s.device = device
+	head := s.journal.Head()
+	s.log.Info("booted", "software", cfg.Software, "head", uint64(head.Seq), "epoch", head.Epoch.String(),
+		"repaired", s.journal.Repaired(), "policy", cfg.Policy.Version, "currency", cfg.Policy.Currency.String())
+	return do, s.tellRecords()
+}
+
+// install makes the drivers of every lane and lets them run until ctx ends.
+func (s *shell) install(ctx context.Context, drivers *sync.WaitGroup) error {
+	type opening struct {
+		name string
+		open func(context.Context) (hardware.Driver, error)
+		out  func(hardware.Event)
+	}
+	var all []opening
+	for _, c := range s.cfg.Lanes {
+		l := &lane{id: c.Lane}
+		name := func(device string) string {
+			if len(s.cfg.Lanes) == 1 {
+				return device
+			}
+			return fmt.Sprintf("%s %d", device, l.id)
+		}
+		w := Wiring{Clock: s.mono, BusEpoch: s.device.BusEpoch(), Out: s.out(ctx, l, partVending)}
+		var err error
+		if l.vending, err = c.Vending(w); err != nil {
+			return fmt.Errorf("lane %d: %w", l.id, err)
+		}
+		all = append(all, opening{name("vmc"), l.vending.Open, w.Out})
+		if c.Reader != nil {
+			w.Out = s.out(ctx, l, partReader)
+			if l.reader, err = c.Reader(w); err != nil {
+				return fmt.Errorf("lane %d: %w", l.id, err)
+			}
+			all = append(all, opening{name("reader"), l.reader.Open, w.Out})
+		}
+		s.lanes[l.id] = l
+	}
+	for _, o := range all {
+		drivers.Go(func() { _ = hardware.Supervise(ctx, o.name, o.open, o.out) }) // ends with ctx alone
+	}
+	return nil
+}
+
+// own is the one goroutine that decides.
+func (s *shell) own(ctx context.Context) error {
+	alarm := time.NewTimer(0)
+	defer alarm.Stop()
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			return nil
+		case m := <-s.inbox:
+			err = s.take(m)
+		case <-alarm.C:
+			err = s.due()
+		}
+		if err != nil {
+			return err
+		}
+		alarm.Reset(max(0, s.next()-s.mono()))
+	}
+}
+
+func (s *shell) take(m any) error {
+	switch m := m.(type) {
+	case heard:
+		return s.hear(m)
+	case uplink.Inbound:
+		return s.handle(Uplink{m})
+	case call:
+		defer close(m.done)
+		return m.f()
+	}
+	panic(fmt.Sprintf("agent: %T in the inbox", m))
+}
+
+// drain empties the inbox when everything that sends has ended. What is known of a vend is still
+// taken in, or the next start would have to ask a person about it; the rest is of no use any more.
+func (s *shell) drain(take bool) error {
+	var err error
+	for {
+		select {
+		case m := <-s.inbox:
+			h, ok := m.(heard)
+			if !ok {
+				continue
+			}
+			wipe(h.ev)
+			switch h.ev.(type) {
+			case hardware.Approval, hardware.VendSuccess, hardware.VendFailure, hardware.EvidenceSeen:
+				if take && err == nil {
+					err = s.hear(h)
+				}
+			}
+		default:
+			return err
+		}
+	}
+}
+
+// inOwner lets the owner do f, and waits. It is false when ctx ended first; whether f was or will be
+// done is then not known.
+func (s *shell) inOwner(ctx context.Context, f func() error) bool {
+	c := call{f: f, done: make(chan struct{})}
+	select {
+	case s.inbox <- c:
+	case <-ctx.Done():
+		return false
+	}
+	select {
+	case <-c.done:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// next is the nearest deadline.
+func (s *shell) next() time.Duration {
+	at := s.check
+	if s.wake > 0 {
+		at = min(at, s.wake)
+	}
+	for _, t := range s.timers {
+		at = min(at, t.at)
+	}
+	return at
+}
+
+// due takes in what has run out. A timer that a lane stopped or restarted meanwhile is stale by its
+// id, and the session knows that.
+func (s *shell) due() error {
+	now := s.mono()
+	var ins []Input
+	for _, k := range slices.SortedFunc(maps.Keys(s.timers), func(a, b timerKey) int {
+		return cmp.Or(cmp.Compare(s.timers[a].at, s.timers[b].at), cmp.Compare(a.lane, b.lane), cmp.Compare(a.name, b.name))
+	}) {
+		if t := s.timers[k]; t.at <= now {
+			delete(s.timers, k)
+			ins = append(ins, Lane{k.lane, session.Timer{Name: k.name, ID: t.id}})
+		}
+	}
+	if s.wake > 0 && s.wake <= now {
+		s.wake = 0
+		ins = append(ins, Uplink{uplink.Tick{}})
+	}
+	if s.check <= now {
+		s.check = now + storageEvery
+		if st := s.disk(); st != s.storage {
+			s.storage = st
+			s.log.Warn("disk", "state", st.String(), "free_bytes", s.journal.Free(), "check", "no sale begins while the disk is full; make room on it")
+			ins = append(ins, Everywhere{session.Storage{State: st}})
+		}
+	}
+	return s.handle(ins...)
+}
+
+func (s *shell) disk() session.StorageState {
+	free, need := s.journal.Free(), uint64(storageLow)
+	if s.storage == session.StorageFull {
+		need += storageLow / 2
+	}
+	if free < need {
+		return session.StorageFull
+	}
+	return session.StorageOK
+}
+
+// handle lets the Device decide, and carries out what it wants until it wants nothing more. After an
+// error nothing may be done: the caller ends the run.
+func (s *shell) handle(ins ...Input) error {
+	for len(ins) > 0 {
+		do, err := s.device.Handle(s.now(), ins...)
+		if err != nil {
+			return err
+		}
+		ins = s.carryOut(do)
+		if err := s.tellRecords(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tellRecords logs what people care for among the records that are new.
+func (s *shell) tellRecords() error {
+	head := s.journal.Head().Seq
+	charged := map[protocol.SaleID]money.Amount{}
+	for s.told < head {
+		sealed, err := s.journal.Read(s.told, 64)
+		if err != nil {
+			return err
+		}
+		if len(sealed) == 0 {
+			return fmt.Errorf("read back record %d: it is gone", s.told+1)
+		}
+		for _, r := range sealed {
+			s.told = r.Position.Seq
+			o, err := protocol.OpenRecord(r.Bytes)
+			if err != nil {
+				return err
+			}
+			s.tellRecord(o, charged)
+		}
+	}
+	return nil
+}
+
+func (s *shell) tellRecord(o protocol.Opened, charged map[protocol.SaleID]money.Amount) {
+	log := s.log.With("lane", int(o.Lane), "sale", o.Sale.String())
+	switch b := o.Body.(type) {
+	case protocol.AuthorizationSent:
+		log.Debug("authorization asked", "payment", b.Payment.String(), "amount", b.Amount.String(), "brand", b.Card.Brand)
+	case protocol.AuthorizationAnswered:
+		log.Debug("authorization answered", "payment", b.Payment.String(), "result", b.Result.String(), "approved", b.Approved.String())
+	case protocol.VendResult:
+		log.Debug("vend", "vend", b.Vend.String(), "result", b.Result.String(), "reason", b.Reason.String())
+	case protocol.PaymentOutcome: // in one transaction with the sale's end
+		charged[o.Sale] = b.Amount
+	case protocol.SaleClosed:
+		log.Info("sale ended", "how", b.How.String(), "charged", charged[o.Sale].String(), "delivered", b.Delivered.String())
+	case protocol.CaseOpened:
+		log.Warn("case opened", "case", b.Case.String(), "cause", b.Cause.String(), "charged", b.Charged)
+	case protocol.VendResolved:
+		if b.Late {
+			log.Info("vend resolved late", "vend", b.Vend.String(), "result", b.Result.String())
+		}
+	}
+}

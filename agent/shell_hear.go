@@ -1,0 +1,189 @@
+package agent
+
+import (
+	"context"
+	"encoding/hex"
+	"log/slog"
+	"strings"
+	"time"
+
+	"coinop/agent/session"
+	"coinop/hardware"
+	"coinop/protocol"
+)
+
+// out is where a driver's events go. It may wait, and does not after ctx has ended.
+func (s *shell) out(ctx context.Context, l *lane, from part) func(hardware.Event) {
+	var last hardware.BusUp // what was sent; one goroutine at a time calls this
+	return func(ev hardware.Event) {
+		m := heard{l, from, ev}
+		if b, ok := ev.(hardware.BusState); ok && b.State == last {
+			select {
+			case s.inbox <- m:
+			default: // it comes again in a second
+			}
+			return
+		}
+		select { // first without ctx: a result that still finds room is kept
+		case s.inbox <- m:
+		default:
+			select {
+			case s.inbox <- m:
+			case <-ctx.Done():
+				wipe(ev)
+				return
+			}
+		}
+		switch ev := ev.(type) {
+		case hardware.BusState:
+			last = ev.State
+		case hardware.PortGone:
+			last = 0
+		}
+	}
+}
+
+func wipe(ev hardware.Event) {
+	if c, ok := ev.(hardware.CardRead); ok {
+		c.Card.Wipe()
+	}
+}
+
+// hear takes a driver's event in: in the session's words, with what only the shell knows.
+func (s *shell) hear(h heard) error {
+	l := h.lane
+	tell := func(ev session.Event) error { return s.handle(Lane{l.id, ev}) }
+	switch ev := h.ev.(type) {
+	case hardware.CardRead:
+		l.armed, l.idle = nil, false // it looks for one card; the session arms it anew
+		return s.card(l, ev.Card)
+	case hardware.CardFailed:
+		if ev.Reason == hardware.ReasonTimeout { // nobody came yet: the session's timer decides for how long
+			s.arm(l)
+			return nil
+		}
+		l.idle = l.armed != nil
+		return tell(session.CardFailed{Reason: ev.Reason})
+	case hardware.CardRemoved:
+		return tell(session.CardRemoved{})
+	case hardware.VendRequest:
+		return s.handle(Asked{l.id, session.VendRequest{
+			Bus: ev.Bus, Price: ev.Price, Item: ev.Item, Bad: ev.Bad, Since: max(0, s.mono()-ev.At),
+		}})
+	case hardware.VendCancel:
+		return tell(session.VendCancel{})
+	case hardware.Approval:
+		return tell(session.Approval{Vend: ev.Vend, How: delivery(ev.How)})
+	case hardware.VendSuccess:
+		return tell(session.VendSuccess{Vend: ev.Vend, Item: ev.Item, Grade: ev.Grade})
+	case hardware.VendFailure:
+		return tell(session.VendFailure{Vend: ev.Vend})
+	case hardware.BusReset:
+		return tell(session.BusReset{})
+	case hardware.BusState:
+		return tell(session.BusState{
+			State: busUp(ev.State), SeesAck: l.vending.SeesAck(), HasEvidence: l.vending.HasEvidence(), At: ev.At,
+		})
+	case hardware.SessionComplete:
+		return tell(session.SessionComplete{})
+	case hardware.PortGone:
+		if h.from == partVending {
+			return tell(session.PortGone{})
+		}
+		l.idle = l.armed != nil // told again when the reader is back
+	case hardware.EvidenceSeen:
+		return tell(session.Evidence{Vend: ev.Vend, Result: ev.Result, Grade: ev.Grade, Source: ev.Source})
+	case hardware.Printed: // no printer is driven yet
+	case hardware.Tamper:
+		s.log.Error("tamper", "lane", int(l.id), "part", ev.Device, "check", "the device says that it was opened: look at it before it sells again")
+		return tell(session.Tamper{})
+	case hardware.Health:
+		s.tellHealth(l, ev)
+		if h.from == partReader && ev.State == hardware.Ready && l.idle {
+			s.arm(l)
+		}
+	}
+	return nil
+}
+
+func (s *shell) tellHealth(l *lane, h hardware.Health) {
+	level, attrs := slog.LevelWarn, []any{"lane", int(l.id), "part", h.Device, "state", h.State.String(), "code", h.Code}
+	if h.State == hardware.Ready {
+		level = slog.LevelInfo
+	}
+	if h.Detail != "" {
+		attrs = append(attrs, "detail", h.Detail)
+	}
+	switch h.Code {
+	case hardware.CodePortAbsent, hardware.CodePortLost:
+		attrs = append(attrs, "check", "is the cable in, and is the path right? ls -l /dev/serial/by-id shows what is there")
+	case hardware.CodeDriverPanic:
+		level = slog.LevelError
+	}
+	s.log.Log(context.Background(), level, "hardware", attrs...)
+}
+
+// card passes a card on to be sealed, and wipes it.
+func (s *shell) card(l *lane, c hardware.Card) error {
+	defer c.Wipe()
+	if c.AC == hardware.AAC {
+		return s.handle(Lane{l.id, session.CardAAC{}})
+	}
+	local := time.Now()
+	_, east := local.Zone()
+	var brand string
+	if last4 := c.Last4(); last4 != "" {
+		brand = strings.ToLower(c.Brand().String())
+	}
+	return s.handle(Tapped{l.id, TappedCard{
+		Sealed: protocol.SealedCard{
+			Reader: c.Reader, Entry: c.Entry, KSN: c.KSN, Scheme: c.Scheme, Cipher: c.Cipher,
+			Track2: []byte(c.Track2.Reveal()), PSN: c.PSN, ICC: c.ICC.Reveal(),
+		},
+		Tap: protocol.Tap{
+			Entry: c.Entry, CVM: c.CVM, Capability: c.Capability, Reader: c.Reader, Keys: keys(c.KSN), Brand: brand, Last4: c.Last4(),
+			LocalTime: local.Format("20060102150405"), UTCOffset: int16(east / 60), //nolint:gosec // within 15 hours
+		},
+		Ref: c.Token,
+		TC:  c.AC == hardware.TC,
+	}})
+}
+
+// keys names a reader's key: its key serial number without the counter, which is the last 21 bits of
+// 10 bytes (ANSI X9.24-1) or the last 32 of 12 (X9.24-3).
+func keys(ksn []byte) []string {
+	k := append([]byte(nil), ksn...)
+	switch len(k) {
+	case 10:
+		k[7], k[8], k[9] = k[7]&0xE0, 0, 0
+	case 12:
+		k = k[:8]
+	default:
+		return nil
+	}
+	return []string{hex.EncodeToString(k)}
+}
+
+func delivery(d hardware.Delivery) session.Delivery {
+	switch d {
+	case hardware.ApprovalDelivered:
+		return session.ApprovalDelivered
+	case hardware.ApprovalWithdrawn:
+		return session.ApprovalWithdrawn
+	case hardware.ApprovalMaybe:
+	}
+	return session.ApprovalMaybe // what is not known may have been on the wire
+}
+
+func busUp(b hardware.BusUp) session.BusUp {
+	switch b {
+	case hardware.BusStateUp:
+		return session.BusStateUp
+	case hardware.BusStateEnabled:
+		return session.BusStateEnabled
+	case hardware.BusStateDisabled:
+		return session.BusStateDisabled
+	case hardware.BusStateDown:
+	}
+	return session.BusStateDown
+}

@@ -1,0 +1,223 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"testing"
+	"time"
+
+	"coinop/agent/session"
+	"coinop/hardware"
+	"coinop/protocol"
+	"coinop/protocol/money"
+)
+
+// deaf is a vending side and a reader that take nothing, and write down what they were told.
+type deaf struct {
+	err  error
+	told []string
+}
+
+func (d *deaf) tell(what string) error { d.told = append(d.told, what); return d.err }
+
+func (d *deaf) Run(context.Context) error                     { return nil }
+func (d *deaf) Begin(money.Amount) error                      { return d.tell("begin") }
+func (d *deaf) Deny() error                                   { return d.tell("deny") }
+func (d *deaf) End() error                                    { return d.tell("end") }
+func (d *deaf) Resume(protocol.VendID) error                  { return d.tell("resume") }
+func (d *deaf) SeesAck() bool                                 { return false }
+func (d *deaf) HasEvidence() bool                             { return false }
+func (d *deaf) Activate(money.Amount, time.Duration) error    { return d.tell("activate") }
+func (d *deaf) Cancel() error                                 { return d.tell("cancel") }
+func (d *deaf) Finish(o hardware.Outcome) error               { return d.tell("finish " + o.String()) }
+func (d *deaf) Open(context.Context) (hardware.Driver, error) { return d, nil }
+func (d *deaf) Approve(protocol.VendID, protocol.Outlet, money.Amount, time.Duration) error {
+	return d.tell("approve")
+}
+
+func bareShell(err error) (*shell, *lane, *deaf) {
+	d := &deaf{err: err}
+	l := &lane{id: 2, vending: d, reader: d}
+	return &shell{
+		log: slog.New(slog.DiscardHandler), start: time.Now(), inbox: make(chan any, 2),
+		lanes: map[protocol.Lane]*lane{2: l}, timers: map[timerKey]deadline{},
+		show: func(protocol.Lane, session.Screen, money.Amount, string) {},
+	}, l, d
+}
+
+func (d *deaf) want(t *testing.T, want ...string) {
+	t.Helper()
+	if !slices.Equal(d.told, want) {
+		t.Errorf("told %q, want %q", d.told, want)
+	}
+	d.told = nil
+}
+
+// An approval that the driver does not take has ended as withdrawn; a session not begun is complete.
+func TestRefusedByDriver(t *testing.T) {
+	t.Parallel()
+	for _, err := range []error{hardware.ErrPortGone, hardware.ErrBusy, hardware.ErrInexact} {
+		s, _, d := bareShell(err)
+		back := s.carryOut([]Do{
+			Effect{2, session.Vend{ID: protocol.VendID{7}}},
+			Effect{2, session.DenyVend{}},
+			Effect{2, session.BeginSession{}},
+			Effect{2, session.EndSession{}},
+			Effect{2, session.Resume{}},
+			Effect{2, session.CardSignal{}},
+		})
+		want := []Input{
+			Lane{2, session.Approval{Vend: protocol.VendID{7}, How: session.ApprovalWithdrawn}},
+			Lane{2, session.SessionComplete{}},
+		}
+		if !slices.Equal(back, want) {
+			t.Errorf("%v: %+v", err, back)
+		}
+		d.want(t, "approve", "deny", "begin", "end", "resume", "finish declined")
+	}
+	s, _, d := bareShell(nil)
+	if back := s.carryOut([]Do{Effect{2, session.Vend{ID: protocol.VendID{7}}}, Effect{2, session.CardSignal{OK: true}}}); back != nil {
+		t.Errorf("%+v", back)
+	}
+	d.want(t, "approve", "finish approved")
+}
+
+// A reader that was away is armed when it is back, once; and one that found nobody looks again, unless
+// the session has ended the wait.
+func TestRearm(t *testing.T) {
+	t.Parallel()
+	s, l, d := bareShell(hardware.ErrPortGone)
+	hear := func(ev hardware.Event) {
+		t.Helper()
+		if err := s.hear(heard{l, partReader, ev}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ready := hardware.Health{State: hardware.Ready}
+	hear(ready)
+	d.want(t)
+	s.carryOut([]Do{Effect{2, session.ArmReader{Amount: money.New(150, money.EUR)}}})
+	d.err = nil
+	hear(ready)
+	d.want(t, "activate", "activate")
+	hear(ready)
+	d.want(t)
+	hear(hardware.CardFailed{Reason: hardware.ReasonTimeout})
+	d.want(t, "activate")
+	hear(hardware.PortGone{Device: "reader"})
+	hear(ready)
+	d.want(t, "activate")
+	s.carryOut([]Do{Effect{2, session.DisarmReader{}}})
+	d.want(t, "cancel")
+	hear(hardware.CardFailed{Reason: hardware.ReasonTimeout})
+	hear(ready)
+	s.carryOut([]Do{Effect{2, session.DisarmReader{}}})
+	d.want(t)
+}
+
+// A connection that takes nothing is closed, and nobody waits for it.
+func TestHungConnection(t *testing.T) {
+	t.Parallel()
+	s, _, _ := bareShell(nil)
+	s.publish(Publish{}) // no connection: dropped
+	ctx, end := context.WithCancelCause(t.Context())
+	s.conn = &conn{queue: make(chan Publish, 2), end: end}
+	for range 2 {
+		s.publish(Publish{})
+	}
+	if ctx.Err() != nil {
+		t.Fatal("closed too early")
+	}
+	s.publish(Publish{})
+	if !errors.Is(context.Cause(ctx), errHung) || s.conn != nil {
+		t.Errorf("%v", context.Cause(ctx))
+	}
+	s.publish(Publish{})
+}
+
+// With a full inbox a sign of life that says nothing new is dropped; a result waits until there is
+// room or the run ends.
+func TestFullInbox(t *testing.T) {
+	t.Parallel()
+	s, l, _ := bareShell(nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	out := s.out(ctx, l, partVending)
+	out(hardware.BusState{State: hardware.BusStateEnabled})
+	out(hardware.BusState{State: hardware.BusStateEnabled})
+	out(hardware.BusState{State: hardware.BusStateEnabled}) // full: dropped
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		out(hardware.VendSuccess{Vend: protocol.VendID{7}})
+		out(hardware.BusState{State: hardware.BusStateDisabled}) // news waits too
+	}()
+	var got []hardware.Event
+	for range 4 {
+		got = append(got, (<-s.inbox).(heard).ev)
+	}
+	want := []hardware.Event{
+		hardware.BusState{State: hardware.BusStateEnabled},
+		hardware.BusState{State: hardware.BusStateEnabled},
+		hardware.VendSuccess{Vend: protocol.VendID{7}},
+		hardware.BusState{State: hardware.BusStateDisabled},
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%+v", got)
+	}
+	<-done
+	s.inbox <- call{}
+	s.inbox <- call{}
+	cancel()
+	out(hardware.VendCancel{}) // for nobody: it does not wait
+}
+
+// A timer stopped by an older id goes on; one that was started anew is one.
+func TestTimers(t *testing.T) {
+	t.Parallel()
+	s, _, _ := bareShell(nil)
+	s.check = time.Hour
+	do := func(e session.Effect) { s.carryOut([]Do{Effect{2, e}}) }
+	do(session.StartTimer{Name: session.TimerOrder, ID: 1, After: time.Minute})
+	do(session.StartTimer{Name: session.TimerOrder, ID: 2, After: 2 * time.Minute})
+	do(session.StopTimer{Name: session.TimerOrder, ID: 1})
+	if len(s.timers) != 1 || s.next() < time.Minute {
+		t.Errorf("%v", s.timers)
+	}
+	s.carryOut([]Do{WakeLink{After: time.Second}})
+	if s.next() > time.Minute {
+		t.Errorf("next at %v", s.next())
+	}
+	do(session.StopTimer{Name: session.TimerOrder, ID: 2})
+	if len(s.timers) != 0 {
+		t.Errorf("%v", s.timers)
+	}
+}
+
+func TestWords(t *testing.T) {
+	t.Parallel()
+	for d := hardware.ApprovalDelivered; d <= hardware.ApprovalMaybe; d++ {
+		if got := delivery(d); got.String() != d.String() {
+			t.Errorf("%v becomes %v", d, got)
+		}
+	}
+	for b := hardware.BusStateUp; b <= hardware.BusStateDisabled; b++ {
+		if got := busUp(b); got.String() != b.String() {
+			t.Errorf("%v becomes %v", b, got)
+		}
+	}
+	// ANSI X9.24-1, annex A: FFFF9876543210E00001 is the first use of the key FFFF9876543210E00000.
+	for ksn, want := range map[string]string{
+		"\xFF\xFF\x98\x76\x54\x32\x10\xE0\x00\x01":         "ffff9876543210e00000",
+		"\xFF\xFF\x98\x76\x54\x32\x10\xFF\xFF\xFF":         "ffff9876543210e00000",
+		"\x12\x34\x56\x78\x90\x12\x34\x56\x00\x00\x00\x01": "1234567890123456",
+	} {
+		if got := keys([]byte(ksn)); len(got) != 1 || got[0] != want {
+			t.Errorf("% X: %q", ksn, got)
+		}
+	}
+	if keys(nil) != nil || keys([]byte{1}) != nil {
+		t.Error("a key of nothing")
+	}
+}

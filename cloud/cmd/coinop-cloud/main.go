@@ -1,0 +1,82 @@
+// Command coinop-cloud is the service the machines talk to: broker, relay to the acquirers, ledger.
+//
+//	coinop-cloud device add snack-1 --dir /var/lib/coinop --out snack-1 --tid 10000001 --mid 1
+//	coinop-cloud serve --dir /var/lib/coinop --listen :8883 --acquirer bank=10.0.0.5:5000 --institution 123456
+//	coinop-cloud books --dir /var/lib/coinop
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"coinop/protocol/card"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := root().ExecuteContext(ctx)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "coinop-cloud:", err)
+		os.Exit(1)
+	}
+}
+
+func root() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "coinop-cloud",
+		Short: "The service unattended points of sale talk to",
+		Long: `coinop-cloud is the MQTT broker the machines connect to, the relay to the acquirers,
+and the ledger. Everything it must not lose is in one folder, --dir.
+
+First register machines (device add), then serve. books may be read at any time.`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return fmt.Errorf("%w; see %s --help", err, c.CommandPath())
+	})
+	c.AddCommand(serveCommand(), deviceCommand(), booksCommand())
+	return c
+}
+
+// newLog is a logger to w; card data is masked in whatever is logged.
+func newLog(w io.Writer, format string) (*slog.Logger, error) {
+	switch format {
+	case "text":
+		return slog.New(card.LogHandler(slog.NewTextHandler(w, nil))), nil
+	case "json":
+		return slog.New(card.LogHandler(slog.NewJSONHandler(w, nil))), nil
+	}
+	return nil, fmt.Errorf("--log %q: want text or json", format)
+}
+
+// writeReady puts a line into path in one step: whoever finds the file finds all of it.
+func writeReady(path, line string) error {
+	tmp := fmt.Sprintf("%s.%d", path, os.Getpid())
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+		return fmt.Errorf("ready file: %w", err)
+	}
+	err := os.WriteFile(tmp, []byte(line+"\n"), 0o600)
+	if err == nil {
+		err = os.Rename(tmp, path)
+	}
+	if err != nil {
+		return fmt.Errorf("ready file: %w", errors.Join(err, os.Remove(tmp)))
+	}
+	return nil
+}
+
+func dirFlag(c *cobra.Command, dir *string) {
+	c.Flags().StringVar(dir, "dir", "", "folder of the keys and the ledger (needed)")
+	_ = c.MarkFlagRequired("dir")
+}

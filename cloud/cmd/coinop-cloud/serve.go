@@ -1,0 +1,99 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"coinop/cloud"
+	"coinop/cloud/acquirer"
+)
+
+func serveCommand() *cobra.Command {
+	var (
+		cfg         cloud.Config
+		acquirers   []string
+		institution string
+		lateWindow  time.Duration
+		ready, log  string
+	)
+	c := &cobra.Command{
+		Use:   "serve --dir DIR --listen ADDR --acquirer NAME=HOST:PORT --institution N",
+		Short: "Serve machines until SIGTERM or Ctrl-C",
+		Long: `serve listens for machines (MQTT over TLS, each with its own certificate), keeps one link to
+each acquirer, and writes the ledger. It may be killed at any moment: the next start goes on from
+what is in --dir.`,
+		Example: `  # one bank, machines reach this host by name
+  coinop-cloud serve --dir /var/lib/coinop --listen :8883 --host pos.example.com \
+      --acquirer bank=10.0.0.5:5000 --institution 123456
+
+  # a trial on this machine: any free port, and a file that says which
+  coinop-cloud serve --dir /tmp/cloud --listen 127.0.0.1:0 --ready-file /tmp/cloud.addr \
+      --acquirer bank=127.0.0.1:5000 --institution 1`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			var err error
+			if cfg.Log, err = newLog(c.ErrOrStderr(), log); err != nil {
+				return err
+			}
+			profile := acquirer.Profile{LateWindowMS: lateWindow.Milliseconds()}
+			if cfg.Acquirers, err = parseAcquirers(acquirers, institution, profile); err != nil {
+				return err
+			}
+			var notReady error
+			cfg.Ready = func(addr string) {
+				cfg.Log.Info("ready", "addr", addr)
+				if ready != "" {
+					notReady = writeReady(ready, addr)
+				}
+				if notReady != nil {
+					cfg.Log.Error("ready file not written", "error", notReady)
+				}
+			}
+			err = cloud.Run(c.Context(), cfg)
+			if c.Context().Err() != nil && (err == nil || errors.Is(err, c.Context().Err())) {
+				cfg.Log.Info("stopped")
+				return nil
+			}
+			if errors.Is(err, syscall.EADDRINUSE) {
+				err = fmt.Errorf("%w; another program has %s: stop it or choose another --listen", err, cfg.Listen)
+			}
+			return err
+		},
+	}
+	f := c.Flags()
+	dirFlag(c, &cfg.Dir)
+	f.StringVar(&cfg.Listen, "listen", "127.0.0.1:8883", "address of the broker; port 0 is any free one")
+	f.StringArrayVar(&acquirers, "acquirer", nil, "link to a host, NAME=HOST:PORT; may be repeated. None: every card is refused")
+	f.StringVar(&institution, "institution", "", "acquiring institution code of the contract, ISO 8583 DE32: up to 11 digits")
+	f.StringArrayVar(&cfg.Hosts, "host", nil, "name or address machines reach this service by; may be repeated (127.0.0.1, localhost)")
+	f.DurationVar(&lateWindow, "late-window", 90*time.Second,
+		"how long after an authorization \"not found\" is no answer to its reversal, for it may still arrive; by contract")
+	f.StringVar(&ready, "ready-file", "", "file that gets the address when machines can connect")
+	f.StringVar(&log, "log", "text", "text or json, to standard error")
+	return c
+}
+
+// parseAcquirers reads NAME=HOST:PORT.
+func parseAcquirers(texts []string, institution string, p acquirer.Profile) ([]cloud.Acquirer, error) {
+	if len(texts) > 0 && (institution == "" || len(institution) > 11 || strings.Trim(institution, "0123456789") != "") {
+		return nil, fmt.Errorf("--institution %q: want the 1 to 11 digits your acquirer gave you", institution)
+	}
+	if p.LateWindowMS < 0 {
+		return nil, errors.New("--late-window: want 0s or more")
+	}
+	var out []cloud.Acquirer
+	for _, t := range texts {
+		name, addr, ok := strings.Cut(t, "=")
+		if _, _, err := net.SplitHostPort(addr); !ok || name == "" || err != nil {
+			return nil, fmt.Errorf("--acquirer %q: want NAME=HOST:PORT, as in bank=10.0.0.5:5000", t)
+		}
+		out = append(out, cloud.Acquirer{Name: name, Addr: addr, Institution: institution, Profile: p})
+	}
+	return out, nil
+}

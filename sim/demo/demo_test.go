@@ -1,0 +1,212 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+var binDir string
+
+func TestMain(m *testing.M) {
+	var err error
+	if binDir, err = os.MkdirTemp("", "coinop-bin-"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	_ = os.RemoveAll(binDir)
+	os.Exit(code)
+}
+
+// build makes the programs once. Without -race, whatever the test has: the processes are the point.
+var build = sync.OnceValue(func() error {
+	out, err := exec.Command("go", "build", "-o", binDir+"/", "coinop/agent/cmd/coinop-agent", "coinop/cloud/cmd/coinop-cloud",
+		"coinop/sim/cmd/coinop-sim").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("build: %w\n%s", err, out)
+	}
+	return nil
+})
+
+func programs(t *testing.T) string {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("starts a dozen processes")
+	}
+	if err := build(); err != nil {
+		t.Fatal(err)
+	}
+	return binDir
+}
+
+// logged prints lines as the test's log.
+type logged struct{ t *testing.T }
+
+func (l logged) Write(b []byte) (int, error) {
+	l.t.Log(strings.TrimSuffix(string(b), "\n"))
+	return len(b), nil
+}
+
+// TestFleet is make demo, short.
+func TestFleet(t *testing.T) {
+	bin := programs(t)
+	var out strings.Builder
+	v, err := Run(t.Context(), Options{Bin: bin, For: 6 * time.Second, Seed: 1, MinSales: 5, Out: &out})
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out.String())
+	}
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	last := lines[len(lines)-1]
+	if last != v.String() || !regexp.MustCompile(`^sales \d+ · captured \d+\.\d\d EUR · voided \d+ · declined \d+ · cases \d+ · lost 0 · `+
+		`doubled 0 · unexplained 0 · ledger balanced$`).MatchString(last) {
+		t.Errorf("last line %q", last)
+	}
+	for _, want := range []string{"loses its line", "is mended", "killed (SIGKILL", "started again", "  sold", "nothing fell", "all has settled"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("nothing says %q:\n%s", want, out.String())
+		}
+	}
+	if v.Voided == 0 || v.Declined == 0 {
+		t.Errorf("%s: want a void and a decline", v)
+	}
+	t.Log(v)
+}
+
+// TestInterrupted: Ctrl-C ends it early, and as cleanly.
+func TestInterrupted(t *testing.T) {
+	bin := programs(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	dir := filepath.Join(t.TempDir(), "kept")
+	v, err := Run(ctx, Options{Bin: bin, Dir: dir, For: time.Hour, Seed: 2, MinSales: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "host.jsonl")); err != nil {
+		t.Errorf("the folder that was named is not kept: %v", err)
+	}
+	if _, err := Run(t.Context(), Options{Bin: bin, Dir: dir}); err == nil || !strings.Contains(err.Error(), "not empty") {
+		t.Errorf("a second run in the same folder: %v", err)
+	}
+	t.Log(v)
+}
+
+// TestWrong: what is wrong is said before the last line, and the files are kept.
+func TestWrong(t *testing.T) {
+	bin := programs(t)
+	var out strings.Builder
+	v, err := Run(t.Context(), Options{Bin: bin, For: time.Second, Seed: 3, MinSales: 1000, Out: &out})
+	if !errors.Is(err, ErrWrong) || !strings.Contains(err.Error(), "want at least 1000") {
+		t.Errorf("%v, want ErrWrong and why", err)
+	}
+	_, dir, kept := strings.Cut(fmt.Sprint(err), "kept in ")
+	if _, err := os.Stat(filepath.Join(dir, "cloud")); !kept || err != nil {
+		t.Fatalf("files not kept: %v", err)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Error(err)
+	}
+	if !strings.Contains(out.String(), "want at least 1000") || !strings.HasSuffix(out.String(), v.String()+"\n") {
+		t.Errorf("printed:\n%s", out.String())
+	}
+}
+
+// TestKill kills agents and the cloud at random moments of sales and starts them again at once;
+// after that the three books agree. COINOP_SEED chooses others than the usual buyers and moments.
+func TestKill(t *testing.T) {
+	bin := programs(t)
+	const agents, clouds = 15, 5
+	seed := uint64(1)
+	if s := os.Getenv("COINOP_SEED"); s != "" {
+		var err error
+		if seed, err = strconv.ParseUint(s, 10, 32); err != nil {
+			t.Fatalf("COINOP_SEED: %v", err)
+		}
+	}
+	dir, err := os.MkdirTemp("", "coinop-kill-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 150*time.Second)
+	defer cancel()
+	p := &printer{out: logged{t}, began: time.Now()}
+	f := &fleet{o: fleetOptions{Bin: bin, Dir: dir, Seed: seed, Machines: 3, Vend: 2 * time.Second, On: p.event}}
+	err = killAndHeal(ctx, t, f, p, seed, agents, clouds)
+	if err = errors.Join(err, f.down()); err != nil {
+		t.Fatalf("seed %d: %v\nthe files of this run are kept in %s", seed, err, dir)
+	}
+	v, err := f.compare(ctx)
+	if err != nil || !v.OK() {
+		t.Fatalf("seed %d: %s\n%s\n%v\nthe files of this run are kept in %s", seed, v, strings.Join(v.Findings, "\n"), err, dir)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Error(err)
+	}
+	t.Logf("seed %d, %d agents and %d clouds killed, %.0f s: %s", seed, agents, clouds, time.Since(p.began).Seconds(), v)
+	if v.Sales < agents {
+		t.Errorf("only %d sales: that was no test", v.Sales)
+	}
+}
+
+func killAndHeal(ctx context.Context, t *testing.T, f *fleet, p *printer, seed uint64, agents, clouds int) error {
+	if err := f.up(ctx); err != nil {
+		return err
+	}
+	for _, s := range f.stations {
+		if err := s.tell("resume"); err != nil {
+			return err
+		}
+	}
+	rnd := rand.New(rand.NewPCG(seed, 2))
+	moments := []string{EventChose, EventTapped, EventTapped, EventVending, EventVending}
+	hit := map[string]int{}
+	for i, n := range rnd.Perm(agents + clouds) {
+		if i%4 == 1 { // and a vend nobody hears the end of: a case
+			doubt := []string{"reset_drop", "reset_jam"}[rnd.IntN(2)]
+			if err := f.stations[rnd.IntN(len(f.stations))].tell("fault " + doubt); err != nil {
+				return err
+			}
+		}
+		s, what := f.stations[rnd.IntN(len(f.stations))], moments[rnd.IntN(len(moments))]
+		// One that nobody can buy at is killed all the same.
+		if s.await(ctx, 3*time.Second, what, s.count(what)+1) != nil {
+			what = "idle"
+		}
+		if !sleep(ctx, time.Duration(rnd.Int64N(int64(200*time.Millisecond)))) {
+			return context.Cause(ctx)
+		}
+		if err := f.watch(); err != nil {
+			return err
+		}
+		hit[what]++
+		if n < clouds {
+			f.cloud.kill()
+			p.act("cloud killed, %s after %s", s.name, what)
+			if err := f.startCloud(ctx); err != nil {
+				return err
+			}
+			continue
+		}
+		s.agent.kill()
+		p.act("%s killed, after %s", s.agentName(), what)
+		if err := f.startAgent(s); err != nil {
+			return err
+		}
+	}
+	p.note("killed after: %v", hit)
+	if err := f.pause(ctx); err != nil {
+		return err
+	}
+	return f.settle(ctx, func(waits string) { p.note("still waiting for %s", waits) })
+}

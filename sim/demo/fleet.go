@@ -1,0 +1,304 @@
+package demo
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"coinop/cloud"
+	"coinop/cloud/acquirer"
+	"coinop/protocol"
+)
+
+// fleetOptions is what a fleet is made for. All of it is needed.
+type fleetOptions struct {
+	Bin      string // folder of coinop-agent, coinop-cloud and coinop-sim
+	Dir      string // everything it writes
+	Seed     uint64
+	Machines int
+	// Vend is how long an agent waits for what became of a vend.
+	Vend time.Duration
+	// On is called with every event of a machine, by one goroutine a machine; it must not block.
+	On func(*station, Event)
+}
+
+// Windows of the demo's contract and machines, short so that doubt ends while one watches.
+const (
+	lateWindow  = time.Second
+	hostLatency = 60 * time.Millisecond
+)
+
+// fleet is a whole installation as processes of its own: bank, cloud, machines, agents.
+type fleet struct {
+	o         fleetOptions
+	host      *proc
+	cloud     *proc
+	hostAddr  string
+	cloudAddr string
+	stations  []*station
+}
+
+// station is one machine and the agent in it.
+type station struct {
+	name   protocol.DeviceID
+	tid    string
+	dir    string
+	line   *proxy
+	sim    *proc
+	stdin  *os.File
+	agent  *proc
+	starts int
+	heard  sync.WaitGroup
+
+	mu      sync.Mutex // guards what follows
+	seen    map[string]int
+	changed chan struct{}
+	last    Event
+}
+
+func (f *fleet) path(parts ...string) string {
+	return filepath.Join(append([]string{f.o.Dir}, parts...)...)
+}
+
+func (f *fleet) bin(name string) string { return filepath.Join(f.o.Bin, name) }
+
+func (f *fleet) logOf(name string) string { return f.path("log", name+".log") }
+
+// up starts everything, in the order things depend on each other. After an error, down ends what
+// was started.
+func (f *fleet) up(ctx context.Context) error {
+	var err error
+	ready := f.path("run", "host")
+	f.host, err = start("host", f.logOf("host"), nil, nil, f.bin("coinop-sim"), "host", "--listen", "127.0.0.1:0",
+		"--books", f.path("host.jsonl"), "--latency", hostLatency.String(), "--ready-file", ready)
+	if err != nil {
+		return err
+	}
+	if f.hostAddr, err = f.host.ready(ctx, ready); err != nil {
+		return err
+	}
+	if err := f.startCloud(ctx); err != nil {
+		return err
+	}
+	for i := range f.o.Machines {
+		s, err := f.newStation(ctx, i+1)
+		if err != nil {
+			return err
+		}
+		f.stations = append(f.stations, s)
+		if err := f.startSim(s, f.o.Seed*1000+uint64(i)); err != nil { //nolint:gosec // small
+			return err
+		}
+	}
+	for _, s := range f.stations {
+		if err := s.await(ctx, readyIn, EventReady, 1); err != nil {
+			return err
+		}
+		if err := f.startAgent(s); err != nil {
+			return err
+		}
+	}
+	for _, s := range f.stations {
+		if _, err := s.agent.ready(ctx, f.path("run", s.agentName())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// startCloud starts the cloud, for the first time or again, and leads every line to it.
+func (f *fleet) startCloud(ctx context.Context) error {
+	ready := f.path("run", "cloud")
+	if err := os.Remove(ready); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	var err error
+	f.cloud, err = start("cloud", f.logOf("cloud"), nil, nil, f.bin("coinop-cloud"), "serve", "--dir", f.path("cloud"),
+		"--listen", "127.0.0.1:0", "--acquirer", "bank="+f.hostAddr, "--institution", "123456",
+		"--late-window", lateWindow.String(), "--ready-file", ready)
+	if err != nil {
+		return err
+	}
+	if f.cloudAddr, err = f.cloud.ready(ctx, ready); err != nil {
+		return err
+	}
+	for _, s := range f.stations {
+		s.line.lead(f.cloudAddr)
+	}
+	return nil
+}
+
+// newStation registers a machine. Done in this process: it is one transaction, and the cloud runs.
+func (f *fleet) newStation(ctx context.Context, n int) (*station, error) {
+	s := &station{
+		name: protocol.DeviceID(fmt.Sprintf("machine-%d", n)), tid: fmt.Sprintf("%08d", 10_000_000+n),
+		seen: map[string]int{}, changed: make(chan struct{}),
+	}
+	s.dir = f.path(string(s.name))
+	_, err := cloud.AddDevice(ctx, f.path("cloud"), filepath.Join(s.dir, "identity"), cloud.NewDevice{
+		ID: s.name, Link: "bank", Merchant: acquirer.Merchant{
+			TID: s.tid, MID: "000000000012345", MCC: "5814", Country: "276",
+			Location: "Demonstration",
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.line, err = newProxy(f.cloudAddr)
+	return s, err
+}
+
+func (f *fleet) startSim(s *station, seed uint64) error {
+	commands, stdin, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	events, stdout, err := os.Pipe()
+	if err != nil {
+		return errors.Join(err, commands.Close(), stdin.Close())
+	}
+	s.sim, err = start(string(s.name), f.logOf(string(s.name)), commands, stdout, f.bin("coinop-sim"), "machine", "--dir", s.dir,
+		"--seed", fmt.Sprint(seed), "--paused", "--quit-at-eof")
+	err = errors.Join(err, commands.Close(), stdout.Close())
+	if err != nil {
+		return errors.Join(err, stdin.Close(), events.Close())
+	}
+	s.stdin = stdin
+	s.heard.Go(func() {
+		defer func() { _ = events.Close() }()
+		for lines := bufio.NewScanner(events); lines.Scan(); {
+			var e Event
+			if json.Unmarshal(lines.Bytes(), &e) == nil {
+				s.note(e)
+				f.o.On(s, e)
+			}
+		}
+	})
+	return nil
+}
+
+func (s *station) agentName() string { return strings.Replace(string(s.name), "machine", "agent", 1) }
+
+func (f *fleet) startAgent(s *station) error {
+	ready := f.path("run", s.agentName())
+	if err := os.Remove(ready); err != nil && !errors.Is(err, os.ErrNotExist) { // of one that was killed
+		return err
+	}
+	s.starts++
+	var err error
+	s.agent, err = start(s.agentName(), f.logOf(s.agentName()), nil, nil, f.bin("coinop-agent"), "run",
+		"--identity", filepath.Join(s.dir, "identity"), "--data", filepath.Join(s.dir, "data"), "--cloud", s.line.addr(),
+		"--vmc", filepath.Join(s.dir, VMCFile), "--reader", filepath.Join(s.dir, ReaderFile),
+		"--vend-timeout", f.o.Vend.String(), "--ready-file", ready)
+	return err
+}
+
+// tell gives a machine a command.
+func (s *station) tell(command string) error {
+	if err := s.stdin.SetWriteDeadline(time.Now().Add(time.Second)); err != nil && !errors.Is(err, os.ErrNoDeadline) {
+		return err
+	}
+	if _, err := s.stdin.WriteString(command + "\n"); err != nil {
+		return fmt.Errorf("tell %s to %s: %w", s.name, command, err)
+	}
+	return nil
+}
+
+func (s *station) note(e Event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seen[e.What]++
+	s.last = e
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// count is how often something happened.
+func (s *station) count(what string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.seen[what]
+}
+
+// await waits until something happened n times.
+func (s *station) await(ctx context.Context, d time.Duration, what string, n int) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, d, fmt.Errorf("%s: no %q within %s", s.name, what, d))
+	defer cancel()
+	for {
+		s.mu.Lock()
+		seen, changed := s.seen[what], s.changed
+		s.mu.Unlock()
+		if seen >= n {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-s.sim.ended:
+			return s.sim.died()
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// pause lets the buyers who are there finish, and no more come.
+func (f *fleet) pause(ctx context.Context) error {
+	var errs []error
+	before := make([]int, len(f.stations))
+	for i, s := range f.stations {
+		before[i] = s.count(EventPaused)
+		errs = append(errs, s.tell("pause"))
+	}
+	for i, s := range f.stations {
+		errs = append(errs, s.await(ctx, 30*time.Second, EventPaused, before[i]+1))
+	}
+	return errors.Join(errs...)
+}
+
+// watch returns an error for every process that ended and was not ended by us.
+func (f *fleet) watch() error {
+	procs := []*proc{f.host, f.cloud}
+	for _, s := range f.stations {
+		procs = append(procs, s.sim, s.agent)
+	}
+	var errs []error
+	for _, p := range procs {
+		if p != nil && !p.alive() && !p.leave {
+			errs = append(errs, p.died())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// stopAgents ends the agents, side by side.
+func (f *fleet) stopAgents() error {
+	errs := make([]error, len(f.stations))
+	var all sync.WaitGroup
+	for i, s := range f.stations {
+		all.Go(func() { errs[i] = s.agent.stop() })
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+// down ends what still runs, in the order agents, machines, cloud, host, and says what did not end
+// by itself. Done twice, the second time does nothing.
+func (f *fleet) down() error {
+	errs := []error{f.stopAgents()}
+	for _, s := range f.stations {
+		if s.stdin != nil {
+			errs = append(errs, s.sim.stop(), s.stdin.Close())
+			s.stdin = nil
+		}
+		s.heard.Wait()
+		s.line.close()
+	}
+	return errors.Join(append(errs, f.cloud.stop(), f.host.stop())...)
+}

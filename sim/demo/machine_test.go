@@ -1,0 +1,80 @@
+package demo
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestMachineAlone: without an agent nobody can buy, and commands are answered.
+func TestMachineAlone(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	dir := t.TempDir()
+	commands, stdin := io.Pipe()
+	events, stdout := io.Pipe()
+	ended := make(chan error, 1)
+	go func() {
+		ended <- RunMachine(ctx, MachineOptions{
+			Dir: dir, Seed: 1, Paused: true, QuitAtEOF: true, Think: time.Millisecond,
+			Commands: commands, Events: stdout,
+		})
+		_ = stdout.Close()
+	}()
+	lines := bufio.NewScanner(events)
+	until := func(what, why string) {
+		t.Helper()
+		for lines.Scan() {
+			var e Event
+			if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+				t.Fatalf("%s: %v", lines.Text(), err)
+			}
+			if e.What == what && strings.Contains(e.Why, why) {
+				return
+			}
+		}
+		t.Fatalf("no %s", what)
+	}
+	say := func(line string) {
+		t.Helper()
+		if _, err := io.WriteString(stdin, line+"\n"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	until(EventReady, "")
+	for _, link := range []string{VMCFile, ReaderFile} {
+		if _, err := os.Stat(filepath.Join(dir, link)); err != nil {
+			t.Error(err)
+		}
+	}
+	until(EventPaused, "")
+	say("resume")
+	until(EventTurnedAway, "takes no cards")
+	say("dance")
+	until(EventBad, "want pause, resume")
+	say("fault no_such")
+	until(EventBad, "silent_drop")
+	say("fail next")
+	until(EventTold, "fail next")
+	say("pause")
+	until(EventPaused, "")
+	if err := stdin.Close(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { _, _ = io.Copy(io.Discard, events) }()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-ctx.Done():
+		t.Fatal("it did not end with its commands")
+	}
+}
