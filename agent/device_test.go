@@ -144,8 +144,10 @@ func (r *rig) batch(do []Do) (b protocol.Batch) {
 // ack answers a batch: the cloud holds up to n.
 func (r *rig) ack(b protocol.Batch, v protocol.Verdict, n protocol.Seq) []Do {
 	r.t.Helper()
-	return r.tell(protocol.DnAck, protocol.MustEncode(protocol.Watermark{V: protocol.Version, Device: "m1", Epoch: b.Epoch, Verdict: v, N: n, Hash: b.Head,
-		Anchor: protocol.Anchor{ID: protocol.AnchorID{byte(n), 7}, Cloud: 1_800_000_000_500, Nonce: b.Nonce}}))
+	return r.tell(protocol.DnAck, protocol.MustEncode(protocol.Watermark{
+		V: protocol.Version, Device: "m1", Epoch: b.Epoch, Verdict: v, N: n, Hash: b.Head,
+		Anchor: protocol.Anchor{ID: protocol.AnchorID{byte(n), 7}, Cloud: 1_800_000_000_500, Nonce: b.Nonce},
+	}))
 }
 
 func (r *rig) tell(l protocol.Leaf, plain []byte) []Do {
@@ -234,8 +236,10 @@ func (r *rig) order() []Do {
 func (r *rig) tap() (do []Do, bytes []byte) {
 	r.t.Helper()
 	bytes = []byte(track)
-	return r.handle(Tapped{Card: TappedCard{Sealed: protocol.SealedCard{Entry: protocol.EntryContactless, Track2: bytes},
-		Tap: protocol.Tap{Entry: protocol.EntryContactless, Last4: "0011", LocalTime: "20270115120000"}}}), bytes
+	return r.handle(Tapped{Card: TappedCard{
+		Sealed: protocol.SealedCard{Entry: protocol.EntryContactless, Track2: bytes},
+		Tap:    protocol.Tap{Entry: protocol.EntryContactless, Last4: "0011", LocalTime: "20270115120000"},
+	}}), bytes
 }
 
 // request is the one request in do.
@@ -255,8 +259,10 @@ func (r *rig) request(do []Do) (protocol.Ask, protocol.AuthorizationRequest) {
 
 func (r *rig) answer(a protocol.Ask, res protocol.Result) []Do {
 	r.t.Helper()
-	body := protocol.MustEncode(protocol.AuthorizationResponse{V: protocol.Version, Device: "m1", Payment: a.Payment, AskHash: protocol.HashOf(a),
-		Result: res, Approved: a.Amount, Answer: protocol.AnswerID{9}})
+	body := protocol.MustEncode(protocol.AuthorizationResponse{
+		V: protocol.Version, Device: "m1", Payment: a.Payment, AskHash: protocol.HashOf(a),
+		Result: res, Approved: a.Amount, Answer: protocol.AnswerID{9},
+	})
 	return r.tell(protocol.DnAuth, protocol.MustEncode(protocol.Auth{T: protocol.MsgResponse, Body: body}))
 }
 

@@ -93,7 +93,8 @@ func TestRunFinishesWhatWasLeft(t *testing.T) {
 		t.Fatal(err)
 	}
 	var ops []acquirer.Op
-	parts, err := Wire(st, Wiring{Keys: keys, VaultKeys: vk,
+	parts, err := Wire(st, Wiring{
+		Keys: keys, VaultKeys: vk,
 		Profile: func(string) (acquirer.Profile, bool) { return acquirers[0].profile(), true },
 		Publish: func(context.Context, protocol.Topic, []byte) error { return nil },
 		Effect: func(e payment.Effect) {
@@ -156,9 +157,11 @@ func from() payment.From {
 
 func ask(t *testing.T, keys identity.Keys, at protocol.UnixMS, id protocol.PaymentID) protocol.AuthorizationRequest {
 	t.Helper()
-	a := protocol.Ask{V: protocol.Version, Device: "snack-1", Sale: protocol.SaleID{1}, Payment: id, Class: protocol.Live, AuthorizedBy: protocol.ByHost,
+	a := protocol.Ask{
+		V: protocol.Version, Device: "snack-1", Sale: protocol.SaleID{1}, Payment: id, Class: protocol.Live, AuthorizedBy: protocol.ByHost,
 		Purpose: protocol.Exact, Amount: money.New(250, money.EUR), WaitMS: 10_000, Anchor: payment.Anchors{Key: keys.Anchor}.Make("snack-1", at),
-		Tap: protocol.Tap{Entry: protocol.EntryContactless, LocalTime: "20270115120000"}}
+		Tap: protocol.Tap{Entry: protocol.EntryContactless, LocalTime: "20270115120000"},
+	}
 	plain := protocol.MustEncode(protocol.SealedCard{Payment: id, Entry: protocol.EntryContactless, Track2: []byte("5413330089020011=25122010123456789")})
 	aad := protocol.MustEncode(protocol.CardAAD{Device: a.Device, Epoch: protocol.Epoch{1}, Sale: a.Sale, Payment: id, Amount: a.Amount})
 	var err error

@@ -152,8 +152,10 @@ func newWorld(t *testing.T) *world {
 	w.host.Server = srv
 	background(t, srv.Run)
 	id := filepath.Join(w.dir, "device")
-	_, err = cloud.AddDevice(t.Context(), w.dir, id, cloud.NewDevice{ID: "snack-1", Link: "bank",
-		Merchant: acquirer.Merchant{TID: "TERM0001", MID: "MERCHANT0000001", MCC: "5814", Country: "040"}})
+	_, err = cloud.AddDevice(t.Context(), w.dir, id, cloud.NewDevice{
+		ID: "snack-1", Link: "bank",
+		Merchant: acquirer.Merchant{TID: "TERM0001", MID: "MERCHANT0000001", MCC: "5814", Country: "040"},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,8 +176,10 @@ func (w *world) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, ended := make(chan string, 1), make(chan error, 1)
 	go func() {
-		ended <- cloud.Run(ctx, cloud.Config{Dir: w.dir, Listen: "127.0.0.1:0", Ready: func(a string) { ready <- a },
-			Acquirers: []cloud.Acquirer{{Name: "bank", Addr: w.host.Addr(), Institution: "00000000001"}}})
+		ended <- cloud.Run(ctx, cloud.Config{
+			Dir: w.dir, Listen: "127.0.0.1:0", Ready: func(a string) { ready <- a },
+			Acquirers: []cloud.Acquirer{{Name: "bank", Addr: w.host.Addr(), Institution: "00000000001"}},
+		})
 	}()
 	select {
 	case addr := <-ready:
@@ -313,29 +317,30 @@ type sold struct{ how protocol.How }
 
 // machine drives an agent.Device: one goroutine, one channel, as the agent's own loop does.
 type machine struct {
-	t       *testing.T
-	dev     *agent.Device
-	jour    *journal.Journal
-	dialer  uplink.Dialer
-	began   time.Time
-	in      chan func()
-	conn    *uplink.Session
-	wake    *time.Timer
-	timers  map[session.TimerID]*time.Timer
-	works   bool // the slot
-	onVend  func()
-	up      chan struct{} // closed and made anew when the way comes up
-	isUp    bool
-	after   protocol.Seq
-	failure error
+	t      *testing.T
+	dev    *agent.Device
+	jour   *journal.Journal
+	dialer uplink.Dialer
+	began  time.Time
+	in     chan func()
+	conn   *uplink.Session
+	wake   *time.Timer
+	timers map[session.TimerID]*time.Timer
+	works  bool // the slot
+	onVend func()
+	up     chan struct{} // closed and made anew when the way comes up
+	isUp   bool
+	after  protocol.Seq
 }
 
 func newMachine(t *testing.T, dir, addr string) *machine {
 	bundle := readBundle(t, dir)
 	m := &machine{t: t, began: time.Now(), in: make(chan func(), 64), timers: map[session.TimerID]*time.Timer{}, up: make(chan struct{})}
 	var err error
-	m.jour, err = journal.OpenBadger(filepath.Join(dir, "journal"), journal.Options{Device: "snack-1", CertSerial: bundle.Serial,
-		NewEpoch: func() protocol.Epoch { return random[protocol.Epoch]() }})
+	m.jour, err = journal.OpenBadger(filepath.Join(dir, "journal"), journal.Options{
+		Device: "snack-1", CertSerial: bundle.Serial,
+		NewEpoch: func() protocol.Epoch { return random[protocol.Epoch]() },
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -351,8 +356,10 @@ func newMachine(t *testing.T, dir, addr string) *machine {
 		t.Fatal(err)
 	}
 	roots.AddCert(root)
-	m.dialer = uplink.Dialer{Addr: addr, Device: "snack-1", TLS: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13,
-		Certificates: []tls.Certificate{{Certificate: [][]byte{bundle.Cert}, PrivateKey: bundle.Key}}}}
+	m.dialer = uplink.Dialer{Addr: addr, Device: "snack-1", TLS: &tls.Config{
+		RootCAs: roots, MinVersion: tls.VersionTLS13,
+		Certificates: []tls.Certificate{{Certificate: [][]byte{bundle.Cert}, PrivateKey: bundle.Key}},
+	}}
 	var do []agent.Do
 	m.dev, do, err = agent.NewDevice(m.now(), agent.DeviceConfig{
 		Core:   agent.CoreConfig{Lanes: []session.Config{{Device: "snack-1", Flow: protocol.SelectionFirst}}, Policy: protocol.Policy{Version: 1, Currency: money.EUR, Attempts: 1}},

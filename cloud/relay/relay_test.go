@@ -143,10 +143,12 @@ func (x *box) topic(l protocol.Leaf) protocol.Topic { return protocol.TopicOf(x.
 // ask is a request for a payment, sealed for the connection there is.
 func (x *box) ask(n byte) relay.Message {
 	x.b.t.Helper()
-	a := protocol.Ask{V: protocol.Version, Device: x.id, Sale: protocol.SaleID{n}, Payment: protocol.PaymentID{n}, Class: protocol.Live,
+	a := protocol.Ask{
+		V: protocol.Version, Device: x.id, Sale: protocol.SaleID{n}, Payment: protocol.PaymentID{n}, Class: protocol.Live,
 		AuthorizedBy: protocol.ByHost, Purpose: protocol.Exact, Amount: money.New(250, money.EUR), WaitMS: 10_000,
 		Anchor: payment.Anchors{Key: x.b.keys.Anchor}.Make(x.id, t0),
-		Tap:    protocol.Tap{Entry: protocol.EntryContactless, LocalTime: "20270115120000"}}
+		Tap:    protocol.Tap{Entry: protocol.EntryContactless, LocalTime: "20270115120000"},
+	}
 	plain := protocol.MustEncode(protocol.SealedCard{Payment: a.Payment, Entry: protocol.EntryContactless, Track2: []byte("5413330089020011=25122010123456789")})
 	aad := protocol.MustEncode(protocol.CardAAD{Device: x.id, Epoch: x.epoch, Sale: a.Sale, Payment: a.Payment, Amount: a.Amount})
 	var err error
@@ -496,7 +498,8 @@ func TestConn(t *testing.T) {
 	} {
 		n := len(b.conns)
 		b.must(relay.Message{Device: x.id, Topic: x.topic(protocol.UpConn), Will: !s.online, Payload: protocol.MustEncode(protocol.Conn{
-			V: protocol.Version, Device: x.id, Online: s.online, Epoch: protocol.Epoch{s.epoch}, Connection: s.number})})
+			V: protocol.Version, Device: x.id, Online: s.online, Epoch: protocol.Epoch{s.epoch}, Connection: s.number,
+		})})
 		if (len(b.conns) > n) != s.told {
 			t.Errorf("%s: told %t", s.name, len(b.conns) > n)
 		}
@@ -524,7 +527,8 @@ func TestQueue(t *testing.T) {
 	})
 	m := func(n int) relay.Message {
 		return relay.Message{Device: "snack-1", Topic: protocol.TopicOf("snack-1", protocol.UpConn), Payload: protocol.MustEncode(protocol.Conn{
-			V: protocol.Version, Device: "snack-1", Online: true, Connection: uint64(n)})}
+			V: protocol.Version, Device: "snack-1", Online: true, Connection: uint64(n),
+		})}
 	}
 	for i := range 8 {
 		if err := r.Receive(m(i)); err != nil {

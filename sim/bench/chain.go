@@ -53,8 +53,10 @@ func (r *Report) authorizations(ctx context.Context, o Options, dir string, raw 
 	}
 	ready, ended := make(chan string, 1), make(chan error, 1)
 	running.Go(func() {
-		ended <- cloud.Run(ctx, cloud.Config{Dir: dir, Listen: "127.0.0.1:0", Ready: func(a string) { ready <- a },
-			Acquirers: []cloud.Acquirer{{Name: "bank", Addr: host.Addr(), Institution: "00000000001"}}})
+		ended <- cloud.Run(ctx, cloud.Config{
+			Dir: dir, Listen: "127.0.0.1:0", Ready: func(a string) { ready <- a },
+			Acquirers: []cloud.Acquirer{{Name: "bank", Addr: host.Addr(), Institution: "00000000001"}},
+		})
 	})
 	var addr string
 	select {
@@ -112,8 +114,10 @@ func register(ctx context.Context, dir string, n int) (identity.Keys, []identity
 		if err != nil {
 			return keys, nil, err
 		}
-		err = st.PutDevice(ctx, identity.Device{ID: deviceID(i), Tenant: "bench", Serial: b.Serial, Key: key, Link: "bank",
-			Merchant: acquirer.Merchant{TID: fmt.Sprintf("B%07d", i), MID: "MERCHANT0000001", MCC: "5814", Country: "040"}}, false)
+		err = st.PutDevice(ctx, identity.Device{
+			ID: deviceID(i), Tenant: "bench", Serial: b.Serial, Key: key, Link: "bank",
+			Merchant: acquirer.Merchant{TID: fmt.Sprintf("B%07d", i), MID: "MERCHANT0000001", MCC: "5814", Country: "040"},
+		}, false)
 		if err != nil {
 			return keys, nil, err
 		}
@@ -146,8 +150,10 @@ func dial(ctx context.Context, addr string, id protocol.DeviceID, b identity.Bun
 	roots := x509.NewCertPool()
 	roots.AddCert(keys.Authority.Cert)
 	acks := make(chan protocol.Watermark, 1)
-	c.session, err = uplink.Dialer{Addr: addr, Device: id, TLS: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13,
-		Certificates: []tls.Certificate{{Certificate: [][]byte{b.Cert}, PrivateKey: b.Key}}}}.Dial(ctx, func(m uplink.Inbound) { c.in(m, acks) })
+	c.session, err = uplink.Dialer{Addr: addr, Device: id, TLS: &tls.Config{
+		RootCAs: roots, MinVersion: tls.VersionTLS13,
+		Certificates: []tls.Certificate{{Certificate: [][]byte{b.Cert}, PrivateKey: b.Key}},
+	}}.Dial(ctx, func(m uplink.Inbound) { c.in(m, acks) })
 	if err != nil {
 		return nil, err
 	}
@@ -201,9 +207,11 @@ func (c *client) ask(ctx context.Context) (time.Duration, protocol.Authorization
 	_, _ = crand.Read(r[:])
 	now := time.Now()
 	id := [16]byte(protocol.NewID[struct{}](protocol.At(now), r))
-	a := protocol.Ask{V: protocol.Version, Device: c.id, Sale: id, Payment: id, Class: protocol.Live, AuthorizedBy: protocol.ByHost,
+	a := protocol.Ask{
+		V: protocol.Version, Device: c.id, Sale: id, Payment: id, Class: protocol.Live, AuthorizedBy: protocol.ByHost,
 		Purpose: protocol.Exact, Amount: money.New(250, money.EUR), WaitMS: 10_000, Anchor: c.anchor.ID, SinceAnchorMS: time.Since(c.since).Milliseconds(),
-		Tap: protocol.Tap{Entry: protocol.EntryContactless, Brand: "mastercard", Last4: "0011", LocalTime: now.Format("20060102150405")}}
+		Tap: protocol.Tap{Entry: protocol.EntryContactless, Brand: "mastercard", Last4: "0011", LocalTime: now.Format("20060102150405")},
+	}
 	plain := protocol.MustEncode(protocol.SealedCard{Payment: id, Entry: protocol.EntryContactless, Track2: []byte("5413330089020011=25122010123456789")})
 	aad := protocol.MustEncode(protocol.CardAAD{Device: c.id, Epoch: c.epoch, Sale: id, Payment: id, Amount: a.Amount})
 	var err error

@@ -48,18 +48,24 @@ func (r *Report) session(ctx context.Context, o Options) error {
 		sale, pay, vend := protocol.SaleID(id), protocol.PaymentID(id), protocol.VendID(id)
 		spare := pay
 		spare[15] = 1
-		step(session.Order{Sale: sale, Class: protocol.Live, Lines: []protocol.Line{{Product: "cola", Outlet: 5, Qty: 1, Unit: price, Amount: price}},
-			Items: []protocol.Item{{Vend: vend, Outlet: 5, Amount: price}}})
-		out := step(session.CardRead{Payment: pay, Spare: spare, Card: protocol.Card{Brand: "visa", Last4: "0011", Entry: protocol.EntryContactless},
-			Sealed: make([]byte, 300), Tap: protocol.Tap{LocalTime: "20261124120000"}})
+		step(session.Order{
+			Sale: sale, Class: protocol.Live, Lines: []protocol.Line{{Product: "cola", Outlet: 5, Qty: 1, Unit: price, Amount: price}},
+			Items: []protocol.Item{{Vend: vend, Outlet: 5, Amount: price}},
+		})
+		out := step(session.CardRead{
+			Payment: pay, Spare: spare, Card: protocol.Card{Brand: "visa", Last4: "0011", Entry: protocol.EntryContactless},
+			Sealed: make([]byte, 300), Tap: protocol.Tap{LocalTime: "20261124120000"},
+		})
 		var ask protocol.Hash
 		for _, e := range out.Effects {
 			if a, ok := e.(session.Authorize); ok {
 				ask = protocol.HashOf(a.Ask)
 			}
 		}
-		step(session.Answer{Response: protocol.AuthorizationResponse{V: protocol.Version, Device: "bench", Payment: pay, AskHash: ask,
-			Result: protocol.Approved, Approved: price, Answer: protocol.AnswerID(id)}})
+		step(session.Answer{Response: protocol.AuthorizationResponse{
+			V: protocol.Version, Device: "bench", Payment: pay, AskHash: ask,
+			Result: protocol.Approved, Approved: price, Answer: protocol.AnswerID(id),
+		}})
 		began := time.Now()
 		st = st.Clone()
 		copied += time.Since(began)
