@@ -23,9 +23,6 @@ type Dialer struct {
 	TLS    *tls.Config // the device's certificate and the authority it trusts
 	Device protocol.DeviceID
 	Will   []byte // payload of the last will on up/conn
-	// Life is the longest a session lasts: the cloud takes its ticket for 24 h, and one that
-	// outlived it would be deaf. 0 = 23 h.
-	Life time.Duration
 }
 
 // Spans of a session. Silence is told by the read deadline: the broker answers a ping every
@@ -35,11 +32,7 @@ const (
 	keepalive = 30 * time.Second
 	silence   = 45 * time.Second
 	writeTime = 10 * time.Second
-	life      = 23 * time.Hour
 )
-
-// ErrLife ends a session whose ticket is used up. Dial again.
-var ErrLife = errors.New("the connection's ticket is used up")
 
 // ErrFrame means the broker announced a packet longer than any we accept.
 var ErrFrame = errors.New("packet too long")
@@ -56,7 +49,6 @@ type Session struct {
 	once   sync.Once
 	mu     sync.Mutex
 	why    error
-	aged   *time.Timer
 }
 
 // Dial connects, subscribes the device's dn/ topics and hands what arrives to in, which must not
@@ -90,17 +82,6 @@ func (d Dialer) Dial(ctx context.Context, in func(Inbound)) (*Session, error) {
 	if err != nil {
 		s.Close()
 		return nil, fmt.Errorf("subscribe at %s: %w", d.Addr, err)
-	}
-	if d.Life == 0 {
-		d.Life = life
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.why == nil {
-		s.aged = time.AfterFunc(d.Life, func() {
-			s.end(ErrLife)
-			s.client.Disconnect(250)
-		})
 	}
 	return s, nil
 }
@@ -151,9 +132,6 @@ func (s *Session) end(why error) {
 	s.once.Do(func() {
 		s.mu.Lock()
 		s.why = why
-		if s.aged != nil {
-			s.aged.Stop()
-		}
 		s.mu.Unlock()
 		close(s.lost)
 	})

@@ -157,18 +157,6 @@ func TestSession(t *testing.T) {
 		t.Fatalf("will %q", got)
 	}
 	s.Close()
-
-	// A session ends before its ticket does.
-	d.Life, d.Will = time.Millisecond, nil
-	if s, err = d.Dial(t.Context(), func(Inbound) {}); err != nil {
-		t.Fatal(err)
-	}
-	<-s.Lost()
-	if !errors.Is(s.Err(), ErrLife) {
-		t.Fatal(s.Err())
-	}
-	(<-accepted).Close()
-	s.Close()
 }
 
 // A broker that announces 256 MiB does not make us allocate it.

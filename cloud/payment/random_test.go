@@ -20,7 +20,7 @@ import (
 
 var (
 	seed  = flag.Uint64("seed", 0, "run the random test with this seed alone")
-	seeds = flag.Int("seeds", 6, "how many seeds the random test runs")
+	seeds = flag.Int("seeds", 5, "how many seeds the random test runs")
 )
 
 // TestRandom lets devices buy, hosts fail and replicas die in any order, in time that is only

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -132,9 +133,13 @@ type Service struct {
 	cfg Config
 
 	mu    sync.Mutex
-	taken map[protocol.PaymentID]bool // cards this replica opened
+	taken map[protocol.PaymentID]*presented // whose cards this replica opened
 	order []protocol.PaymentID
 }
+
+// presented is what a replica remembers of a payment it was asked for. It is worth nothing to
+// another: it only saves work.
+type presented struct{ answered bool }
 
 // takenMost bounds what is remembered of opened cards.
 const takenMost = 1 << 14
@@ -145,7 +150,7 @@ func NewService(cfg Config) *Service {
 		cfg.Vault == nil || len(cfg.Anchors.Key) < 16 || cfg.NewAnswer == nil || cfg.NewCase == nil {
 		panic("payment: incomplete configuration")
 	}
-	return &Service{cfg: cfg, taken: map[protocol.PaymentID]bool{}}
+	return &Service{cfg: cfg, taken: map[protocol.PaymentID]*presented{}}
 }
 
 // ErrRequest means a request that no agent of ours would send.
@@ -176,9 +181,16 @@ func (s *Service) Handle(ctx context.Context, now protocol.UnixMS, ev Event) ([]
 			return u.step(ev.Key.Payment, QuerySaid{N: ev.Key.N, Known: known, Answer: ev.Answer})
 		})
 	case Look:
-		return s.unit(ctx, now, ev.Device, func(u *Unit) error { return u.step(ev.Payment, Due{}) })
+		if s.answered(ev.Payment) { // the timer of a request: nearly always
+			return nil, nil
+		}
+		return s.look(ctx, now, ev)
 	}
 	panic(fmt.Sprintf("payment: event %T", ev))
+}
+
+func (s *Service) look(ctx context.Context, now protocol.UnixMS, ev Look) ([]Effect, error) {
+	return s.unit(ctx, now, ev.Device, func(u *Unit) error { return u.step(ev.Payment, Due{}) })
 }
 
 // Begin is a unit of work for intake: what records mean for payments, in the transaction that
@@ -285,15 +297,23 @@ func (s *Service) request(ctx context.Context, now protocol.UnixMS, ev Request) 
 func (s *Service) take(p protocol.PaymentID) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.taken[p] {
+	if s.taken[p] != nil {
 		return false
 	}
-	s.taken[p] = true
+	s.taken[p] = &presented{}
 	if s.order = append(s.order, p); len(s.order) > takenMost {
 		delete(s.taken, s.order[0])
 		s.order = s.order[1:]
 	}
 	return true
+}
+
+// answered reports whether the host's answer to the authorization of a payment was taken in here.
+func (s *Service) answered(p protocol.PaymentID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.taken[p]
+	return t != nil && t.answered
 }
 
 func (s *Service) untake(p protocol.PaymentID) {
@@ -309,7 +329,7 @@ func (s *Service) hostAnswer(ctx context.Context, now protocol.UnixMS, ev HostAn
 			return nil, fmt.Errorf("owner of %s: %w", ev.Key.Payment, err)
 		}
 	}
-	return s.unit(ctx, now, ev.Device, func(u *Unit) error {
+	effects, err := s.unit(ctx, now, ev.Device, func(u *Unit) error {
 		r, err := u.row(ev.Key.Payment)
 		if err != nil {
 			return err
@@ -321,6 +341,18 @@ func (s *Service) hostAnswer(ctx context.Context, now protocol.UnixMS, ev HostAn
 		}
 		return u.step(ev.Key.Payment, hostFact(ev, op))
 	})
+	if err == nil && ev.Key.Kind == acquirer.Authorization {
+		again := slices.ContainsFunc(effects, func(e Effect) bool {
+			s, ok := e.(Send)
+			return ok && s.Op.Key.Kind == acquirer.Authorization // another host is asked now
+		})
+		s.mu.Lock()
+		if t := s.taken[ev.Key.Payment]; t != nil {
+			t.answered = !again
+		}
+		s.mu.Unlock()
+	}
+	return effects, err
 }
 
 func hostFact(ev HostAnswer, op *OpRow) Fact {
@@ -363,7 +395,7 @@ func (s *Service) Sweep(ctx context.Context, now protocol.UnixMS) ([]Effect, err
 	}
 	var failed error
 	for _, o := range over { // one that fails must not keep the others waiting
-		effects, err := s.Handle(ctx, now, Look{Device: o.Device, Payment: o.Payment})
+		effects, err := s.look(ctx, now, Look{Device: o.Device, Payment: o.Payment})
 		if err != nil {
 			failed = errors.Join(failed, fmt.Errorf("look at %s: %w", o.Payment, err))
 		}

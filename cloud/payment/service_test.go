@@ -682,3 +682,29 @@ func TestSTANIsUnique(t *testing.T) {
 		}
 	}
 }
+
+// 300 ms after the request the device is told received, but only when there is no answer yet.
+func TestReceived(t *testing.T) {
+	t.Parallel()
+	b := newBed(t, acquirer.Profile{})
+	s, h := b.service(), newHost(b.profile)
+	effects := handle(t, s, t0, request(t0, snack, sale, pay, 250))
+	var look payment.Timer
+	for _, e := range effects {
+		if e, ok := e.(payment.Timer); ok {
+			look = e
+		}
+	}
+	if look.At != t0+300 || look.Payment != pay {
+		t.Fatalf("%+v", look)
+	}
+	if rs, n := said(t, handle(t, s, look.At, payment.Look{Device: snack, Payment: pay})); len(rs) != 0 || n != 1 {
+		t.Fatal(rs, n)
+	}
+	answer(t, s, h, t0+500, one(t, effects), hostsim.Behavior{})
+	for _, replica := range []*payment.Service{s, b.service()} {
+		if effects := handle(t, replica, t0+600, payment.Look{Device: snack, Payment: pay}); len(effects) != 0 {
+			t.Fatal(effects)
+		}
+	}
+}

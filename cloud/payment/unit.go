@@ -2,6 +2,7 @@ package payment
 
 import (
 	"fmt"
+	"reflect"
 
 	"coinop/cloud/acquirer"
 	"coinop/protocol"
@@ -27,6 +28,7 @@ type trace struct{ link, tid string }
 
 type row struct {
 	p     Payment
+	was   Payment // as it is stored
 	ops   []OpRow
 	dirty bool
 	opSet map[int]bool // indexes of ops to put
@@ -65,6 +67,7 @@ func (u *Unit) row(id protocol.PaymentID) (*row, error) {
 		}
 	}
 	r.p.ID = id
+	r.was = r.p
 	u.rows[id] = r
 	u.touched = append(u.touched, r)
 	return r, nil
@@ -303,7 +306,7 @@ func (u *Unit) publish(d protocol.DeviceID, t protocol.MsgType, body []byte) {
 // End puts what changed. What it returns is to be done after the commit.
 func (u *Unit) End() ([]Effect, error) {
 	for _, r := range u.touched {
-		if r.dirty {
+		if r.dirty && !reflect.DeepEqual(r.p, r.was) { // a repeat costs no write
 			u.tx.PutPayment(r.p)
 		}
 		for i := range r.ops {

@@ -56,7 +56,7 @@ type Config struct {
 	Conn  func(protocol.Conn)
 	Log   *slog.Logger // nil: discard
 	Queue int          // messages a worker may have waiting; 0 = 1,024
-	Works int          // workers; 0 = 16
+	Works int          // workers, each waiting for a commit that many share; 0 = 64
 }
 
 // ErrBusy means that a device's queue is full. Its sender sends again.
@@ -111,7 +111,7 @@ func New(cfg Config) *Relay {
 		cfg.Queue = 1024
 	}
 	if cfg.Works == 0 {
-		cfg.Works = 16
+		cfg.Works = 64
 	}
 	r := &Relay{cfg: cfg, channels: map[seal.ChannelID]*channel{}, latest: map[protocol.DeviceID]*channel{}, conns: map[protocol.DeviceID]place{}}
 	for range cfg.Works {

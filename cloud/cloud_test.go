@@ -1,0 +1,172 @@
+package cloud
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"coinop/cloud/acquirer"
+	"coinop/cloud/acquirer/hostsim"
+	"coinop/cloud/identity"
+	"coinop/cloud/payment"
+	"coinop/cloud/store"
+	"coinop/protocol"
+	"coinop/protocol/money"
+	"coinop/protocol/seal"
+
+	"go.uber.org/goleak"
+)
+
+func TestAddDevice(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	add := func(out string, replace bool) (identity.Device, error) {
+		return AddDevice(t.Context(), dir, filepath.Join(dir, out), NewDevice{ID: "snack-1", Link: "bank", Replace: replace})
+	}
+	first, err := add("a", false)
+	if err != nil || first.Tenant != "default" {
+		t.Fatal(first, err)
+	}
+	if _, err := add("b", false); !errors.Is(err, store.ErrExists) {
+		t.Fatal(err)
+	}
+	if _, err := add("a", true); !errors.Is(err, identity.ErrExists) { // a key is never overwritten
+		t.Fatal(err)
+	}
+	second, err := add("b", true)
+	if err != nil || second.Serial == first.Serial {
+		t.Fatal(second, err)
+	}
+	st, _, _, err := Open(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	for _, c := range []struct {
+		id     protocol.DeviceID
+		serial string
+		good   bool
+	}{{"snack-1", second.Serial, true}, {"snack-1", first.Serial, false}, {"snack-2", second.Serial, false}} {
+		if err := allowed(t.Context(), st, c.id, c.serial); (err == nil) != c.good {
+			t.Errorf("%s with %s: %v", c.id, c.serial, err)
+		}
+	}
+	second.Revoked = true
+	if err := st.PutDevice(t.Context(), second, true); err != nil {
+		t.Fatal(err)
+	}
+	if err := allowed(t.Context(), st, "snack-1", second.Serial); err == nil {
+		t.Error("a revoked device may connect")
+	}
+}
+
+func TestRunRefusesAcquirersOfOneName(t *testing.T) {
+	t.Parallel()
+	a := Acquirer{Name: "bank", Addr: "127.0.0.1:1", Institution: "00000000001"}
+	for _, as := range [][]Acquirer{{a, a}, {{Addr: a.Addr, Institution: a.Institution}}, {{Name: "bank", Addr: a.Addr}}} {
+		if err := Run(t.Context(), Config{Dir: t.TempDir(), Listen: "127.0.0.1:0", Acquirers: as}); err == nil {
+			t.Errorf("%+v", as)
+		}
+	}
+}
+
+// What a dead run left behind on the disk, an authorization that may be at the host, the next one
+// undoes, and sends it to nobody again. And a run leaves no goroutine.
+func TestRunFinishesWhatWasLeft(t *testing.T) {
+	ignore := goleak.IgnoreCurrent()
+	defer goleak.VerifyNone(t, ignore)
+	dir := t.TempDir()
+	host, err := hostsim.Open(hostsim.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 2)
+	go func() { ended <- host.Run(ctx) }()
+	acquirers := []Acquirer{{Name: "bank", Addr: host.Addr(), Institution: "00000000001"}}
+
+	// A replica that commits, sends to nobody and dies.
+	st, keys, vk, err := Open(ctx, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ops []acquirer.Op
+	parts, err := Wire(st, Wiring{
+		Keys: keys, VaultKeys: vk,
+		Profile: func(string) (acquirer.Profile, bool) { return acquirers[0].profile(), true },
+		Publish: func(context.Context, protocol.Topic, []byte) error { return nil },
+		Effect: func(e payment.Effect) {
+			if s, ok := e.(payment.Send); ok {
+				ops = append(ops, s.Op)
+			}
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	past := protocol.At(time.Now()).Add(-10 * time.Minute)
+	id := protocol.PaymentID{1}
+	effects, err := parts.Payments.Handle(ctx, past, payment.Request{From: from(), Request: ask(t, keys, past, id)})
+	if err != nil || len(effects) == 0 {
+		t.Fatal(effects, err)
+	}
+	if err := st.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	running, stop := context.WithCancel(ctx)
+	ready := make(chan string, 1)
+	go func() {
+		ended <- Run(running, Config{Dir: dir, Listen: "127.0.0.1:0", Acquirers: acquirers, Ready: func(a string) { ready <- a }})
+	}()
+	<-ready
+	eyes, err := store.Open(ctx, store.Options{Path: filepath.Join(dir, ledgerFile)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var p payment.Payment
+	for end := time.Now().Add(20 * time.Second); p.State != payment.Reversed && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if p, err = eyes.Payment(ctx, id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if p.State != payment.Reversed {
+		t.Fatalf("it is %s", p.State)
+	}
+	if n := len(host.Books()); n != 0 {
+		t.Fatalf("%d entries at the host: an authorization was sent again", n)
+	}
+	if err := eyes.Close(); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+}
+
+func from() payment.From {
+	return payment.From{Device: "snack-1", Tenant: "default", Link: "bank", Merchant: acquirer.Merchant{TID: "TERM0001", MID: "MERCHANT0000001", MCC: "5814", Country: "040"}}
+}
+
+func ask(t *testing.T, keys identity.Keys, at protocol.UnixMS, id protocol.PaymentID) protocol.AuthorizationRequest {
+	t.Helper()
+	a := protocol.Ask{
+		V: protocol.Version, Device: "snack-1", Sale: protocol.SaleID{1}, Payment: id, Class: protocol.Live, AuthorizedBy: protocol.ByHost,
+		Purpose: protocol.Exact, Amount: money.New(250, money.EUR), WaitMS: 10_000, Anchor: payment.Anchors{Key: keys.Anchor}.Make("snack-1", at),
+		Tap: protocol.Tap{Entry: protocol.EntryContactless, LocalTime: "20270115120000"},
+	}
+	plain := protocol.MustEncode(protocol.SealedCard{Payment: id, Entry: protocol.EntryContactless, Track2: []byte("5413330089020011=25122010123456789")})
+	aad := protocol.MustEncode(protocol.CardAAD{Device: a.Device, Epoch: protocol.Epoch{1}, Sale: a.Sale, Payment: id, Amount: a.Amount})
+	var err error
+	if a.Sealed, err = seal.SealCard(keys.Payment.Public(), aad, plain); err != nil {
+		t.Fatal(err)
+	}
+	return protocol.AuthorizationRequest{Ask: protocol.MustEncode(a), Position: protocol.Position{Epoch: protocol.Epoch{1}, Seq: 1}}
+}

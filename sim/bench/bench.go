@@ -1,0 +1,129 @@
+// Package bench measures the product where its speed is decided, on the machine at hand, and puts
+// each figure beside the limit it is measured against.
+//
+//	report, err := bench.Run(ctx, bench.Options{})
+//	report.Print(os.Stdout)
+//	err = report.Write("out/bench.json")
+//
+// What it measures is the product itself: the session's step, the agent's journal on this disk, and
+// authorizations through the whole chain: MQTT with certificates, seals, relay, payment, ledger file,
+// ISO 8583 to a bank on a socket. A limit is measured in the same run where that is possible; else
+// it is a figure measured on two weak cores, and its name says which.
+package bench
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"text/tabwriter"
+	"time"
+)
+
+// Options of a run. The zero value is the default named.
+type Options struct {
+	Dir string        // folder on the disk to measure; a temporary one
+	For time.Duration // of each stage: 3 s; the whole takes about five times as long
+}
+
+// Figure is one measurement beside its limit.
+type Figure struct {
+	Name    string  `json:"name"`
+	Value   float64 `json:"value"`
+	Unit    string  `json:"unit"`
+	Limit   float64 `json:"limit"` // in Unit
+	Against string  `json:"against"`
+	Ratio   float64 `json:"ratio"` // how near to the limit: 1 is there, above it is better
+}
+
+// Report is a run.
+type Report struct {
+	At      time.Time `json:"at"`
+	CPUs    int       `json:"cpus"`
+	Go      string    `json:"go"`
+	Seconds float64   `json:"seconds"`
+	Figures []Figure  `json:"figures"`
+}
+
+// Run measures everything, one after the other.
+func Run(ctx context.Context, o Options) (Report, error) {
+	if o.For <= 0 {
+		o.For = 3 * time.Second
+	}
+	began := time.Now()
+	r := Report{At: began.UTC(), CPUs: runtime.NumCPU(), Go: runtime.Version()}
+	dir, err := os.MkdirTemp(o.Dir, "coinop-bench-")
+	if err != nil {
+		return r, err
+	}
+	defer os.RemoveAll(dir)
+	if err := r.session(ctx, o); err != nil {
+		return r, fmt.Errorf("session: %w", err)
+	}
+	raw, err := r.journal(ctx, o, filepath.Join(dir, "journal"))
+	if err != nil {
+		return r, fmt.Errorf("journal: %w", err)
+	}
+	if err := r.authorizations(ctx, o, filepath.Join(dir, "cloud"), raw); err != nil {
+		return r, fmt.Errorf("authorizations: %w", err)
+	}
+	r.Seconds = time.Since(began).Seconds()
+	return r, nil
+}
+
+// more adds a figure of which more is better, less one of which less is.
+func (r *Report) more(name string, v float64, unit string, limit float64, against string) {
+	r.Figures = append(r.Figures, Figure{name, v, unit, limit, against, v / limit})
+}
+
+func (r *Report) less(name string, v float64, unit string, limit float64, against string) {
+	r.Figures = append(r.Figures, Figure{name, v, unit, limit, against, limit / v})
+}
+
+// Print writes a table.
+func (r Report) Print(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "what\tmeasured\tlimit\tratio\tagainst\n")
+	for _, f := range r.Figures {
+		fmt.Fprintf(t, "%s\t%s %s\t%s\t%.0f %%\t%s\n", f.Name, digits(f.Value), f.Unit, digits(f.Limit), 100*f.Ratio, f.Against)
+	}
+	fmt.Fprintf(t, "%d CPUs, %s, %.1f s\n", r.CPUs, r.Go, r.Seconds)
+	return t.Flush()
+}
+
+func digits(v float64) string {
+	switch {
+	case v >= 100:
+		return fmt.Sprintf("%.0f", v)
+	case v >= 1:
+		return fmt.Sprintf("%.1f", v)
+	}
+	return fmt.Sprintf("%.2f", v)
+}
+
+// Write stores the report as JSON, in a folder that is made when missing.
+func (r Report) Write(path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	b, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(b, '\n'), 0o644)
+}
+
+// percentile of sorted or unsorted spans; it sorts them.
+func percentile(spans []time.Duration, p float64) time.Duration {
+	if len(spans) == 0 {
+		return 0
+	}
+	slices.Sort(spans)
+	return spans[min(int(p*float64(len(spans))), len(spans)-1)]
+}
+
+func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
