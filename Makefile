@@ -35,7 +35,7 @@ demo: build ## a whole installation for DEMO_FOR (20s) with the buyers of SEED (
 	@bin/coinop-sim demo --for $(DEMO_FOR) --seed $(SEED)
 
 # Unit tests run under the race detector; what starts processes or plays whole fleets runs without it.
-LONG := coinop/sim|coinop/sim/demo
+LONG := coinop/sim|coinop/sim/demo|coinop/sim/bench
 UNIT  = $$($(GO) list ./... | grep -vxE 'coinop|$(LONG)')
 
 # The race detector needs a C compiler; nothing else is needed but Go.
@@ -54,6 +54,7 @@ check: tools ## format, vet, staticcheck, the tree's shape, unit tests with -rac
 test: check ## everything that must pass; CI runs this
 	$(call stage,build,$(MAKE) -s build)
 	$(call stage,end to end,$(GO) test -count=1 -v -timeout 5m ./sim/demo)
+	$(call stage,bench for a moment,$(GO) test -count=1 ./sim/bench)
 	$(call stage,simulator with 20 seeds,$(GO) test -count=1 -v -timeout 8m ./sim -seeds=20)
 
 sim: build ## one seeded run of a fleet over three virtual days: SEED (1)
@@ -71,5 +72,5 @@ fuzz: ## every fuzz target for FUZZ_TIME (30s)
 	  for f in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]*' $$dir/*_test.go 2>/dev/null | awk '{print $$2}'); do \
 	    echo "== $$path $$f"; $(GO) test $$path -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZ_TIME); done; done
 
-bench: ## benchmarks of every package
-	$(GO) test -run '^$$' -bench . -benchmem ./...
+bench: build ## figures beside their limits, as a table and as out/bench.json
+	@bin/coinop-sim bench --out out/bench.json
