@@ -107,6 +107,9 @@ func (c *Core) handle(now protocol.Reading, evs []session.In, records ...protoco
 	var effects []Effect
 	requests := map[int]int{} // index of an Authorize in effects -> index of its record
 	for _, ev := range evs {
+		if h, ok := ev.Event.(session.Headroom); ok { // what the cloud's acks gave back
+			next.Counters = h.Counters
+		}
 		for i := range next.Lanes {
 			if c.cfg.Lanes[i].Lane != ev.Lane {
 				continue
