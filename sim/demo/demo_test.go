@@ -1,9 +1,12 @@
 package demo
 
 import (
+	"bytes"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -14,6 +17,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"coinop/hardware/virtual"
 )
 
 var binDir string
@@ -62,7 +67,8 @@ func (l logged) Write(b []byte) (int, error) {
 func TestFleet(t *testing.T) {
 	bin := programs(t)
 	var out strings.Builder
-	v, err := Run(t.Context(), Options{Bin: bin, For: 6 * time.Second, Seed: 1, MinSales: 5, Out: &out})
+	dir := filepath.Join(t.TempDir(), "run")
+	v, err := Run(t.Context(), Options{Bin: bin, Dir: dir, For: 6 * time.Second, Seed: 1, MinSales: 5, Out: &out})
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out.String())
 	}
@@ -81,6 +87,39 @@ func TestFleet(t *testing.T) {
 		t.Errorf("%s: want a void and a decline", v)
 	}
 	t.Log(v)
+	noCardInClear(t, dir)
+}
+
+// noCardInClear: no number of a card that was tapped stands in any file that the processes wrote, as
+// digits or as BCD: journals, ledger, the bank's books, logs.
+func noCardInClear(t *testing.T, dir string) {
+	t.Helper()
+	var needles [][]byte
+	for _, c := range []virtual.Tap{virtual.VisaTest(), virtual.MastercardTest(), virtual.MaestroTest()} {
+		digits := c.Track2.PAN().Reveal()
+		bcd, err := hex.DecodeString(digits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		needles = append(needles, []byte(digits), bcd)
+	}
+	files := 0
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		files++
+		b, err := os.ReadFile(path)
+		for _, n := range needles {
+			if bytes.Contains(b, n) {
+				t.Errorf("a card number stands in %s", path)
+			}
+		}
+		return err
+	})
+	if err != nil || files < 15 {
+		t.Errorf("%d files looked through: %v", files, err)
+	}
 }
 
 // TestInterrupted: Ctrl-C ends it early, and as cleanly.
