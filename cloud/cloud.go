@@ -113,7 +113,10 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	defer st.Close()
-	s := &shell{log: cfg.Log, links: map[string]acquirer.Acquirer{}, profiles: map[string]acquirer.Profile{}}
+	s := &shell{
+		log: cfg.Log, links: map[string]acquirer.Acquirer{}, profiles: map[string]acquirer.Profile{},
+		under: map[acquirer.OpKey]*underway{},
+	}
 	var b *broker.Broker
 	parts, err := Wire(st, Wiring{
 		Keys: keys, VaultKeys: vk, Log: cfg.Log,
@@ -244,6 +247,7 @@ func (s *shell) addLink(a Acquirer, cards acquirer.Cards) error {
 	}
 	link, err := iso8583.NewLink(iso8583.Config{
 		Name: a.Name, Addr: a.Addr, Contract: iso8583.Contract{Profile: a.profile()}, Cards: cards, Log: s.log,
+		Written:    s.written,
 		Late:       func(k acquirer.OpKey, ans acquirer.Answer) { s.late(k, ans) },
 		BackoffMax: 10 * time.Second, BackoffMin: 200 * time.Millisecond,
 	})

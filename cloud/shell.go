@@ -25,7 +25,20 @@ type shell struct {
 
 	ctx context.Context // of the run; set before the first effect
 	wg  sync.WaitGroup
+
+	mu    sync.Mutex                   // guards what follows
+	under map[acquirer.OpKey]*underway // reversals on their way
 }
+
+// underway says how far an operation has come.
+type underway struct {
+	written chan struct{} // closed when it has left
+	ended   chan struct{} // closed when Do has returned
+}
+
+// wireWait bounds how long an authorization waits for the reversals before it to leave: they are
+// not to be the reason that a buyer waits.
+const wireWait = 300 * time.Millisecond
 
 type host struct {
 	name string
@@ -63,8 +76,11 @@ func (s *shell) run(ctx context.Context, b *broker.Broker) error {
 func (s *shell) effect(e payment.Effect) {
 	switch e := e.(type) {
 	case payment.Send:
+		done := s.begin(e.Op.Key)
 		s.wg.Go(func() {
+			s.waitFor(e)
 			ans, err := s.do(e.Op)
+			done()
 			s.feed(payment.HostAnswer{Device: e.Device, Key: e.Op.Key, Answer: ans, Err: err})
 		})
 	case payment.Ask:
@@ -86,6 +102,71 @@ func (s *shell) effect(e payment.Effect) {
 			}
 		})
 	case payment.Publish: // the relay's
+	}
+}
+
+// begin notes a reversal as being on its way; done ends that.
+func (s *shell) begin(k acquirer.OpKey) (done func()) {
+	if k.Kind != acquirer.Reversal && k.Kind != acquirer.PartialReversal {
+		return func() {}
+	}
+	u := &underway{written: make(chan struct{}), ended: make(chan struct{})}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.under[k] = u
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		close(u.ended)
+		if s.under[k] == u {
+			delete(s.under, k)
+		}
+	}
+}
+
+// written is the links' word that an operation has left.
+func (s *shell) written(k acquirer.OpKey) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if u := s.under[k]; u != nil {
+		select {
+		case <-u.written:
+		default:
+			close(u.written)
+		}
+	}
+}
+
+// waitFor lets the operations that are to go before e go.
+func (s *shell) waitFor(e payment.Send) {
+	if len(e.After) == 0 {
+		return
+	}
+	most := wireWait
+	if e.Await {
+		most = max(0, time.Until(e.Op.WriteBy.Time()))
+	}
+	late := time.NewTimer(most)
+	defer late.Stop()
+	for _, k := range e.After {
+		s.mu.Lock()
+		u := s.under[k]
+		s.mu.Unlock()
+		if u == nil {
+			continue // it has ended
+		}
+		gone := u.written
+		if e.Await {
+			gone = u.ended
+		}
+		select {
+		case <-gone:
+		case <-u.ended:
+		case <-late.C:
+			return
+		case <-s.ctx.Done():
+			return
+		}
 	}
 }
 

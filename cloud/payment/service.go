@@ -102,6 +102,10 @@ type Effect interface{ effect() }
 type Send struct {
 	Device protocol.DeviceID
 	Op     acquirer.Op
+	// After are operations that are to be on the wire before this one: reversals owed on the same TID.
+	// Await: they are to be answered first, because the profile says so.
+	After []acquirer.OpKey
+	Await bool
 }
 
 // Ask asks a link what became of an operation; what Query returns comes back as a QueryAnswer.

@@ -459,6 +459,42 @@ func TestOwedIsRepeated(t *testing.T) {
 	}
 }
 
+// A reversal that is owed on a TID goes before its next authorization, which waits for it to be on
+// the wire, or to be answered where the profile says so. Another device's does not.
+func TestReversalsGoFirst(t *testing.T) {
+	t.Parallel()
+	for _, await := range []bool{false, true} {
+		p := acquirer.Profile{}
+		if await {
+			p.ReversalFirst = "await"
+		}
+		b := newBed(t, p)
+		s, h := b.service(), newHost(b.profile)
+		answer(t, s, h, t0+500, one(t, handle(t, s, t0, request(t0, snack, sale, pay, 250))), hostsim.Behavior{})
+		rev := one(t, handle(t, s, t0+1000, payment.Copy{From: from(snack), Record: outcome(snack, sale, pay, 5, protocol.Void, 0, protocol.VendFailed)}))
+		handle(t, s, t0+1000, payment.HostAnswer{Device: snack, Key: rev.Key, Err: acquirer.ErrUnknown}) // owed again in 2 s
+
+		var sends []payment.Send
+		for _, e := range handle(t, s, t0+1500, request(t0+1500, snack, protocol.SaleID{2}, protocol.PaymentID{2}, 300)) {
+			if x, ok := e.(payment.Send); ok {
+				sends = append(sends, x)
+			}
+		}
+		if len(sends) != 2 || sends[0].Op.Key != rev.Key || !sends[0].Op.Repeat || sends[1].Op.Key.Kind != acquirer.Authorization {
+			t.Fatalf("%+v", sends)
+		}
+		if len(sends[1].After) != 1 || sends[1].After[0] != rev.Key || sends[1].Await != await {
+			t.Fatalf("%+v", sends[1])
+		}
+		if effects, err := s.Sweep(t.Context(), t0+4000); err != nil || len(sent(effects)) != 0 {
+			t.Fatalf("sent again by the sweep: %v %v", effects, err)
+		}
+		if got := handle(t, s, t0+1600, request(t0+1600, "other", protocol.SaleID{3}, protocol.PaymentID{3}, 300)); len(sent(got)) != 1 {
+			t.Fatalf("another device: %+v", got)
+		}
+	}
+}
+
 // The early copy and the journal's copy of an outcome are one, whichever comes first; another one is
 // a fork.
 func TestCopies(t *testing.T) {

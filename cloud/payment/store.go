@@ -20,6 +20,8 @@ type Tx interface {
 	Taker(protocol.SaleID) (protocol.PaymentID, error)
 	// OpenOf are the payments of a sale that are approved and await their outcome.
 	OpenOf(protocol.SaleID) ([]protocol.PaymentID, error)
+	// OwedReversals are the reversals of a device's payments that wait to be sent (again), oldest first.
+	OwedReversals(protocol.DeviceID) ([]OpRow, error)
 	// LastSTAN is the last one used on a link's TID; 0 when there is none.
 	LastSTAN(link, tid string) (acquirer.STAN, error)
 	// Stopped is the code a device was stopped with; "" when it was not.

@@ -157,9 +157,14 @@ func (u *Unit) insert(r *row, a Insert) error {
 	op.DE7 = stamp(u.now)
 	op.SentDE7 = []acquirer.Stamp{op.DE7}
 	row := OpRow{Device: p.Device, Of: a.Of, Owed: u.now, Lease: u.now.Add(defaultT1 + leaseMargin)}
+	var after []acquirer.OpKey
 	if a.Of == 0 {
 		op.Link, op.Merchant = a.Route.Link, a.Route.Merchant
 		op.WriteBy, op.AnswerBy = a.WriteBy, a.AnswerBy
+		var err error
+		if after, err = u.reversalsFirst(p, trace{op.Link, op.Merchant.TID}); err != nil {
+			return err
+		}
 	} else {
 		auth := r.op(acquirer.Authorization, a.Of)
 		if auth == nil {
@@ -186,11 +191,32 @@ func (u *Unit) insert(r *row, a Insert) error {
 		row.State = OpWaiting
 	} else {
 		row.Tries = 1
-		u.effects = append(u.effects, Send{Device: p.Device, Op: op})
+		u.effects = append(u.effects, Send{Device: p.Device, Op: op, After: after, Await: p.Profile.ReversalFirst == "await"})
 	}
 	r.ops = append(r.ops, row)
 	r.opSet[len(r.ops)-1] = true
 	return nil
+}
+
+// reversalsFirst sends what is owed on a TID before its next authorization: a bank that still holds
+// the last buyer's money may refuse this one.
+func (u *Unit) reversalsFirst(p *Payment, t trace) ([]acquirer.OpKey, error) {
+	owed, err := u.tx.OwedReversals(p.Device)
+	if err != nil {
+		return nil, err
+	}
+	var keys []acquirer.OpKey
+	for _, o := range owed {
+		if u.rows[o.Op.Key.Payment] != nil || o.Op.Link != t.link || o.Op.Merchant.TID != t.tid {
+			continue
+		}
+		u.s.resend(&o, u.now)
+		o.State, o.Lease, o.Tries = OpSent, u.now.Add(defaultT1+leaseMargin), min(o.Tries, 250)+1
+		u.queue(func(tx Tx) { tx.PutOp(o) })
+		u.effects = append(u.effects, Send{Device: o.Device, Op: o.Op})
+		keys = append(keys, o.Op.Key)
+	}
+	return keys, nil
 }
 
 // ids puts what the host gave for authorization n into an operation that follows it.

@@ -34,6 +34,13 @@ func (tx *Tx) Ops(id protocol.PaymentID) ([]payment.OpRow, error) {
 	return readOps(context.Background(), tx, id)
 }
 
+// OwedReversals are the reversals of a device's payments that wait to be sent (again), oldest first.
+func (tx *Tx) OwedReversals(d protocol.DeviceID) ([]payment.OpRow, error) {
+	return list(context.Background(), tx, scanOp, "reversals owed by "+string(d), selectOp+
+		" where device = $1 and state = $2 and kind in ($3, $4) order by seq limit 8", string(d), int64(payment.OpOwed),
+		int64(acquirer.Reversal), int64(acquirer.PartialReversal))
+}
+
 // PutOp stores an operation over the one of its key.
 func (tx *Tx) PutOp(o payment.OpRow) {
 	k := o.Op.Key

@@ -31,6 +31,8 @@ type Config struct {
 	// Late gets answers that came after Do gave up, within Contract.LateWindowMS of it. It is
 	// called by the goroutine that reads and must not block.
 	Late func(acquirer.OpKey, acquirer.Answer)
+	// Written is told that an operation has left, by the goroutine of its Do. It must not block.
+	Written func(acquirer.OpKey)
 	// Changed is told when the link comes into service and when it leaves it. It must not block.
 	Changed func(State)
 	Log     *slog.Logger // discard
@@ -267,6 +269,9 @@ func (l *Link) write(ctx context.Context, f *flight, card *acquirer.Card) error 
 	}
 	if !f.sent() {
 		return errTime
+	}
+	if l.cfg.Written != nil {
+		l.cfg.Written(f.op.Key)
 	}
 	return nil
 }

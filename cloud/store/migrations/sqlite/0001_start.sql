@@ -50,6 +50,7 @@ create table op (
 );
 -- States below 4 are open.
 create index op_open on op (ready) where state < 4;
+create index op_owed on op (device) where state = 2;
 
 create table stan (
   link text not null,
