@@ -31,6 +31,7 @@ var barred = map[string][]string{
 // all; a room that is not named may import none of the others.
 var cloudArrows = map[string][]string{
 	"relay":    {"payment", "intake", "fleet", "identity"},
+	"api":      {"payment", "intake"},
 	"intake":   {"payment", "ledger", "fleet"},
 	"identity": {"acquirer"},
 	"payment":  {"ledger", "acquirer"},
@@ -65,6 +66,8 @@ var doors = map[string][]string{
 	"github.com/veraison/go-cose":         {"protocol/seal"},
 	"github.com/fxamacker/cbor":           {"protocol"},
 	"crypto/hpke":                         {"protocol/seal"},
+	"github.com/danielgtaylor/huma":       {"cloud/api"},
+	"github.com/prometheus":               {"cloud"},
 }
 
 // pure are the packages that may not touch the world, and what touching it would need.

@@ -36,9 +36,11 @@ type Config struct {
 	Listen    string     // of the broker; 127.0.0.1:8883
 	Hosts     []string   // names and addresses devices reach it by; 127.0.0.1 and localhost
 	Acquirers []Acquirer // none: every card is refused
+	HTTP      string     // of the HTTP interface, a loopback address; "": none
+	Version   string     // of this software, for the interface's document; "dev"
 	Log       *slog.Logger
-	// Ready is told the broker's address when devices can connect; nil: nobody.
-	Ready func(addr string)
+	// Ready is told the broker's address when devices can connect, ReadyHTTP the interface's; nil: nobody.
+	Ready, ReadyHTTP func(addr string)
 }
 
 // Acquirer is one link to a host.
@@ -108,6 +110,9 @@ func Run(ctx context.Context, cfg Config) error {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Version == "" {
+		cfg.Version = "dev"
+	}
 	st, keys, vk, err := Open(ctx, cfg.Dir)
 	if err != nil {
 		return err
@@ -118,12 +123,14 @@ func Run(ctx context.Context, cfg Config) error {
 		under: map[acquirer.OpKey]*underway{},
 	}
 	var b *broker.Broker
+	who := &presence{seen: map[protocol.DeviceID]protocol.Conn{}}
 	parts, err := Wire(st, Wiring{
 		Keys: keys, VaultKeys: vk, Log: cfg.Log,
 		Profile: func(link string) (acquirer.Profile, bool) { p, ok := s.profiles[link]; return p, ok },
 		Publish: func(ctx context.Context, t protocol.Topic, p []byte) error { return b.Publish(ctx, t, p) },
 		Effect:  func(e payment.Effect) { s.effect(e) },
 		Conn: func(c protocol.Conn) {
+			who.tell(c)
 			cfg.Log.Info("device", "device", c.Device, "online", c.Online, "reason", c.Reason, "connection", c.Connection)
 		},
 		Acquirers: s.acquirers,
@@ -148,6 +155,24 @@ func Run(ctx context.Context, cfg Config) error {
 	})
 	if err != nil {
 		return err
+	}
+	if cfg.HTTP != "" {
+		l, err := listenAPI(cfg.HTTP)
+		if err != nil {
+			return err
+		}
+		web, end := context.WithCancel(ctx)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			if err := serveAPI(web, l, s.handler(b, st, who, cfg.Version)); err != nil {
+				cfg.Log.Error("http interface ended", "error", err)
+			}
+		}()
+		defer func() { end(); <-done }()
+		if cfg.ReadyHTTP != nil {
+			cfg.ReadyHTTP(l.Addr().String())
+		}
 	}
 	if cfg.Ready != nil {
 		cfg.Ready(b.Addr())

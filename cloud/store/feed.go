@@ -14,11 +14,15 @@ func (tx *Tx) PutIncident(i payment.Incident) {
 	})
 }
 
+const selectIncident = "select name, device, payment, at, detail from incident"
+
+func scanIncident(r row, i *payment.Incident) error {
+	return r.Scan(&i.Name, &i.Device, fixed(i.Payment[:]), &i.At, &i.Detail)
+}
+
 // Incidents are all of them, oldest first.
 func (s *Store) Incidents(ctx context.Context) ([]payment.Incident, error) {
-	return list(ctx, s.db, func(r row, i *payment.Incident) error {
-		return r.Scan(&i.Name, &i.Device, fixed(i.Payment[:]), &i.At, &i.Detail)
-	}, "incidents", "select name, device, payment, at, detail from incident order by seq")
+	return list(ctx, s.db, scanIncident, "incidents", selectIncident+" order by seq")
 }
 
 // PutCase opens a case; one that is known changes nothing.
@@ -29,14 +33,18 @@ func (tx *Tx) PutCase(c payment.Case) {
 		" values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict (id) do nothing"})
 }
 
+const selectCase = "select id, cause, tenant, device, sale, payment, charged, opened from sale_case"
+
+func scanCase(r row, c *payment.Case) error {
+	var charged int64
+	err := r.Scan(fixed(c.ID[:]), &c.Cause, &c.Tenant, &c.Device, fixed(c.Sale[:]), fixed(c.Payment[:]), &charged, &c.Opened)
+	c.Charged = charged != 0
+	return err
+}
+
 // Cases are all of them, by when they were opened.
 func (s *Store) Cases(ctx context.Context) ([]payment.Case, error) {
-	return list(ctx, s.db, func(r row, c *payment.Case) error {
-		var charged int64
-		err := r.Scan(fixed(c.ID[:]), &c.Cause, &c.Tenant, &c.Device, fixed(c.Sale[:]), fixed(c.Payment[:]), &charged, &c.Opened)
-		c.Charged = charged != 0
-		return err
-	}, "cases", "select id, cause, tenant, device, sale, payment, charged, opened from sale_case order by opened, id")
+	return list(ctx, s.db, scanCase, "cases", selectCase+" order by opened, id")
 }
 
 // PutChange adds to the change feed.

@@ -21,6 +21,7 @@ func serveCommand() *cobra.Command {
 		institution string
 		lateWindow  time.Duration
 		ready, log  string
+		readyHTTP   string
 	)
 	c := &cobra.Command{
 		Use:   "serve --dir DIR --listen ADDR --acquirer NAME=HOST:PORT --institution N",
@@ -55,6 +56,15 @@ what is in --dir.`,
 					cfg.Log.Error("ready file not written", "error", notReady)
 				}
 			}
+			cfg.Version = version
+			cfg.ReadyHTTP = func(addr string) {
+				cfg.Log.Info("http interface", "url", "http://"+addr+"/api/v1/sales", "document", "http://"+addr+"/openapi.json")
+				if readyHTTP != "" {
+					if err := writeReady(readyHTTP, addr); err != nil {
+						cfg.Log.Error("ready file not written", "error", err)
+					}
+				}
+			}
 			err = cloud.Run(c.Context(), cfg)
 			if c.Context().Err() != nil && (err == nil || errors.Is(err, c.Context().Err())) {
 				cfg.Log.Info("stopped")
@@ -75,6 +85,8 @@ what is in --dir.`,
 	f.DurationVar(&lateWindow, "late-window", 90*time.Second,
 		"how long after an authorization \"not found\" is no answer to its reversal, for it may still arrive; by contract")
 	f.StringVar(&ready, "ready-file", "", "file that gets the address when machines can connect")
+	f.StringVar(&cfg.HTTP, "http", "", "loopback address of the HTTP interface, as in 127.0.0.1:8880; none by default, for it knows no users yet")
+	f.StringVar(&readyHTTP, "http-ready-file", "", "file that gets the HTTP interface's address")
 	f.StringVar(&log, "log", "text", "text or json, to standard error")
 	return c
 }

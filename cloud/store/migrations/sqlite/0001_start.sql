@@ -107,6 +107,7 @@ create table record (
   bytes       blob not null,
   primary key (device, epoch, seq)
 );
+create index record_sale on record (sale) where sale is not null;
 create index record_quarantined on record (device, epoch, seq) where disposition = 3;
 
 create table disposition (

@@ -1,0 +1,240 @@
+package api_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+
+	"coinop/cloud/acquirer"
+	"coinop/cloud/api"
+	"coinop/cloud/intake"
+	"coinop/cloud/payment"
+	"coinop/cloud/store"
+	"coinop/protocol"
+	"coinop/protocol/money"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+const t0 = protocol.UnixMS(1_800_000_000_000)
+
+func eur(minor int64) money.Amount { return money.New(minor, money.EUR) }
+
+// ledger is a store with sales in it: sale n was made n seconds after t0.
+type ledger struct{ *store.Store }
+
+func (l ledger) Sales(ctx context.Context, f api.SaleFilter, limit int) ([]protocol.SaleID, error) {
+	return l.Store.Sales(ctx, store.SaleFilter{Device: f.Device, State: f.State, Before: f.Before}, limit)
+}
+
+func (l ledger) SalePayments(ctx context.Context, id protocol.SaleID) ([]payment.Payment, error) {
+	return l.Payments(ctx, store.PaymentFilter{Sale: id}, 100)
+}
+
+func saleID(n int) protocol.SaleID {
+	return protocol.SaleID(protocol.NewID[struct{}](t0+protocol.UnixMS(1000*n), [10]byte{9: byte(n)}))
+}
+
+func payID(n, k int) protocol.PaymentID {
+	return protocol.PaymentID(protocol.NewID[struct{}](t0+protocol.UnixMS(1000*n+k), [10]byte{9: byte(n)}))
+}
+
+func fill(t *testing.T) ledger {
+	st, err := store.Open(t.Context(), store.Options{Path: ":memory:"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = st.Close() })
+	prev := protocol.Position{Epoch: protocol.Epoch{1}}
+	for n := 1; n <= 7; n++ {
+		device := protocol.DeviceID(fmt.Sprintf("snack-%d", 1+n%2))
+		err := st.Do(t.Context(), store.Shard(device), func(tx *store.Tx) error {
+			p := payment.Payment{
+				ID: payID(n, 1), Sale: saleID(n), Device: device, Tenant: "acme", Class: protocol.Live, State: payment.Captured,
+				Asked: eur(int64(100 + n)), Approved: eur(int64(100 + n)), Captured: eur(int64(100 + n)), Received: t0 + protocol.UnixMS(1000*n), AnswerAt: t0 + protocol.UnixMS(1000*n+200),
+			}
+			if n == 3 { // declined, then another card
+				d := p
+				d.ID, d.State, d.Captured, d.Approved = payID(n, 0), payment.Declined, money.Amount{}, money.Amount{}
+				tx.PutPayment(d)
+			}
+			tx.PutPayment(p)
+			tx.PutOp(payment.OpRow{
+				Op: acquirer.Op{
+					Key:    acquirer.OpKey{Payment: p.ID, Kind: acquirer.Capture, N: 1},
+					Amount: p.Captured, STAN: 7, RRN: "123456789012",
+				}, Device: device, State: payment.OpAnswered, Owed: t0 + protocol.UnixMS(1000*n+500), Tries: 1,
+			})
+			if n == 5 {
+				tx.PutCase(payment.Case{ID: protocol.CaseID{5}, Cause: protocol.CaseUnknown, Tenant: "acme", Device: device, Sale: saleID(n), Payment: p.ID, Charged: true, Opened: t0 + 5600})
+				tx.PutIncident(payment.Incident{Name: payment.LateApproval, Device: device, Payment: p.ID, At: t0 + 5700})
+			}
+			for _, b := range []protocol.Body{
+				protocol.AuthorizationSent{Payment: p.ID, Amount: p.Asked, Card: protocol.Card{Brand: "visa", Last4: "0119"}},
+				protocol.SaleClosed{How: protocol.Sold, Delivered: p.Captured},
+			} {
+				s, err := protocol.SealRecord(device, prev, protocol.Record{Sale: p.Sale, Body: b, At: protocol.Reading{Wall: t0 - 5}})
+				if err != nil {
+					return err
+				}
+				prev = s.Position
+				tx.PutRecord(intake.Stored{
+					Device: device, Position: s.Position, Kind: b.Kind(), Sale: p.Sale, Verdict: payment.Verdict{Disposition: payment.NoMoney},
+					ReceivedAt: t0 + protocol.UnixMS(1000*n+600), Bytes: s.Bytes,
+				})
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return ledger{st}
+}
+
+func serve(t *testing.T, healthy bool) *httptest.Server {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "coinop_devices_connected"}, func() float64 { return 3 }))
+	srv := httptest.NewServer(api.New(api.Config{
+		Ledger: fill(t), Metrics: reg, Version: "test",
+		Devices: func(context.Context) ([]api.Device, error) {
+			return []api.Device{{ID: "snack-1", Tenant: "acme", Online: true}}, nil
+		},
+		Health: func(context.Context) api.Health {
+			return api.Health{OK: healthy, Store: "ok", Acquirers: map[string]bool{"bank": true}, Devices: 3}
+		},
+	}))
+	t.Cleanup(srv.Close)
+	return srv
+}
+
+func get(t *testing.T, srv *httptest.Server, path string, want int, into any) string {
+	t.Helper()
+	res, err := http.Get(srv.URL + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode != want {
+		t.Fatalf("%s: %d %v\n%s", path, res.StatusCode, err, b)
+	}
+	if into != nil {
+		if err := json.Unmarshal(b, into); err != nil {
+			t.Fatalf("%s: %v\n%s", path, err, b)
+		}
+	}
+	return string(b)
+}
+
+type page struct {
+	Sales []api.Sale
+	Next  string
+}
+
+func TestSalesPageByPage(t *testing.T) {
+	srv := serve(t, true)
+	var ids []string
+	for path := "/api/v1/sales?limit=3"; ; {
+		var p page
+		get(t, srv, path, 200, &p)
+		for _, s := range p.Sales {
+			ids = append(ids, s.ID)
+		}
+		if p.Next == "" {
+			break
+		}
+		path = "/api/v1/sales?limit=3&before=" + p.Next
+	}
+	var want []string
+	for n := 7; n >= 1; n-- {
+		want = append(want, saleID(n).String())
+	}
+	if !slices.Equal(ids, want) {
+		t.Fatalf("%v\nwant %v", ids, want)
+	}
+	var p page
+	get(t, srv, "/api/v1/sales?device=snack-2", 200, &p)
+	if len(p.Sales) != 4 || p.Sales[0].Device != "snack-2" || p.Sales[0].Asked.Text != "1.07 EUR" {
+		t.Fatalf("%+v", p)
+	}
+	get(t, srv, "/api/v1/sales?state=declined", 200, &p)
+	if len(p.Sales) != 1 || len(p.Sales[0].Payments) != 2 || p.Sales[0].State != "captured" {
+		t.Fatalf("%+v", p)
+	}
+}
+
+func TestTimeline(t *testing.T) {
+	srv := serve(t, true)
+	var s api.Timeline
+	get(t, srv, "/api/v1/sales/"+saleID(5).String(), 200, &s)
+	var got []string
+	for _, m := range s.Timeline {
+		got = append(got, m.Source+": "+m.What)
+	}
+	want := []string{
+		"cloud: request received", "cloud: answered", "acquirer: capture", "case: unknown",
+		"device: AuthorizationSent", "device: SaleClosed", "incident: late_approval",
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) || len(s.Cases) != 1 || !s.Cases[0].Charged {
+		t.Fatalf("%v\n%+v", got, s.Cases)
+	}
+	for i := 1; i < len(s.Timeline); i++ {
+		if s.Timeline[i].At.Before(s.Timeline[i-1].At) {
+			t.Fatalf("out of order: %+v", s.Timeline)
+		}
+	}
+}
+
+func TestRest(t *testing.T) {
+	srv := serve(t, true)
+	var cases struct{ Cases []api.Case }
+	get(t, srv, "/api/v1/cases", 200, &cases)
+	if len(cases.Cases) != 1 || cases.Cases[0].Sale != saleID(5).String() {
+		t.Fatalf("%+v", cases)
+	}
+	if b := get(t, srv, "/api/v1/devices", 200, nil); !strings.Contains(b, `"snack-1"`) {
+		t.Fatal(b)
+	}
+	if b := get(t, srv, "/metrics", 200, nil); !strings.Contains(b, "coinop_devices_connected 3") {
+		t.Fatal(b)
+	}
+	var doc struct {
+		Paths map[string]any
+	}
+	get(t, srv, "/openapi.json", 200, &doc)
+	for _, p := range []string{"/healthz", "/api/v1/sales", "/api/v1/sales/{id}", "/api/v1/devices", "/api/v1/cases"} {
+		if doc.Paths[p] == nil {
+			t.Errorf("the document lacks %s", p)
+		}
+	}
+	get(t, srv, "/healthz", 200, nil)
+	get(t, serve(t, false), "/healthz", 503, nil)
+}
+
+// What cannot be is refused with its place.
+func TestBadRequests(t *testing.T) {
+	srv := serve(t, true)
+	for path, want := range map[string]string{
+		"/api/v1/sales?limit=0":                           "query.limit",
+		"/api/v1/sales?limit=501":                         "query.limit",
+		"/api/v1/sales?state=paid":                        "query.state",
+		"/api/v1/sales?before=soon":                       "8-4-4-4-12",
+		"/api/v1/sales/not-an-id":                         "8-4-4-4-12",
+		"/api/v1/sales?limit=three":                       "query.limit",
+		"/api/v1/sales?device=" + strings.Repeat("x", 64): "query.device",
+	} {
+		if b := get(t, srv, path, 422, nil); !strings.Contains(b, want) {
+			t.Errorf("%s: %s", path, b)
+		}
+	}
+	get(t, srv, "/api/v1/sales/"+saleID(99).String(), 404, nil)
+}

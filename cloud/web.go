@@ -1,0 +1,183 @@
+package cloud
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"coinop/cloud/api"
+	"coinop/cloud/broker"
+	"coinop/cloud/payment"
+	"coinop/cloud/store"
+	"coinop/protocol"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+)
+
+// ErrExposed means that the interface would listen where strangers reach it, and it knows no users.
+var ErrExposed = errors.New("the HTTP interface has no users yet and listens on loopback addresses only")
+
+// listenAPI opens the listener of the interface.
+func listenAPI(addr string) (net.Listener, error) {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, fmt.Errorf("http address: %w", err)
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return nil, fmt.Errorf("http address %s: %w; use 127.0.0.1 and an SSH tunnel", addr, ErrExposed)
+	}
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("http: %w", err)
+	}
+	return l, nil
+}
+
+// serveAPI answers until ctx ends.
+func serveAPI(ctx context.Context, l net.Listener, h http.Handler) error {
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second}
+	stop := context.AfterFunc(ctx, func() {
+		end, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		if srv.Shutdown(end) != nil {
+			_ = srv.Close()
+		}
+	})
+	defer stop()
+	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// presence is who is connected, as up/conn and last wills tell it.
+type presence struct {
+	mu   sync.Mutex
+	seen map[protocol.DeviceID]protocol.Conn
+}
+
+func (p *presence) tell(c protocol.Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c.Ticket = nil
+	p.seen[c.Device] = c
+}
+
+func (p *presence) of(d protocol.DeviceID) protocol.Conn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.seen[d]
+}
+
+// reader is the store as the interface reads it.
+type reader struct{ *store.Store }
+
+func (r reader) Sales(ctx context.Context, f api.SaleFilter, limit int) ([]protocol.SaleID, error) {
+	return r.Store.Sales(ctx, store.SaleFilter{Device: f.Device, State: f.State, Before: f.Before}, limit)
+}
+
+func (r reader) SalePayments(ctx context.Context, id protocol.SaleID) ([]payment.Payment, error) {
+	return r.Payments(ctx, store.PaymentFilter{Sale: id}, 100)
+}
+
+// handler wires the interface over what runs.
+func (s *shell) handler(b *broker.Broker, st *store.Store, who *presence, version string) http.Handler {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), s.metrics(b, st))
+	return api.New(api.Config{
+		Ledger: reader{st}, Metrics: reg, Version: version,
+		Devices: func(ctx context.Context) ([]api.Device, error) { return devices(ctx, st, who) },
+		Health: func(ctx context.Context) api.Health {
+			h := api.Health{OK: true, Store: "ok", Acquirers: map[string]bool{}, Devices: b.Connected()}
+			if err := st.Health(ctx); err != nil {
+				h.OK, h.Store = false, err.Error()
+			}
+			for _, a := range s.acquirers() {
+				h.Acquirers[a.Name] = a.Up
+			}
+			return h
+		},
+	})
+}
+
+func devices(ctx context.Context, st *store.Store, who *presence) ([]api.Device, error) {
+	all, err := st.Devices(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]api.Device, 0, len(all))
+	for _, d := range all {
+		head, err := st.Head(ctx, d.ID)
+		if err != nil {
+			return nil, err
+		}
+		c := who.of(d.ID)
+		out = append(out, api.Device{
+			ID: d.ID, Tenant: d.Tenant, Terminal: d.Merchant.TID, Link: d.Link, Online: c.Online, Reason: c.Reason, Connection: c.Connection,
+			Software: c.Software, Records: uint64(head.Position.Seq), Stopped: head.Stopped,
+		})
+	}
+	return out, nil
+}
+
+// gauge is one figure that is read when somebody asks.
+type gauge struct {
+	desc *prometheus.Desc
+	kind prometheus.ValueType
+	read func() float64
+}
+
+type figures []gauge
+
+func (f figures) Describe(ch chan<- *prometheus.Desc) {
+	for _, g := range f {
+		ch <- g.desc
+	}
+}
+
+func (f figures) Collect(ch chan<- prometheus.Metric) {
+	for _, g := range f {
+		ch <- prometheus.MustNewConstMetric(g.desc, g.kind, g.read())
+	}
+}
+
+// metrics are the counters of the parts. Names end in their unit; what only grows ends in _total.
+func (s *shell) metrics(b *broker.Broker, st *store.Store) prometheus.Collector {
+	var out figures
+	add := func(kind prometheus.ValueType, name, help string, read func() float64) {
+		out = append(out, gauge{prometheus.NewDesc("coinop_"+name, help, nil, nil), kind, read})
+	}
+	count := func(name, help string, read func() int64) {
+		add(prometheus.CounterValue, name+"_total", help, func() float64 { return float64(read()) })
+	}
+	add(prometheus.GaugeValue, "devices_connected", "Connections past CONNECT.", func() float64 { return float64(b.Connected()) })
+	bs, rs := b.Stats(), s.parts.Relay.Stats()
+	count("broker_refused", "CONNECTs that were refused.", bs.Refused.Load)
+	count("broker_denied", "Topics that were denied.", bs.Denied.Load)
+	count("broker_panics", "Connections that ended in a panic.", bs.Panics.Load)
+	count("broker_takeovers", "Connections that took over an older one.", bs.Takeovers.Load)
+	count("broker_busy", "Messages the relay had no room for.", bs.Busy.Load)
+	count("broker_dropped", "Messages to a device whose queue was full.", bs.Dropped.Load)
+	count("relay_handled", "Messages of devices that were handled.", rs.Handled.Load)
+	count("relay_dropped", "Messages that did not open, or were not the sender's.", rs.Dropped.Load)
+	count("relay_failed", "Messages the store had no answer for.", rs.Failed.Load)
+	count("relay_tickets", "Tickets that were opened.", rs.Tickets.Load)
+	count("relay_untold", "Answers that could not be published.", rs.Untold.Load)
+	count("store_units", "Units of work that were committed.", func() int64 { return int64(st.Stats().Units) })
+	count("store_commits", "Commits; units share them.", func() int64 { return int64(st.Stats().Commits) })
+	for _, h := range s.hosts {
+		desc := prometheus.NewDesc("coinop_acquirer_up", "Whether a link is signed on.", nil, prometheus.Labels{"link": h.name})
+		out = append(out, gauge{desc, prometheus.GaugeValue, func() float64 {
+			if h.link.State().Up {
+				return 1
+			}
+			return 0
+		}})
+	}
+	return out
+}
