@@ -99,6 +99,7 @@ func run(ctx context.Context, o Options, dir string, p *printer) (v *Verdict, er
 		return nil, err
 	}
 	p.note("bank on %s, cloud on %s (MQTT over TLS)", f.hostAddr, f.cloudAddr)
+	p.note("look: http://%[1]s/api/v1/sales, .../sales/{id}, http://%[1]s/api/v1/devices, /healthz, /metrics, /openapi.json", f.httpAddr)
 	for _, s := range f.stations {
 		p.note("%s, terminal %s: process %d; %s: process %d, its line to the cloud is %s", s.name, s.tid, s.sim.cmd.Process.Pid,
 			s.agentName(), s.agent.cmd.Process.Pid, s.line.addr())
@@ -115,6 +116,13 @@ func run(ctx context.Context, o Options, dir string, p *printer) (v *Verdict, er
 	if !errors.Is(wrong, errEnded) { // else nothing will settle
 		wrong = errors.Join(wrong, f.calm(orderly, p))
 	}
+	shown := -1
+	if !errors.Is(wrong, errEnded) {
+		var err error
+		if shown, err = captured(orderly, f.httpAddr); err != nil {
+			wrong = errors.Join(wrong, err)
+		}
+	}
 	wrong = errors.Join(wrong, f.down())
 	verdict, err := f.compare(orderly)
 	if err != nil {
@@ -122,6 +130,9 @@ func run(ctx context.Context, o Options, dir string, p *printer) (v *Verdict, er
 	}
 	if least := o.least(ran); verdict.Sales < least {
 		wrong = errors.Join(wrong, fmt.Errorf("%d sales in %.0f s, want at least %d", verdict.Sales, ran.Seconds(), least))
+	}
+	if shown >= 0 && shown != verdict.Sales {
+		wrong = errors.Join(wrong, fmt.Errorf("the HTTP interface showed %d sales that were captured, the ledger has %d", shown, verdict.Sales))
 	}
 	if !verdict.OK() {
 		wrong = errors.Join(wrong, fmt.Errorf("the books do not agree:\n  %s", strings.Join(verdict.Findings, "\n  ")))

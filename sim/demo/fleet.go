@@ -42,6 +42,7 @@ type fleet struct {
 	cloud     *proc
 	hostAddr  string
 	cloudAddr string
+	httpAddr  string // of the cloud's HTTP interface
 	stations  []*station
 }
 
@@ -115,15 +116,20 @@ func (f *fleet) up(ctx context.Context) error {
 
 // startCloud starts the cloud, for the first time or again, and leads every line to it.
 func (f *fleet) startCloud(ctx context.Context) error {
-	ready := f.path("run", "cloud")
-	if err := os.Remove(ready); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
+	ready, web := f.path("run", "cloud"), f.path("run", "cloud-http")
+	for _, old := range []string{ready, web} {
+		if err := os.Remove(old); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
 	}
 	var err error
 	f.cloud, err = start("cloud", f.logOf("cloud"), nil, nil, f.bin("coinop-cloud"), "serve", "--dir", f.path("cloud"),
 		"--listen", "127.0.0.1:0", "--acquirer", "bank="+f.hostAddr, "--institution", "123456",
-		"--late-window", lateWindow.String(), "--ready-file", ready)
+		"--late-window", lateWindow.String(), "--ready-file", ready, "--http", "127.0.0.1:0", "--http-ready-file", web)
 	if err != nil {
+		return err
+	}
+	if f.httpAddr, err = f.cloud.ready(ctx, web); err != nil {
 		return err
 	}
 	if f.cloudAddr, err = f.cloud.ready(ctx, ready); err != nil {
