@@ -70,7 +70,7 @@ defences: ## take each defence away once and see the law that breaks (docs/defen
 fuzz: ## every fuzz target for FUZZ_TIME (30s)
 	@$(GO) list -f '{{.Dir}} {{.ImportPath}}' ./... | while read -r dir path; do \
 	  for f in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]*' $$dir/*_test.go 2>/dev/null | awk '{print $$2}'); do \
-	    echo "== $$path $$f"; $(GO) test $$path -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZ_TIME); done; done
+	    echo "== $$path $$f"; $(GO) test $$path -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x; done; done
 
 bench: build ## figures beside their limits, as a table and as out/bench.json
 	@bin/coinop-sim bench --out out/bench.json
