@@ -141,10 +141,24 @@ type world struct {
 	machine *machine
 	st      *store.Store // a second pair of eyes on the ledger file
 	stop    func()
+	line    func(addr string) string // what stands before the cloud and the bank; nil: nothing
+	trunk   func(addr string) string
+	profile acquirer.Profile // of the contract with the bank
 }
 
-func newWorld(t *testing.T) *world {
-	w := &world{t: t, dir: t.TempDir(), host: &bank{}}
+func newWorld(t *testing.T) *world { return newWorldBehind(t, nil, nil) }
+
+// newWorldBehind is a world whose lines go another way: to the address that line and trunk give for
+// the cloud's and the bank's.
+func newWorldBehind(t *testing.T, line, trunk func(addr string) string) *world {
+	straight := func(addr string) string { return addr }
+	if line == nil {
+		line = straight
+	}
+	if trunk == nil {
+		trunk = straight
+	}
+	w := &world{t: t, dir: t.TempDir(), host: &bank{}, line: line, trunk: trunk, profile: acquirer.Profile{LateWindowMS: 2000}}
 	srv, err := hostsim.Open(hostsim.Config{Bank: hostsim.NewBank(hostsim.Options{Behave: w.host.behave}), Books: filepath.Join(w.dir, "bank.books")})
 	if err != nil {
 		t.Fatal(err)
@@ -178,12 +192,12 @@ func (w *world) start() {
 	go func() {
 		ended <- cloud.Run(ctx, cloud.Config{
 			Dir: w.dir, Listen: "127.0.0.1:0", Ready: func(a string) { ready <- a },
-			Acquirers: []cloud.Acquirer{{Name: "bank", Addr: w.host.Addr(), Institution: "00000000001"}},
+			Acquirers: []cloud.Acquirer{{Name: "bank", Addr: w.trunk(w.host.Addr()), Institution: "00000000001", Profile: w.profile}},
 		})
 	}()
 	select {
 	case addr := <-ready:
-		w.proxy.to(addr)
+		w.proxy.to(w.line(addr))
 	case err := <-ended:
 		w.t.Fatal(err)
 	}
@@ -330,6 +344,8 @@ type machine struct {
 	onVend func()
 	up     chan struct{} // closed and made anew when the way comes up
 	isUp   bool
+	fell   int64 // minor units of what was delivered
+	lost   int   // connections that ended
 	after  protocol.Seq
 }
 
@@ -422,6 +438,7 @@ func (m *machine) run(ctx context.Context) error {
 			if m.conn != nil {
 				m.conn.Close()
 				m.conn = nil
+				m.lost++
 				m.handle(agent.Uplink{Event: uplink.Disconnected{}})
 			}
 			dial()
@@ -499,6 +516,7 @@ func (m *machine) effect(e agent.Effect) {
 			m.onVend = nil
 		}
 		if m.works {
+			m.fell += x.Amount.Minor
 			m.later(0, agent.Lane{Lane: e.Lane, Event: session.VendSuccess{Vend: x.ID, Item: x.Outlet, Grade: protocol.GradeReported}})
 		} else {
 			m.later(0, agent.Lane{Lane: e.Lane, Event: session.VendFailure{Vend: x.ID}})
