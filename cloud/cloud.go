@@ -58,6 +58,9 @@ const (
 	ledgerFile    = "ledger.db"
 )
 
+// kickAfter is the time that what was last told to a device has to leave.
+const kickAfter = time.Second
+
 // sweepEvery is how often a replica looks for what is owed or left behind.
 const sweepEvery = 250 * time.Millisecond
 
@@ -133,6 +136,7 @@ func Run(ctx context.Context, cfg Config) error {
 			who.tell(c)
 			cfg.Log.Info("device", "device", c.Device, "online", c.Online, "reason", c.Reason, "connection", c.Connection)
 		},
+		Kick:      func(d protocol.DeviceID) { time.AfterFunc(kickAfter, func() { b.Kick(d) }) },
 		Acquirers: s.acquirers,
 	})
 	if err != nil {
@@ -251,6 +255,22 @@ func AddDevice(ctx context.Context, dir, out string, n NewDevice) (identity.Devi
 	}
 	d := identity.Device{ID: n.ID, Tenant: n.Tenant, Serial: bundle.Serial, Key: key, Link: n.Link, Merchant: n.Merchant}
 	return d, st.PutDevice(ctx, d, n.Replace)
+}
+
+// RevokeDevice ends a device's right to sell and to connect, within a second also where it is
+// connected. Its name stays taken: device add --replace gives it a new identity.
+func RevokeDevice(ctx context.Context, dir string, id protocol.DeviceID) error {
+	st, _, _, err := Open(ctx, dir)
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	d, err := st.Device(ctx, id)
+	if err != nil {
+		return err
+	}
+	d.Revoked = true
+	return st.PutDevice(ctx, d, true)
 }
 
 // profile fills in what a link's profile leaves open.

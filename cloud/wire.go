@@ -39,6 +39,7 @@ type Wiring struct {
 	Publish   func(context.Context, protocol.Topic, []byte) error
 	Effect    func(payment.Effect)
 	Conn      func(protocol.Conn)
+	Kick      func(protocol.DeviceID)
 	Now       func() time.Time // nil: time.Now
 	Random    io.Reader        // of ids; nil: crypto/rand
 	Log       *slog.Logger
@@ -97,7 +98,7 @@ func Wire(st *store.Store, w Wiring) (Parts, error) {
 	registry := &registry{st: st, now: w.Now, known: map[protocol.DeviceID]entry{}}
 	p.Relay = relay.New(relay.Config{
 		Device: registry.device, Key: w.Keys.Relay, Signer: w.Keys.Signing, Payments: p.Payments, Intake: p.Intake,
-		Publish: w.Publish, Effect: w.Effect, Conn: w.Conn, Log: w.Log,
+		Publish: w.Publish, Effect: w.Effect, Conn: w.Conn, Kick: w.Kick, Log: w.Log,
 	})
 	return p, nil
 }

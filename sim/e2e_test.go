@@ -87,6 +87,22 @@ func TestOneMachine(t *testing.T) {
 	}
 	w.books(1150)
 
+	t.Log("the device is revoked while it is connected: it sells no more, by name")
+	if err := cloud.RevokeDevice(t.Context(), w.dir, "snack-1"); err != nil {
+		t.Fatal(err)
+	}
+	w.machine.post(t.Context(), func() { w.machine.expect = "identity.revoked" })
+	time.Sleep(1100 * time.Millisecond) // what the registry said is believed for a second
+	if s = w.machine.sell(600, true); s.how != protocol.SaleDeclined && s.how != protocol.NotCharged {
+		t.Fatal(s.how)
+	}
+	select {
+	case <-w.machine.halted:
+	case <-time.After(20 * time.Second):
+		t.Fatal("it was not told")
+	}
+	w.books(1150)
+
 	if is, err := w.st.Incidents(t.Context()); err != nil || len(is) != 0 {
 		t.Fatalf("%+v %v", is, err)
 	}
@@ -342,6 +358,8 @@ type machine struct {
 	timers map[session.TimerID]*time.Timer
 	works  bool // the slot
 	onVend func()
+	expect string        // the code it may be stopped with
+	halted chan struct{} // closed when it is
 	up     chan struct{} // closed and made anew when the way comes up
 	isUp   bool
 	fell   int64 // minor units of what was delivered
@@ -351,7 +369,7 @@ type machine struct {
 
 func newMachine(t *testing.T, dir, addr string) *machine {
 	bundle := readBundle(t, dir)
-	m := &machine{t: t, began: time.Now(), in: make(chan func(), 64), timers: map[session.TimerID]*time.Timer{}, up: make(chan struct{})}
+	m := &machine{t: t, began: time.Now(), in: make(chan func(), 64), timers: map[session.TimerID]*time.Timer{}, up: make(chan struct{}), halted: make(chan struct{})}
 	var err error
 	m.jour, err = journal.OpenBadger(filepath.Join(dir, "journal"), journal.Options{
 		Device: "snack-1", CertSerial: bundle.Serial,
@@ -498,7 +516,10 @@ func (m *machine) do(do []agent.Do) {
 				m.up = make(chan struct{})
 			}
 		case agent.Stopped:
-			m.t.Errorf("stopped: %s", d.Code)
+			if d.Code != m.expect {
+				m.t.Errorf("stopped: %s", d.Code)
+			}
+			close(m.halted)
 		}
 	}
 }

@@ -59,6 +59,7 @@ type Event interface{ event() }
 type Request struct {
 	From    From
 	Request protocol.AuthorizationRequest
+	Stopped bool // the device is revoked: refused_unsent(device_stopped)
 }
 
 // Copy is the early copy of an outcome's record. It must be of the device it came from.
@@ -239,6 +240,8 @@ func (s *Service) request(ctx context.Context, now protocol.UnixMS, ev Request) 
 	f.Made = min(anchored+protocol.UnixMS(ask.SinceAnchorMS), now)
 	profile, ok := s.cfg.Profile(ev.From.Link)
 	switch {
+	case ev.Stopped:
+		f.Refuse = protocol.DeviceStopped
 	case f.Refuse != 0:
 	case ask.Class != protocol.Live: // its card is not even opened
 		f.Refuse = protocol.NotAllowed

@@ -52,6 +52,8 @@ type Config struct {
 	Publish func(context.Context, protocol.Topic, []byte) error
 	// Effect gets what payment wants done beside telling the device: Send, Ask and Timer.
 	Effect func(payment.Effect)
+	// Kick closes a device's connection, after what was published to it had time to leave; nil: nobody does.
+	Kick func(protocol.DeviceID)
 	// Conn is told when a device comes and goes; nil: nobody.
 	Conn  func(protocol.Conn)
 	Log   *slog.Logger // nil: discard
@@ -221,7 +223,7 @@ func (r *Relay) open(now protocol.UnixMS, d identity.Device, msg []byte) (*chann
 	switch {
 	case c.ticket.Device != d.ID:
 		return nil, drop(fmt.Errorf("ticket of %s from %s", c.ticket.Device, d.ID))
-	case d.Revoked || c.ticket.CertSerial != d.Serial:
+	case c.ticket.CertSerial != d.Serial:
 		return nil, drop(fmt.Errorf("certificate %s of %s is not good any more", c.ticket.CertSerial, d.ID))
 	case now.Sub(c.opened) > ticketLife:
 		return nil, drop(fmt.Errorf("ticket of %s is older than %s", d.ID, ticketLife))
@@ -239,7 +241,7 @@ func (r *Relay) find(now protocol.UnixMS, d identity.Device, ticket []byte) (*ch
 		return c, nil
 	}
 	t, ch, err := seal.OpenTicket(ticket, func(who protocol.DeviceID, serial string) (*ecdsa.PublicKey, error) {
-		if who != d.ID || serial != d.Serial || d.Revoked {
+		if who != d.ID || serial != d.Serial {
 			return nil, fmt.Errorf("certificate %s of %s is not registered", serial, who)
 		}
 		return d.PublicKey()
@@ -295,8 +297,11 @@ func (r *Relay) auth(ctx context.Context, now protocol.UnixMS, d identity.Device
 		if err := protocol.Decode(a.Body, &q); err != nil {
 			return drop(err)
 		}
-		ev = payment.Request{From: from(d), Request: q}
+		ev = payment.Request{From: from(d), Request: q, Stopped: d.Revoked}
 	case protocol.MsgOutcomeCopy:
+		if d.Revoked {
+			return drop(fmt.Errorf("%s is revoked", d.ID))
+		}
 		var oc protocol.OutcomeCopy
 		if err := protocol.Decode(a.Body, &oc); err != nil {
 			return drop(err)
@@ -381,6 +386,9 @@ func (r *Relay) journal(ctx context.Context, now protocol.UnixMS, d identity.Dev
 	if err != nil {
 		return drop(err)
 	}
+	if d.Revoked {
+		return r.revoked(ctx, c)
+	}
 	var b protocol.Batch
 	if err := protocol.Decode(plain, &b); err != nil {
 		return drop(err)
@@ -397,6 +405,18 @@ func (r *Relay) journal(ctx context.Context, now protocol.UnixMS, d identity.Dev
 	err = errors.Join(err, r.tellOn(ctx, c, protocol.DnAck, protocol.MustEncode(res.Watermark)))
 	if res.Checkpoint != nil {
 		err = errors.Join(err, r.checkpoint(ctx, *res.Checkpoint))
+	}
+	return err
+}
+
+// revoked tells a device that it must not sell any more, and lets go of it. What it has not sent
+// is not taken in: whoever holds its key could have written it.
+func (r *Relay) revoked(ctx context.Context, c *channel) error {
+	err := r.tellOn(ctx, c, protocol.DnAck, protocol.MustEncode(protocol.Watermark{
+		V: protocol.Version, Device: c.ticket.Device, Epoch: c.ticket.Epoch, Verdict: protocol.Revoked,
+	}))
+	if r.cfg.Kick != nil {
+		r.cfg.Kick(c.ticket.Device)
 	}
 	return err
 }

@@ -39,6 +39,7 @@ type bed struct {
 	told    []told
 	sent    []acquirer.Op
 	conns   []protocol.Conn
+	kicked  []protocol.DeviceID
 	publish error
 }
 
@@ -65,6 +66,7 @@ func newBed(t *testing.T) *bed {
 	b.parts, err = cloud.Wire(st, cloud.Wiring{
 		Keys: b.keys, VaultKeys: vk, Now: func() time.Time { return b.now.Time() },
 		Profile: func(string) (acquirer.Profile, bool) { return acquirer.Profile{Flow: acquirer.DualFinal}, true },
+		Kick:    func(d protocol.DeviceID) { b.kicked = append(b.kicked, d) },
 		Publish: func(_ context.Context, topic protocol.Topic, p []byte) error {
 			if b.publish != nil {
 				return b.publish
@@ -434,8 +436,20 @@ func TestRevocation(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.now += 1000
-	if err := b.handle(fresh.ask(4)); !errors.Is(err, relay.ErrDropped) {
-		t.Fatalf("revoked: %v", err)
+	b.must(fresh.ask(4))
+	var r protocol.AuthorizationResponse
+	var a protocol.Auth
+	plain := fresh.hear(fresh.ch, protocol.DnAuth)
+	if err := errors.Join(protocol.Decode(plain, &a), protocol.Decode(a.Body, &r)); err != nil || r.Code != protocol.DeviceStopped {
+		t.Fatalf("%+v %v", r, err)
+	}
+	b.must(fresh.upload())
+	var w protocol.Watermark
+	if err := protocol.Decode(fresh.hear(fresh.ch, protocol.DnAck), &w); err != nil || w.Verdict != protocol.Revoked {
+		t.Fatalf("%+v %v", w, err)
+	}
+	if len(b.kicked) != 1 || b.kicked[0] != "snack-1" {
+		t.Fatalf("kicked: %v", b.kicked)
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 
 func deviceCommand() *cobra.Command {
 	c := &cobra.Command{Use: "device", Short: "Register and list machines"}
-	c.AddCommand(deviceAdd(), deviceList())
+	c.AddCommand(deviceAdd(), deviceRevoke(), deviceList())
 	return c
 }
 
@@ -68,6 +68,30 @@ A running service need not be stopped.`,
 	f.BoolVar(&n.Replace, "replace", false, "give a machine that is registered a new identity and revoke the old one")
 	_ = c.MarkFlagRequired("tid")
 	_ = c.MarkFlagRequired("mid")
+	return c
+}
+
+func deviceRevoke() *cobra.Command {
+	var dir string
+	c := &cobra.Command{
+		Use:   "revoke NAME --dir DIR",
+		Short: "End a machine's right to sell and to connect",
+		Long: `revoke ends a machine's right to sell and to connect, within a second also while it is connected.
+What it has not sent yet is not taken in any more: whoever holds its key could have written it.
+
+The name stays taken. "device add NAME --replace" gives the machine a new identity.`,
+		Example: "  coinop-cloud device revoke snack-1 --dir /var/lib/coinop",
+		Args:    oneName,
+		RunE: func(c *cobra.Command, args []string) error {
+			id := protocol.DeviceID(args[0])
+			if err := cloud.RevokeDevice(c.Context(), dir, id); err != nil {
+				return hint(err)
+			}
+			_, err := fmt.Fprintf(c.OutOrStdout(), "%s is revoked\n", id)
+			return err
+		},
+	}
+	dirFlag(c, &dir)
 	return c
 }
 
