@@ -20,7 +20,7 @@ func keys(ops []payment.OpRow) (out []string) {
 
 func TestClaim(t *testing.T) {
 	ctx := context.Background()
-	onBoth(t, func(t *testing.T, s *Store) {
+	onAll(t, func(t *testing.T, s *Store) {
 		claim := func(now protocol.UnixMS, most int) []payment.OpRow {
 			return must(s.Claim(ctx, now, 50*time.Millisecond, most, func(o *payment.OpRow) { o.Op.Repeat = o.Tries > 0 }))(t)
 		}
