@@ -135,7 +135,9 @@ func (db *postgresDB) writers() []writer {
 }
 
 // feedEnd is below every transaction that still runs, in whatever database of the server.
-func (db *postgresDB) feedEnd() string { return "seq < feed_place(pg_snapshot_xmin(pg_current_snapshot()))" }
+func (db *postgresDB) feedEnd() string {
+	return "seq < feed_place(pg_snapshot_xmin(pg_current_snapshot()))"
+}
 
 // close is called when no writer runs; it waits for those who read.
 func (db *postgresDB) close() error {
