@@ -8,6 +8,7 @@ import (
 	"iter"
 	"net"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -156,28 +157,32 @@ func (g *group) readAll() error {
 }
 
 // send sends a pipeline, before it "begin" when the group has not begun, and gives the results of
-// what queue queued to take. A connection that broke while it lay idle is replaced. That is found out
-// by sending when it is safe: the pipeline commits nothing. One that does commit may have done so
-// though no answer came, and is never sent twice.
+// what queue queued to take. A connection that broke while it lay idle is replaced, which only
+// sending can find out. It must be safe to send twice: one that commits may have done so though no
+// answer came, so "begin" then goes first by itself.
 func (g *group) send(safe bool, queue func(*pgx.Batch), take func(pgx.BatchResults) error) error {
-	ctx, cancel := context.WithTimeout(context.Background(), statementMost)
-	defer cancel()
 	w := g.w
-	if !safe && !g.open && w.conn != nil && w.conn.PgConn().CheckConn() != nil {
-		w.drop()
+	if !safe && !g.open {
+		nothing := func(*pgx.Batch) {}
+		if err := g.send(true, nothing, func(pgx.BatchResults) error { return nil }); err != nil {
+			return err
+		}
 	}
-	again := safe && !g.open && w.conn != nil
+	again := !g.open && w.conn != nil
 	for {
 		if w.conn == nil {
 			if g.open {
 				return fmt.Errorf("%w: the connection is gone", ErrUnavailable)
 			}
-			var err error
-			if w.conn, err = w.db.connect(ctx); err != nil {
+			ctx, cancel := context.WithTimeout(context.Background(), statementMost)
+			conn, err := w.db.connect(ctx)
+			cancel()
+			if err != nil {
 				return err
 			}
+			w.conn = conn
 		}
-		err := g.sendOn(ctx, queue, take)
+		err := g.sendOn(queue, take)
 		if !w.conn.IsClosed() {
 			return err
 		}
@@ -189,7 +194,7 @@ func (g *group) send(safe bool, queue func(*pgx.Batch), take func(pgx.BatchResul
 	}
 }
 
-func (g *group) sendOn(ctx context.Context, queue func(*pgx.Batch), take func(pgx.BatchResults) error) error {
+func (g *group) sendOn(queue func(*pgx.Batch), take func(pgx.BatchResults) error) error {
 	b := &pgx.Batch{}
 	if !g.open {
 		g.begin(b)
@@ -197,7 +202,15 @@ func (g *group) sendOn(ctx context.Context, queue func(*pgx.Batch), take func(pg
 	begun := b.Len()
 	queue(b)
 	g.open = true
-	res := g.w.conn.SendBatch(ctx, b)
+	// A deadline of the connection and none of a context: pgx would start a goroutine for that, and
+	// up to 5.7.6 leave it behind when the connection breaks.
+	wire := g.w.conn.PgConn().Conn()
+	if err := wire.SetDeadline(time.Now().Add(statementMost)); err != nil {
+		hangUp(g.w.conn)
+		return classifyPG(err)
+	}
+	defer wire.SetDeadline(time.Time{})
+	res := g.w.conn.SendBatch(context.Background(), b)
 	var err error
 	for i := 0; i < begun && err == nil; i++ {
 		if _, err = res.Exec(); err != nil {
