@@ -59,7 +59,10 @@ func open(t testing.TB, o Options) *Store {
 func onAll(t *testing.T, f func(*testing.T, *Store)) {
 	t.Parallel()
 	t.Run("file", func(t *testing.T) { t.Parallel(); f(t, open(t, Options{})) })
-	storetest.Each(t, func(t *testing.T, path string) { f(t, open(t, Options{Path: path})) })
+	storetest.Each(t, func(t *testing.T, fresh storetest.Fresh) {
+		t.Parallel()
+		f(t, open(t, Options{Path: fresh(t)}))
+	})
 }
 
 // onDisk is onAll for what needs a database that outlives a Store.
