@@ -23,8 +23,9 @@ func deviceCommand() *cobra.Command {
 
 func deviceAdd() *cobra.Command {
 	var (
-		dir, out string
-		n        cloud.NewDevice
+		place cloud.Place
+		out   string
+		n     cloud.NewDevice
 	)
 	c := &cobra.Command{
 		Use:   "add NAME --dir DIR --out DIR",
@@ -45,7 +46,7 @@ A running service need not be stopped.`,
 			if err := checkDevice(n); err != nil {
 				return err
 			}
-			d, err := cloud.AddDevice(c.Context(), dir, out, n)
+			d, err := place.AddDevice(c.Context(), out, n)
 			if err != nil {
 				return err
 			}
@@ -55,7 +56,7 @@ A running service need not be stopped.`,
 		},
 	}
 	f := c.Flags()
-	dirFlag(c, &dir)
+	placeFlags(c, &place.Dir, &place.Store)
 	f.StringVar(&out, "out", "", "new folder for the identity (needed)")
 	_ = c.MarkFlagRequired("out")
 	f.StringVar(&n.Tenant, "tenant", "default", "whose machine it is")
@@ -112,7 +113,7 @@ type listed struct {
 
 func deviceList() *cobra.Command {
 	var (
-		dir    string
+		place  cloud.Place
 		asJSON bool
 	)
 	c := &cobra.Command{
@@ -120,7 +121,7 @@ func deviceList() *cobra.Command {
 		Short: "List the registered machines and how far their journals are held",
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			st, err := cloud.OpenLedger(c.Context(), dir)
+			st, err := place.OpenLedger(c.Context())
 			if err != nil {
 				return hint(err)
 			}
@@ -155,7 +156,7 @@ func deviceList() *cobra.Command {
 			return w.Flush()
 		},
 	}
-	dirFlag(c, &dir)
+	placeFlags(c, &place.Dir, &place.Store)
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }
@@ -176,7 +177,7 @@ func printJSON(c *cobra.Command, v any) error {
 // hint says what to do about a folder without a ledger.
 func hint(err error) error {
 	if errors.Is(err, cloud.ErrNoLedger) {
-		return fmt.Errorf("%w; --dir is the folder given to serve and device add", err)
+		return fmt.Errorf("%w; --dir is the folder given to serve and device add; with --store there, --store here", err)
 	}
 	return err
 }
