@@ -271,8 +271,12 @@ func (g *group) writeAll(writes []*write, careful bool) error {
 		if careful {
 			return nil
 		}
-		if _, err := res.Exec(); err != nil {
+		tag, err := res.Exec()
+		if err != nil {
 			return fmt.Errorf("commit: %w", classifyPG(err))
+		}
+		if tag.String() != "COMMIT" { // a transaction that had failed is rolled back, and that is no error
+			return fmt.Errorf("commit: the server says %s", tag)
 		}
 		g.open = false
 		return nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -24,6 +25,7 @@ type postgresDB struct {
 	config *pgx.ConnConfig
 	write  [postgresWriters]pgWriter
 	read   chan *pgx.Conn // as many as may read at once; nil: not connected
+	closed atomic.Bool
 }
 
 var (
@@ -141,6 +143,7 @@ func (db *postgresDB) feedEnd() string {
 
 // close is called when no writer runs; it waits for those who read.
 func (db *postgresDB) close() error {
+	db.closed.Store(true)
 	for i := range db.write {
 		db.write[i].drop()
 	}
@@ -179,6 +182,9 @@ func (db *postgresDB) each(ctx context.Context, query string, args []any, do fun
 		}
 		db.read <- conn
 	}()
+	if db.closed.Load() {
+		return ErrClosed
+	}
 	for fresh := false; ; {
 		if conn == nil || conn.IsClosed() {
 			var err error

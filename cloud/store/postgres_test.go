@@ -326,6 +326,21 @@ func TestRestoredFeed(t *testing.T) {
 	equal(t, []string{"old", "new"}, changes(t, again))
 }
 
+func TestReadAfterClose(t *testing.T) {
+	t.Parallel()
+	s, err := Open(t.Context(), Options{Path: storetest.Database(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	must(s.Devices(t.Context()))(t)
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.Devices(t.Context()); !errors.Is(err, ErrClosed) {
+		t.Error(err)
+	}
+}
+
 func TestNoServer(t *testing.T) {
 	t.Parallel()
 	_, err := Open(t.Context(), Options{Path: "postgres://u:secret@127.0.0.1:1/x?password=secret"})
