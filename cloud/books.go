@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 
 	"coinop/cloud/store"
 )
@@ -14,18 +13,20 @@ import (
 // ErrNoLedger means that no cloud ever ran in that folder.
 var ErrNoLedger = errors.New("no ledger there")
 
-// OpenLedger opens the ledger of a cloud in dir, beside a cloud that runs or after it; it makes none
-// and touches no keys. ErrNoLedger when there is none.
+// OpenLedger is Place.OpenLedger with the ledger in a file.
 func OpenLedger(ctx context.Context, dir string) (*store.Store, error) {
-	path := filepath.Join(dir, ledgerFile)
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s: %w", path, ErrNoLedger)
-	} else if err != nil {
-		return nil, err
+	return Place{Dir: dir}.OpenLedger(ctx)
+}
+
+// OpenLedger opens the ledger of a cloud, beside a cloud that runs or after it; it makes no file and
+// touches no keys. ErrNoLedger when there is no file. (In a database it makes the tables.)
+func (p Place) OpenLedger(ctx context.Context) (*store.Store, error) {
+	if p.Store == "" {
+		if _, err := os.Stat(p.ledger()); errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("%s: %w", p.ledger(), ErrNoLedger)
+		} else if err != nil {
+			return nil, err
+		}
 	}
-	st, err := store.Open(ctx, store.Options{Path: path})
-	if err != nil {
-		return nil, fmt.Errorf("open the ledger in %s: %w", dir, err)
-	}
-	return st, nil
+	return p.open(ctx)
 }

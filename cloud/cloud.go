@@ -3,6 +3,8 @@
 //	err := cloud.Run(ctx, cloud.Config{Dir: "/var/lib/coinop", Listen: ":8883",
 //	    Acquirers: []cloud.Acquirer{{Name: "bank", Addr: "10.0.0.5:5000", Institution: "00000000001"}}})
 //
+// The ledger is a file in Dir, or with Config.Store a database on a PostgreSQL server.
+//
 // Run owns every goroutine it starts and returns after the last has ended. It may be killed at any
 // moment: what was promised is in the store, and the next start goes on from there.
 package cloud
@@ -32,7 +34,8 @@ import (
 
 // Config of a cloud. Dir is needed.
 type Config struct {
-	Dir       string     // keys and the ledger live here
+	Dir       string     // keys live here, and the ledger when Store is ""
+	Store     string     // "postgres://…": the ledger's database; "": a file in Dir
 	Listen    string     // of the broker; 127.0.0.1:8883
 	Hosts     []string   // names and addresses devices reach it by; 127.0.0.1 and localhost
 	Acquirers []Acquirer // none: every card is refused
@@ -64,21 +67,52 @@ const kickAfter = time.Second
 // sweepEvery is how often a replica looks for what is owed or left behind.
 const sweepEvery = 250 * time.Millisecond
 
-// Open opens the store and the keys in dir, making what is missing.
+// Place is where a cloud keeps what it must not lose.
+type Place struct {
+	Dir   string // keys, and the ledger when Store is ""
+	Store string // "postgres://…": the ledger's database
+}
+
+// ledger is the store's path.
+func (p Place) ledger() string {
+	if p.Store != "" {
+		return p.Store
+	}
+	return filepath.Join(p.Dir, ledgerFile)
+}
+
+// ErrStore means a Store that is no URL of PostgreSQL.
+var ErrStore = errors.New(`the store: want "postgres://user@host/database", or nothing for a file`)
+
+// open opens the ledger.
+func (p Place) open(ctx context.Context) (*store.Store, error) {
+	if p.Store != "" && !store.Remote(p.Store) {
+		return nil, ErrStore // not shown: it may hold a password
+	}
+	st, err := store.Open(ctx, store.Options{Path: p.ledger()})
+	if err != nil {
+		return nil, fmt.Errorf("open the ledger: %w", err)
+	}
+	return st, nil
+}
+
+// Open is Place.Open with the ledger in a file.
 func Open(ctx context.Context, dir string) (*store.Store, identity.Keys, vault.Keys, error) {
-	keys, err := identity.OpenKeys(filepath.Join(dir, keysDir), time.Now())
+	return Place{Dir: dir}.Open(ctx)
+}
+
+// Open opens the store and the keys, making what is missing.
+func (p Place) Open(ctx context.Context) (*store.Store, identity.Keys, vault.Keys, error) {
+	keys, err := identity.OpenKeys(filepath.Join(p.Dir, keysDir), time.Now())
 	if err != nil {
 		return nil, keys, vault.Keys{}, fmt.Errorf("keys: %w", err)
 	}
-	vk, err := openVaultKeys(filepath.Join(dir, keysDir, vaultKeysFile))
+	vk, err := openVaultKeys(filepath.Join(p.Dir, keysDir, vaultKeysFile))
 	if err != nil {
 		return nil, keys, vk, err
 	}
-	st, err := store.Open(ctx, store.Options{Path: filepath.Join(dir, ledgerFile)})
-	if err != nil {
-		return nil, keys, vk, fmt.Errorf("open the ledger in %s: %w", dir, err)
-	}
-	return st, keys, vk, nil
+	st, err := p.open(ctx)
+	return st, keys, vk, err
 }
 
 func openVaultKeys(path string) (vault.Keys, error) {
@@ -116,7 +150,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if cfg.Version == "" {
 		cfg.Version = "dev"
 	}
-	st, keys, vk, err := Open(ctx, cfg.Dir)
+	st, keys, vk, err := Place{cfg.Dir, cfg.Store}.Open(ctx)
 	if err != nil {
 		return err
 	}
@@ -220,10 +254,15 @@ type NewDevice struct {
 	Replace  bool // an existing device of this name gets a new identity; the old one is revoked
 }
 
+// AddDevice is Place.AddDevice with the ledger in a file.
+func AddDevice(ctx context.Context, dir, out string, n NewDevice) (identity.Device, error) {
+	return Place{Dir: dir}.AddDevice(ctx, out, n)
+}
+
 // AddDevice registers a device and writes its identity to out. The identity is written first: one
 // that was never registered cannot connect.
-func AddDevice(ctx context.Context, dir, out string, n NewDevice) (identity.Device, error) {
-	st, keys, _, err := Open(ctx, dir)
+func (p Place) AddDevice(ctx context.Context, out string, n NewDevice) (identity.Device, error) {
+	st, keys, _, err := p.Open(ctx)
 	if err != nil {
 		return identity.Device{}, err
 	}
@@ -259,8 +298,8 @@ func AddDevice(ctx context.Context, dir, out string, n NewDevice) (identity.Devi
 
 // RevokeDevice ends a device's right to sell and to connect, within a second also where it is
 // connected. Its name stays taken: device add --replace gives it a new identity.
-func RevokeDevice(ctx context.Context, dir string, id protocol.DeviceID) error {
-	st, _, _, err := Open(ctx, dir)
+func (p Place) RevokeDevice(ctx context.Context, id protocol.DeviceID) error {
+	st, _, _, err := p.Open(ctx)
 	if err != nil {
 		return err
 	}

@@ -12,12 +12,15 @@ import (
 	"coinop/cloud/identity"
 	"coinop/cloud/payment"
 	"coinop/cloud/store"
+	"coinop/cloud/store/storetest"
 	"coinop/protocol"
 	"coinop/protocol/money"
 	"coinop/protocol/seal"
 
 	"go.uber.org/goleak"
 )
+
+func TestMain(m *testing.M) { storetest.Main(m) }
 
 func TestAddDevice(t *testing.T) {
 	t.Parallel()
@@ -62,6 +65,15 @@ func TestAddDevice(t *testing.T) {
 	}
 }
 
+func TestStoreIsAURL(t *testing.T) {
+	t.Parallel()
+	for _, p := range []Place{{Dir: t.TempDir(), Store: "ledger.db"}, {Dir: t.TempDir(), Store: "mysql://u:p@h/x"}} {
+		if _, err := p.OpenLedger(t.Context()); !errors.Is(err, ErrStore) {
+			t.Error(p.Store, err)
+		}
+	}
+}
+
 func TestRunRefusesAcquirersOfOneName(t *testing.T) {
 	t.Parallel()
 	a := Acquirer{Name: "bank", Addr: "127.0.0.1:1", Institution: "00000000001"}
@@ -75,9 +87,15 @@ func TestRunRefusesAcquirersOfOneName(t *testing.T) {
 // What a dead run left behind on the disk, an authorization that may be at the host, the next one
 // undoes, and sends it to nobody again. And a run leaves no goroutine.
 func TestRunFinishesWhatWasLeft(t *testing.T) {
+	t.Run("file", func(t *testing.T) { finishesWhatWasLeft(t, Place{Dir: t.TempDir()}) })
+	t.Run("postgres", func(t *testing.T) {
+		finishesWhatWasLeft(t, Place{Dir: t.TempDir(), Store: storetest.Database(t)})
+	})
+}
+
+func finishesWhatWasLeft(t *testing.T, place Place) {
 	ignore := goleak.IgnoreCurrent()
 	defer goleak.VerifyNone(t, ignore)
-	dir := t.TempDir()
 	host, err := hostsim.Open(hostsim.Config{})
 	if err != nil {
 		t.Fatal(err)
@@ -88,7 +106,7 @@ func TestRunFinishesWhatWasLeft(t *testing.T) {
 	acquirers := []Acquirer{{Name: "bank", Addr: host.Addr(), Institution: "00000000001"}}
 
 	// A replica that commits, sends to nobody and dies.
-	st, keys, vk, err := Open(ctx, dir)
+	st, keys, vk, err := place.Open(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,10 +137,10 @@ func TestRunFinishesWhatWasLeft(t *testing.T) {
 	running, stop := context.WithCancel(ctx)
 	ready := make(chan string, 1)
 	go func() {
-		ended <- Run(running, Config{Dir: dir, Listen: "127.0.0.1:0", Acquirers: acquirers, Ready: func(a string) { ready <- a }})
+		ended <- Run(running, Config{Dir: place.Dir, Store: place.Store, Listen: "127.0.0.1:0", Acquirers: acquirers, Ready: func(a string) { ready <- a }})
 	}()
 	<-ready
-	eyes, err := store.Open(ctx, store.Options{Path: filepath.Join(dir, ledgerFile)})
+	eyes, err := place.OpenLedger(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -88,7 +88,7 @@ func TestOneMachine(t *testing.T) {
 	w.books(1150)
 
 	t.Log("the device is revoked while it is connected: it sells no more, by name")
-	if err := cloud.RevokeDevice(t.Context(), w.dir, "snack-1"); err != nil {
+	if err := (cloud.Place{Dir: w.dir}).RevokeDevice(t.Context(), "snack-1"); err != nil {
 		t.Fatal(err)
 	}
 	w.machine.post(t.Context(), func() { w.machine.expect = "identity.revoked" })

@@ -13,6 +13,7 @@ import (
 	"coinop/cloud/ledger"
 	"coinop/cloud/payment"
 	"coinop/cloud/store"
+	"coinop/cloud/store/storetest"
 	"coinop/protocol"
 	"coinop/protocol/money"
 
@@ -45,8 +46,10 @@ type bed struct {
 	ids    uint64
 }
 
-func newBed(t testing.TB) *bed {
-	st, err := store.Open(context.Background(), store.Options{Path: ":memory:", Gather: -1})
+func TestMain(m *testing.M) { storetest.Main(m) }
+
+func newBed(t testing.TB, fresh storetest.Fresh) *bed {
+	st, err := store.Open(context.Background(), store.Options{Path: fresh(t), Gather: -1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -213,6 +216,11 @@ type step struct {
 
 func TestVerdicts(t *testing.T) {
 	t.Parallel()
+	storetest.Each(t, testVerdicts)
+}
+
+func testVerdicts(t *testing.T, fresh storetest.Fresh) {
+	t.Parallel()
 	a := newChain(1, protocol.EpochStarted{CertSerial: "01"}).fill(20)
 	fork := a.clone() // the same up to 9, then another story
 	fork.records = fork.records[:9]
@@ -301,7 +309,7 @@ func TestVerdicts(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			b := newBed(t)
+			b := newBed(t, fresh)
 			for _, s := range c.steps {
 				if s.serial == "" {
 					s.serial = "01"
@@ -333,7 +341,7 @@ func TestVerdicts(t *testing.T) {
 		t.Parallel()
 		from := who("01")
 		from.Device = "other"
-		if _, err := newBed(t).in.Accept(t.Context(), t0, from, a.batch(1, 2)); err == nil {
+		if _, err := newBed(t, fresh).in.Accept(t.Context(), t0, from, a.batch(1, 2)); err == nil {
 			t.Fatal("taken in")
 		}
 	})
@@ -342,7 +350,12 @@ func TestVerdicts(t *testing.T) {
 // A record that cannot be applied is kept, acknowledged and told, again with a repeat.
 func TestQuarantine(t *testing.T) {
 	t.Parallel()
-	b := newBed(t)
+	storetest.Each(t, testQuarantine)
+}
+
+func testQuarantine(t *testing.T, fresh storetest.Fresh) {
+	t.Parallel()
+	b := newBed(t, fresh)
 	c := newChain(1, protocol.EpochStarted{CertSerial: "01"})
 	c.add(
 		protocol.Record{Body: protocol.UnknownBody{K: 99, Raw: protocol.MustEncode("what")}},
@@ -370,7 +383,12 @@ func TestQuarantine(t *testing.T) {
 
 func TestCheckpoints(t *testing.T) {
 	t.Parallel()
-	b := newBed(t)
+	storetest.Each(t, testCheckpoints)
+}
+
+func testCheckpoints(t *testing.T, fresh storetest.Fresh) {
+	t.Parallel()
+	b := newBed(t, fresh)
 	c := newChain(1, protocol.EpochStarted{CertSerial: "01"}).fill(20)
 	for _, s := range []struct {
 		batch protocol.Batch
@@ -391,7 +409,12 @@ func TestCheckpoints(t *testing.T) {
 // The device's cursor says which payment dispositions it has seen; the others come with each ack.
 func TestDispositions(t *testing.T) {
 	t.Parallel()
-	b := newBed(t)
+	storetest.Each(t, testDispositions)
+}
+
+func testDispositions(t *testing.T, fresh storetest.Fresh) {
+	t.Parallel()
+	b := newBed(t, fresh)
 	c := newChain(1, protocol.EpochStarted{CertSerial: "01"})
 	b.accept("01", c.batch(1, 1))
 	const n = 70
@@ -444,7 +467,12 @@ func sends(res intake.Result) (n int) {
 // Several sales in one batch; and a unit of work that fails leaves nothing behind.
 func TestMoneyInABatch(t *testing.T) {
 	t.Parallel()
-	b := newBed(t)
+	storetest.Each(t, testMoneyInABatch)
+}
+
+func testMoneyInABatch(t *testing.T, fresh storetest.Fresh) {
+	t.Parallel()
+	b := newBed(t, fresh)
 	c := newChain(1, protocol.EpochStarted{CertSerial: "01"})
 	for i := byte(1); i <= 5; i++ {
 		h := b.approve(protocol.SaleID{i}, protocol.PaymentID{i}, 100)
@@ -490,6 +518,11 @@ func TestMoneyInABatch(t *testing.T) {
 // operation once.
 func TestAnyOrder(t *testing.T) {
 	t.Parallel()
+	storetest.Each(t, testAnyOrder)
+}
+
+func testAnyOrder(t *testing.T, fresh storetest.Fresh) {
+	t.Parallel()
 	const sales = 8
 	build := func(b *bed) *chain {
 		c := newChain(1, protocol.EpochStarted{CertSerial: "01"})
@@ -516,7 +549,7 @@ func TestAnyOrder(t *testing.T) {
 		}
 		return books{b.head().Position, rs, balances, sends}
 	}
-	straight := newBed(t)
+	straight := newBed(t, fresh)
 	whole := build(straight)
 	n := len(whole.records)
 	want := look(straight, whole, sends(straight.accept("01", whole.batch(1, n))))
@@ -527,7 +560,7 @@ func TestAnyOrder(t *testing.T) {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			t.Parallel()
 			rng := rand.New(rand.NewPCG(seed, 2))
-			b := newBed(t)
+			b := newBed(t, fresh)
 			c := build(b)
 			count := 0
 			for tries := 0; int(b.head().Position.Seq) < n; tries++ {

@@ -15,6 +15,7 @@ import (
 	"coinop/cloud/ledger"
 	"coinop/cloud/payment"
 	"coinop/cloud/store"
+	"coinop/cloud/store/storetest"
 	"coinop/protocol"
 	"coinop/protocol/card"
 	"coinop/protocol/money"
@@ -43,8 +44,10 @@ type bed struct {
 	ids   uint64
 }
 
-func newBed(t testing.TB, p acquirer.Profile) *bed {
-	st, err := store.Open(context.Background(), store.Options{Path: ":memory:", Gather: -1})
+func TestMain(m *testing.M) { storetest.Main(m) }
+
+func newBed(t testing.TB, fresh storetest.Fresh, p acquirer.Profile) *bed {
+	st, err := store.Open(context.Background(), store.Options{Path: fresh(t), Gather: -1})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"coinop/cloud/acquirer/hostsim"
 	"coinop/cloud/ledger"
 	"coinop/cloud/payment"
+	"coinop/cloud/store/storetest"
 	"coinop/protocol"
 	"coinop/protocol/money"
 )
@@ -27,6 +28,11 @@ var (
 // counted, until nothing is owed any more. Then the bank's books, the ledger and what the devices
 // know must be one story.
 func TestRandom(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, testRandom)
+}
+
+func testRandom(t *testing.T, fresh storetest.Fresh) {
 	t.Parallel()
 	var all []uint64
 	for n := range *seeds {
@@ -47,7 +53,7 @@ func TestRandom(t *testing.T) {
 		t.Run(fmt.Sprintf("seed %d", n), func(t *testing.T) {
 			t.Parallel()
 			t.Logf("seed %d", n)
-			w := newWorld(t, n, profiles[n%uint64(len(profiles))])
+			w := newWorld(t, fresh, n, profiles[n%uint64(len(profiles))])
 			for i := range 40 {
 				w.after(time.Duration(w.rng.IntN(60_000))*time.Millisecond, func() { w.buy(i) })
 			}
@@ -106,8 +112,8 @@ type world struct {
 	deaths   int
 }
 
-func newWorld(t testing.TB, seed uint64, p acquirer.Profile) *world {
-	w := &world{bed: newBed(t, p), rng: rand.New(rand.NewPCG(seed, 1)), now: t0, swept: t0, buyers: map[protocol.PaymentID]*buyer{}}
+func newWorld(t testing.TB, fresh storetest.Fresh, seed uint64, p acquirer.Profile) *world {
+	w := &world{bed: newBed(t, fresh, p), rng: rand.New(rand.NewPCG(seed, 1)), now: t0, swept: t0, buyers: map[protocol.PaymentID]*buyer{}}
 	w.host = newHost(w.profile)
 	for range 3 {
 		w.replicas = append(w.replicas, &replica{svc: w.service()})

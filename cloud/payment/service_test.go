@@ -13,6 +13,7 @@ import (
 	"coinop/cloud/acquirer/hostsim"
 	"coinop/cloud/ledger"
 	"coinop/cloud/payment"
+	"coinop/cloud/store/storetest"
 	"coinop/protocol"
 )
 
@@ -52,11 +53,16 @@ func answer(t testing.TB, s *payment.Service, h *host, at protocol.UnixMS, op ac
 
 func TestSaleIsApprovedAndCaptured(t *testing.T) {
 	t.Parallel()
+	storetest.Each(t, testSaleIsApprovedAndCaptured)
+}
+
+func testSaleIsApprovedAndCaptured(t *testing.T, fresh storetest.Fresh) {
+	t.Parallel()
 	for _, flow := range []acquirer.Flow{acquirer.DualFinal, acquirer.DualPartial, acquirer.Single} {
 		for _, c := range []int64{250, 100} {
 			t.Run(fmt.Sprintf("%s %d of 250", flow, c), func(t *testing.T) {
 				t.Parallel()
-				b := newBed(t, acquirer.Profile{Flow: flow})
+				b := newBed(t, fresh, acquirer.Profile{Flow: flow})
 				s, h := b.service(), newHost(b.profile)
 				effects := handle(t, s, t0, request(t0, snack, sale, pay, 250))
 				op := one(t, effects)
@@ -108,6 +114,11 @@ func TestSaleIsApprovedAndCaptured(t *testing.T) {
 
 func TestRequests(t *testing.T) {
 	t.Parallel()
+	storetest.Each(t, testRequests)
+}
+
+func testRequests(t *testing.T, fresh storetest.Fresh) {
+	t.Parallel()
 	old := func(a *protocol.Ask) { a.Anchor = anchors.Make(snack, t0-7000) }
 	foreign := func(a *protocol.Ask) { a.Anchor = anchors.Make("other", t0) }
 	for _, c := range []struct {
@@ -126,7 +137,7 @@ func TestRequests(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			b := newBed(t, acquirer.Profile{})
+			b := newBed(t, fresh, acquirer.Profile{})
 			s := b.service()
 			if c.bed != nil {
 				c.bed(b)
@@ -159,7 +170,7 @@ func TestRequests(t *testing.T) {
 
 	t.Run("same id, another ask", func(t *testing.T) {
 		t.Parallel()
-		b := newBed(t, acquirer.Profile{})
+		b := newBed(t, fresh, acquirer.Profile{})
 		s, h := b.service(), newHost(b.profile)
 		op := one(t, handle(t, s, t0, request(t0, snack, sale, pay, 250)))
 		effects := handle(t, s, t0+100, request(t0, snack, sale, pay, 300))
@@ -177,7 +188,7 @@ func TestRequests(t *testing.T) {
 
 	t.Run("what no agent sends", func(t *testing.T) {
 		t.Parallel()
-		b := newBed(t, acquirer.Profile{})
+		b := newBed(t, fresh, acquirer.Profile{})
 		s := b.service()
 		q := request(t0, snack, sale, pay, 250)
 		q.From.Device = "other"
@@ -202,7 +213,7 @@ func TestRequests(t *testing.T) {
 	// A device that says it waits for days does not keep a dead replica's row for days.
 	t.Run("a wait without end", func(t *testing.T) {
 		t.Parallel()
-		b := newBed(t, acquirer.Profile{})
+		b := newBed(t, fresh, acquirer.Profile{})
 		handle(t, b.service(), t0, request(t0, snack, sale, pay, 250, func(a *protocol.Ask) { a.WaitMS = 1 << 31 }))
 		if p := b.want(pay, payment.Sent); p.LeaseUntil.Sub(t0) > 3*time.Minute {
 			t.Fatal(p.LeaseUntil.Sub(t0))
@@ -212,9 +223,14 @@ func TestRequests(t *testing.T) {
 
 func TestHostDoesNotAnswerAsHoped(t *testing.T) {
 	t.Parallel()
+	storetest.Each(t, testHostDoesNotAnswerAsHoped)
+}
+
+func testHostDoesNotAnswerAsHoped(t *testing.T, fresh storetest.Fresh) {
+	t.Parallel()
 	t.Run("declined", func(t *testing.T) {
 		t.Parallel()
-		b := newBed(t, acquirer.Profile{})
+		b := newBed(t, fresh, acquirer.Profile{})
 		s, h := b.service(), newHost(b.profile)
 		op := one(t, handle(t, s, t0, request(t0, snack, sale, pay, 250)))
 		if r, _ := response(t, answer(t, s, h, t0+500, op, hostsim.Behavior{Decline: "51"})); r.Result != protocol.Declined || r.Code != protocol.DeclineFinal {
@@ -227,7 +243,7 @@ func TestHostDoesNotAnswerAsHoped(t *testing.T) {
 	})
 	t.Run("not sent", func(t *testing.T) {
 		t.Parallel()
-		b := newBed(t, acquirer.Profile{})
+		b := newBed(t, fresh, acquirer.Profile{})
 		s := b.service()
 		op := one(t, handle(t, s, t0, request(t0, snack, sale, pay, 250)))
 		effects := handle(t, s, t0+500, payment.HostAnswer{Device: snack, Key: op.Key, Err: fmt.Errorf("down: %w", acquirer.ErrNotSent)})
@@ -241,7 +257,7 @@ func TestHostDoesNotAnswerAsHoped(t *testing.T) {
 	})
 	t.Run("not sent after a void", func(t *testing.T) {
 		t.Parallel()
-		b := newBed(t, acquirer.Profile{})
+		b := newBed(t, fresh, acquirer.Profile{})
 		s := b.service()
 		op := one(t, handle(t, s, t0, request(t0, snack, sale, pay, 250)))
 		handle(t, s, t0+100, payment.Copy{From: from(snack), Record: outcome(snack, sale, pay, 5, protocol.Void, 0, protocol.Canceled)})
@@ -255,7 +271,7 @@ func TestHostDoesNotAnswerAsHoped(t *testing.T) {
 	for _, name := range []string{"unknown", "unknown, then an approval that came late", "wrong amount"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := newBed(t, acquirer.Profile{})
+			b := newBed(t, fresh, acquirer.Profile{})
 			s, h := b.service(), newHost(b.profile)
 			op := one(t, handle(t, s, t0, request(t0, snack, sale, pay, 250)))
 			late, err := h.do(t0+400, op, hostsim.Behavior{WrongAmount: name == "wrong amount"})
@@ -301,7 +317,7 @@ func TestHostDoesNotAnswerAsHoped(t *testing.T) {
 	}
 	t.Run("an answer to nothing we know", func(t *testing.T) {
 		t.Parallel()
-		b := newBed(t, acquirer.Profile{})
+		b := newBed(t, fresh, acquirer.Profile{})
 		s := b.service()
 		handle(t, s, t0, payment.HostAnswer{Key: acquirer.OpKey{Payment: pay, Kind: acquirer.Authorization, N: 1}, Answer: acquirer.Answer{Outcome: acquirer.OK, Approved: eur(1)}})
 		if b.incidents()[payment.HostAnswerUnmatched] != 1 {
@@ -310,7 +326,7 @@ func TestHostDoesNotAnswerAsHoped(t *testing.T) {
 	})
 	t.Run("code 25", func(t *testing.T) {
 		t.Parallel()
-		b := newBed(t, acquirer.Profile{LateWindowMS: 90_000})
+		b := newBed(t, fresh, acquirer.Profile{LateWindowMS: 90_000})
 		s, h := b.service(), newHost(b.profile)
 		op := one(t, handle(t, s, t0, request(t0, snack, sale, pay, 250)))
 		undo := one(t, handle(t, s, t0+8500, payment.HostAnswer{Device: snack, Key: op.Key, Err: acquirer.ErrUnknown}))
@@ -342,7 +358,12 @@ func TestHostDoesNotAnswerAsHoped(t *testing.T) {
 // lease, what it owed is repeated with the same keys, and its authorization is sent by nobody.
 func TestDeadReplica(t *testing.T) {
 	t.Parallel()
-	b := newBed(t, acquirer.Profile{})
+	storetest.Each(t, testDeadReplica)
+}
+
+func testDeadReplica(t *testing.T, fresh storetest.Fresh) {
+	t.Parallel()
+	b := newBed(t, fresh, acquirer.Profile{})
 	dead, alive, h := b.service(), b.service(), newHost(b.profile)
 	op := one(t, handle(t, dead, t0, request(t0, snack, sale, pay, 250)))
 	if _, err := h.do(t0+100, op, hostsim.Behavior{}); err != nil { // approved, and nobody is there to hear it
@@ -395,6 +416,11 @@ func TestDeadReplica(t *testing.T) {
 // What is owed is repeated with growing pauses, and given to a person after three days.
 func TestOwedIsRepeated(t *testing.T) {
 	t.Parallel()
+	storetest.Each(t, testOwedIsRepeated)
+}
+
+func testOwedIsRepeated(t *testing.T, fresh storetest.Fresh) {
+	t.Parallel()
 	for _, c := range []struct {
 		name    string
 		outcome protocol.Opened
@@ -409,7 +435,7 @@ func TestOwedIsRepeated(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			b := newBed(t, c.profile)
+			b := newBed(t, fresh, c.profile)
 			s, h := b.service(), newHost(b.profile)
 			answer(t, s, h, t0+500, one(t, handle(t, s, t0, request(t0, snack, sale, pay, 250))), hostsim.Behavior{})
 			first := one(t, handle(t, s, t0+1000, payment.Copy{From: from(snack), Record: c.outcome}))
@@ -463,12 +489,17 @@ func TestOwedIsRepeated(t *testing.T) {
 // the wire, or to be answered where the profile says so. Another device's does not.
 func TestReversalsGoFirst(t *testing.T) {
 	t.Parallel()
+	storetest.Each(t, testReversalsGoFirst)
+}
+
+func testReversalsGoFirst(t *testing.T, fresh storetest.Fresh) {
+	t.Parallel()
 	for _, await := range []bool{false, true} {
 		p := acquirer.Profile{}
 		if await {
 			p.ReversalFirst = "await"
 		}
-		b := newBed(t, p)
+		b := newBed(t, fresh, p)
 		s, h := b.service(), newHost(b.profile)
 		answer(t, s, h, t0+500, one(t, handle(t, s, t0, request(t0, snack, sale, pay, 250))), hostsim.Behavior{})
 		rev := one(t, handle(t, s, t0+1000, payment.Copy{From: from(snack), Record: outcome(snack, sale, pay, 5, protocol.Void, 0, protocol.VendFailed)}))
@@ -499,11 +530,16 @@ func TestReversalsGoFirst(t *testing.T) {
 // a fork.
 func TestCopies(t *testing.T) {
 	t.Parallel()
+	storetest.Each(t, testCopies)
+}
+
+func testCopies(t *testing.T, fresh storetest.Fresh) {
+	t.Parallel()
 	for _, w := range []protocol.What{protocol.Capture, protocol.Void} {
 		for _, early := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s, early copy first %t", w, early), func(t *testing.T) {
 				t.Parallel()
-				b := newBed(t, acquirer.Profile{})
+				b := newBed(t, fresh, acquirer.Profile{})
 				s, h := b.service(), newHost(b.profile)
 				answer(t, s, h, t0+500, one(t, handle(t, s, t0, request(t0, snack, sale, pay, 250))), hostsim.Behavior{})
 				rec := outcome(snack, sale, pay, 5, w, 250, protocol.VendFailed)
@@ -534,6 +570,11 @@ func TestCopies(t *testing.T) {
 // Outcomes that cannot be applied freeze the release and open a case; nothing is sent.
 func TestOutcomesInQuestion(t *testing.T) {
 	t.Parallel()
+	storetest.Each(t, testOutcomesInQuestion)
+}
+
+func testOutcomesInQuestion(t *testing.T, fresh storetest.Fresh) {
+	t.Parallel()
 	bad := func(kv uint8, body any) protocol.Opened {
 		s, err := protocol.SealRecord(snack, protocol.Position{Epoch: protocol.Epoch{1}, Seq: 4},
 			protocol.Record{Sale: sale, Body: protocol.UnknownBody{K: protocol.KindPaymentOutcome, Raw: protocol.MustEncode(body)}})
@@ -563,7 +604,7 @@ func TestOutcomesInQuestion(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			b := newBed(t, acquirer.Profile{})
+			b := newBed(t, fresh, acquirer.Profile{})
 			s, h := b.service(), newHost(b.profile)
 			answer(t, s, h, t0+500, one(t, handle(t, s, t0, request(t0, snack, sale, pay, 250))), hostsim.Behavior{})
 			v, effects := b.journal(s, t0+1000, c.rec)
@@ -581,7 +622,7 @@ func TestOutcomesInQuestion(t *testing.T) {
 	}
 	t.Run("a capture of a payment nobody asked for", func(t *testing.T) {
 		t.Parallel()
-		b := newBed(t, acquirer.Profile{})
+		b := newBed(t, fresh, acquirer.Profile{})
 		v, effects := b.journal(b.service(), t0, outcome(snack, sale, pay, 5, protocol.Capture, 250, protocol.ReasonSold))
 		if v.Quarantine != protocol.QuarantineCase || len(effects) != 0 || b.cases()[0].Cause != protocol.CaseUnseen {
 			t.Fatal(v, effects, b.cases())
@@ -589,7 +630,7 @@ func TestOutcomesInQuestion(t *testing.T) {
 	})
 	t.Run("two payments of one sale", func(t *testing.T) {
 		t.Parallel()
-		b := newBed(t, acquirer.Profile{})
+		b := newBed(t, fresh, acquirer.Profile{})
 		s, h := b.service(), newHost(b.profile)
 		other := protocol.PaymentID{9}
 		for i, id := range []protocol.PaymentID{pay, other} {
@@ -606,7 +647,7 @@ func TestOutcomesInQuestion(t *testing.T) {
 	})
 	t.Run("offline, which is not built", func(t *testing.T) {
 		t.Parallel()
-		b := newBed(t, acquirer.Profile{})
+		b := newBed(t, fresh, acquirer.Profile{})
 		s := b.service()
 		off := outcome(snack, sale, pay, 5, protocol.Capture, 250, protocol.ReasonSold)
 		off.Body = protocol.OfflineAccepted{Payment: pay, Amount: eur(250)}
@@ -624,7 +665,12 @@ func TestOutcomesInQuestion(t *testing.T) {
 // A void that comes before its request makes a tombstone; the request is then told expired.
 func TestVoidFirst(t *testing.T) {
 	t.Parallel()
-	b := newBed(t, acquirer.Profile{})
+	storetest.Each(t, testVoidFirst)
+}
+
+func testVoidFirst(t *testing.T, fresh storetest.Fresh) {
+	t.Parallel()
+	b := newBed(t, fresh, acquirer.Profile{})
 	s := b.service()
 	b.journal(s, t0, outcome(snack, sale, pay, 5, protocol.Void, 0, protocol.NoAnswer))
 	var raw [][]byte
@@ -647,7 +693,12 @@ func TestVoidFirst(t *testing.T) {
 // Nobody settles: the hold is released, and a capture after that is a loss, by name.
 func TestRelease(t *testing.T) {
 	t.Parallel()
-	b := newBed(t, acquirer.Profile{})
+	storetest.Each(t, testRelease)
+}
+
+func testRelease(t *testing.T, fresh storetest.Fresh) {
+	t.Parallel()
+	b := newBed(t, fresh, acquirer.Profile{})
 	s, h := b.service(), newHost(b.profile)
 	answer(t, s, h, t0+500, one(t, handle(t, s, t0, request(t0, snack, sale, pay, 250))), hostsim.Behavior{})
 	at := t0.Add(24*time.Hour) + 500
@@ -679,7 +730,12 @@ func TestRelease(t *testing.T) {
 // payment has one authorization.
 func TestSTANIsUnique(t *testing.T) {
 	t.Parallel()
-	b := newBed(t, acquirer.Profile{})
+	storetest.Each(t, testSTANIsUnique)
+}
+
+func testSTANIsUnique(t *testing.T, fresh storetest.Fresh) {
+	t.Parallel()
+	b := newBed(t, fresh, acquirer.Profile{})
 	replicas := []*payment.Service{b.service(), b.service()}
 	var mu sync.Mutex
 	stans := map[string][]acquirer.STAN{}
@@ -722,7 +778,12 @@ func TestSTANIsUnique(t *testing.T) {
 // 300 ms after the request the device is told received, but only when there is no answer yet.
 func TestReceived(t *testing.T) {
 	t.Parallel()
-	b := newBed(t, acquirer.Profile{})
+	storetest.Each(t, testReceived)
+}
+
+func testReceived(t *testing.T, fresh storetest.Fresh) {
+	t.Parallel()
+	b := newBed(t, fresh, acquirer.Profile{})
 	s, h := b.service(), newHost(b.profile)
 	effects := handle(t, s, t0, request(t0, snack, sale, pay, 250))
 	var look payment.Timer

@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -28,6 +27,15 @@ func sale(tx *Tx, id protocol.PaymentID) {
 	tx.PutPayment(p)
 	tx.Post(about.Approved(ledger.Dual, id.String(), eur(250))...)
 	tx.Post(about.Captured(ledger.Dual, id.String(), "c"+id.String(), eur(250), eur(200))...)
+	tx.PutChange(payment.Change{What: "payment.captured", Payment: id})
+}
+
+func newID() protocol.PaymentID {
+	var random [10]byte
+	for i := range random {
+		random[i] = byte(rand.Uint32())
+	}
+	return protocol.PaymentID(protocol.NewID[struct{}](protocol.At(time.Now()), random))
 }
 
 // writeUntilKilled is the child: it writes from 8 goroutines and prints each id after its commit.
@@ -46,11 +54,7 @@ func writeUntilKilled() bool {
 	for g := range uint32(8) {
 		wg.Go(func() {
 			for {
-				var random [10]byte
-				for i := range random {
-					random[i] = byte(rand.Uint32())
-				}
-				id := protocol.PaymentID(protocol.NewID[struct{}](protocol.At(time.Now()), random))
+				id := newID()
 				if err := s.Do(context.Background(), g+1, func(tx *Tx) error { sale(tx, id); return nil }); err != nil {
 					fmt.Println("!", err)
 					os.Exit(1)
@@ -67,12 +71,14 @@ func writeUntilKilled() bool {
 
 // kill -9 in mid write, again and again on one file: what was acknowledged is there, whole.
 func TestKill(t *testing.T) {
-	t.Parallel()
+	onDisk(t, testKill)
+}
+
+func testKill(t *testing.T, path string) {
 	kills := 6
 	if testing.Short() {
 		kills = 1
 	}
-	path := filepath.Join(t.TempDir(), "coinop.db")
 	acked := map[protocol.PaymentID]bool{}
 	extra := 0
 	for range kills {
@@ -102,28 +108,37 @@ func TestKill(t *testing.T) {
 		_ = child.Wait()
 
 		s := open(t, Options{Path: path})
-		there := map[protocol.PaymentID]bool{}
-		for after := (protocol.PaymentID{}); ; {
-			ps := must(s.Payments(t.Context(), PaymentFilter{After: after}, 1000))(t)
-			if len(ps) == 0 {
-				break
-			}
-			for _, p := range ps {
-				there[p.ID], after = true, p.ID
-			}
-		}
-		for id := range acked {
-			if !there[id] {
-				t.Errorf("%s was acknowledged and is gone", id)
-			}
-		}
-		extra = len(there) - len(acked)
-		if n := len(must(s.Transfers(t.Context(), 0, 1<<30))(t)); n != 3*len(there) {
-			t.Errorf("%d transfers of %d payments, want 3 each", n, len(there))
-		}
-		if err := ledger.CheckSums(must(s.Balances(t.Context()))(t)); err != nil {
-			t.Error(err)
-		}
+		extra = len(whole(t, s, acked)) - len(acked)
 	}
 	t.Logf("%d kills: %d acknowledged, 0 may be missing; %d committed and not acknowledged", kills, len(acked), extra)
+}
+
+// whole checks that all acknowledged sales are there, and each that is there is so in all its rows.
+func whole(t *testing.T, s *Store, acked map[protocol.PaymentID]bool) map[protocol.PaymentID]bool {
+	t.Helper()
+	there := map[protocol.PaymentID]bool{}
+	for after := (protocol.PaymentID{}); ; {
+		ps := must(s.Payments(t.Context(), PaymentFilter{After: after}, 1000))(t)
+		if len(ps) == 0 {
+			break
+		}
+		for _, p := range ps {
+			there[p.ID], after = true, p.ID
+		}
+	}
+	for id := range acked {
+		if !there[id] {
+			t.Errorf("%s was acknowledged and is gone", id)
+		}
+	}
+	if n := len(must(s.Transfers(t.Context(), 0, 1<<30))(t)); n != 3*len(there) {
+		t.Errorf("%d transfers of %d payments, want 3 each", n, len(there))
+	}
+	if n := len(feed(t, s)); n != len(there) {
+		t.Errorf("%d changes of %d payments, want one each", n, len(there))
+	}
+	if err := ledger.CheckSums(must(s.Balances(t.Context()))(t)); err != nil {
+		t.Error(err)
+	}
+	return there
 }

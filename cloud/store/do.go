@@ -23,10 +23,11 @@ type unit struct {
 	fn    func(*Tx) error
 	wake  chan bool // true: lead; false: settled
 
-	running bool // guarded by Store.mu: in a group
-	named   bool // guarded by Store.mu: its caller is the next leader
+	running bool // guarded by lane.mu: in a group
+	named   bool // guarded by lane.mu: its caller is the next leader
 	// What follows is the leader's until it wakes us.
 	settled bool
+	only    bool // no other unit runs beside it, in any lane or replica: shard 0, or one that lost too often
 	err     error
 	panic   *Panic
 }
@@ -44,7 +45,7 @@ func (p *Panic) Unwrap() error { err, _ := p.Value.(error); return err }
 
 // Do runs fn as one unit of work and returns after its commit. fn may be run again, with other
 // reads, and in another goroutine; what it does outside its Tx must wait until Do has returned.
-// Units of one shard never share a group; shard 0 shares with nobody.
+// Units of one shard run one after the other; beside one of shard 0 runs nothing at all.
 //
 // When ctx ends before the unit was started, nothing is done; after that its outcome is waited for.
 // Errors are the fn's own, those of the puts (ErrConflict, ErrTaken, ledger's), ErrReadAfterWrite,
@@ -53,8 +54,9 @@ func (s *Store) Do(ctx context.Context, shard uint32, fn func(*Tx) error) error 
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	u := &unit{shard: shard, fn: fn}
-	lead, err := s.join(u)
+	u := &unit{shard: shard, fn: fn, only: shard == 0}
+	l := s.lanes[shard%uint32(len(s.lanes))]
+	lead, err := l.join(u)
 	if err != nil {
 		return err
 	}
@@ -62,14 +64,14 @@ func (s *Store) Do(ctx context.Context, shard uint32, fn func(*Tx) error) error 
 		select {
 		case lead = <-u.wake:
 		case <-ctx.Done():
-			if s.leave(u) {
+			if l.leave(u) {
 				return context.Cause(ctx)
 			}
 			lead = <-u.wake
 		}
 	}
 	if lead {
-		s.lead(ctx, u)
+		l.lead(ctx, u)
 	}
 	if u.panic != nil {
 		panic(u.panic)
@@ -78,19 +80,19 @@ func (s *Store) Do(ctx context.Context, shard uint32, fn func(*Tx) error) error 
 }
 
 // join queues a unit and reports whether its caller leads.
-func (s *Store) join(u *unit) (lead bool, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
+func (l *lane) join(u *unit) (lead bool, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
 		return false, ErrClosed
 	}
-	s.queue = append(s.queue, u)
-	if s.full != nil && len(s.queue) >= s.want {
-		close(s.full)
-		s.full = nil
+	l.queue = append(l.queue, u)
+	if l.full != nil && len(l.queue) >= l.want {
+		close(l.full)
+		l.full = nil
 	}
-	if !s.leading {
-		s.leading = true
+	if !l.leading {
+		l.leading = true
 		return true, nil
 	}
 	u.wake = make(chan bool, 1)
@@ -99,34 +101,34 @@ func (s *Store) join(u *unit) (lead bool, err error) {
 
 // leave takes a unit out of the queue. It reports false when it is too late: the unit runs, or its
 // caller has been named leader.
-func (s *Store) leave(u *unit) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (l *lane) leave(u *unit) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if u.running || u.named {
 		return false
 	}
-	s.remove(u)
+	l.remove(u)
 	return true
 }
 
-func (s *Store) remove(u *unit) {
-	i := slices.Index(s.queue, u)
-	s.queue = slices.Delete(s.queue, i, i+1)
+func (l *lane) remove(u *unit) {
+	i := slices.Index(l.queue, u)
+	l.queue = slices.Delete(l.queue, i, i+1)
 }
 
 // lead runs one group. The leader's unit is the first in the queue, so it is in it.
-func (s *Store) lead(ctx context.Context, u *unit) {
-	s.gather(ctx)
-	s.mu.Lock()
+func (l *lane) lead(ctx context.Context, u *unit) {
+	l.gather(ctx)
+	l.mu.Lock()
 	if ctx.Err() != nil {
-		s.remove(u)
-		s.handOver()
-		s.mu.Unlock()
+		l.remove(u)
+		l.handOver()
+		l.mu.Unlock()
 		u.err = context.Cause(ctx)
 		return
 	}
-	group := s.pick()
-	s.mu.Unlock()
+	group := l.pick()
+	l.mu.Unlock()
 	defer func() {
 		// Without a settled flag only after runtime.Goexit in an fn (a failed test): this goroutine
 		// is ending, and must not take the lead or the others along.
@@ -135,55 +137,55 @@ func (s *Store) lead(ctx context.Context, u *unit) {
 				g.fail(ErrAborted)
 			}
 		}
-		s.mu.Lock()
-		s.want = min(s.opt.MaxGroup, len(s.queue)+len(group)) // nobody of the group is back yet
-		s.handOver()
-		s.mu.Unlock()
+		l.mu.Lock()
+		l.want = min(l.opt.MaxGroup, len(l.queue)+len(group)) // nobody of the group is back yet
+		l.handOver()
+		l.mu.Unlock()
 		for _, g := range group {
 			if g != u {
 				g.wake <- false
 			}
 		}
 	}()
-	s.settle(group)
+	l.settle(group)
 }
 
 // gather waits for more units, but only when others are there already, and no longer than until as
 // many are there as waited or were served a moment ago: in a closed loop those are all there are.
-func (s *Store) gather(ctx context.Context) {
-	s.mu.Lock()
-	if s.opt.Gather < 0 || len(s.queue) < 2 || len(s.queue) >= s.want {
-		s.mu.Unlock()
+func (l *lane) gather(ctx context.Context) {
+	l.mu.Lock()
+	if l.opt.Gather < 0 || len(l.queue) < 2 || len(l.queue) >= l.want {
+		l.mu.Unlock()
 		return
 	}
 	full := make(chan struct{})
-	s.full = full
-	s.mu.Unlock()
+	l.full = full
+	l.mu.Unlock()
 
-	timer := time.NewTimer(s.opt.Gather)
+	timer := time.NewTimer(l.opt.Gather)
 	defer timer.Stop()
 	select {
 	case <-full:
 	case <-timer.C:
 	case <-ctx.Done():
 	}
-	s.mu.Lock()
-	s.full = nil
-	s.mu.Unlock()
+	l.mu.Lock()
+	l.full = nil
+	l.mu.Unlock()
 }
 
 // pick takes a group off the queue: the first, and after it in order every unit whose shard is not
 // in the group yet. What stays keeps its order, so units of a shard do too.
-func (s *Store) pick() []*unit {
-	group := make([]*unit, 0, min(s.opt.MaxGroup, len(s.queue)))
-	rest := s.queue[:0]
-	alone := s.queue[0].shard == 0
+func (l *lane) pick() []*unit {
+	group := make([]*unit, 0, min(l.opt.MaxGroup, len(l.queue)))
+	rest := l.queue[:0]
+	alone := l.queue[0].shard == 0
 	var seen map[uint32]bool
-	if len(s.queue) > 1 && !alone {
-		seen = make(map[uint32]bool, len(s.queue))
+	if len(l.queue) > 1 && !alone {
+		seen = make(map[uint32]bool, len(l.queue))
 	}
-	for i, u := range s.queue {
-		if i > 0 && (alone || u.shard == 0 || seen[u.shard] || len(group) == s.opt.MaxGroup) {
+	for i, u := range l.queue {
+		if i > 0 && (alone || u.shard == 0 || seen[u.shard] || len(group) == l.opt.MaxGroup) {
 			rest = append(rest, u)
 			if !alone {
 				seen[u.shard] = true // one that stays must not be overtaken by a later one of its shard
@@ -196,54 +198,69 @@ func (s *Store) pick() []*unit {
 			seen[u.shard] = true
 		}
 	}
-	clear(s.queue[len(rest):])
-	s.queue = rest
-	s.stats.Units += uint64(len(group))
+	clear(l.queue[len(rest):])
+	l.queue = rest
+	l.stats.Units += uint64(len(group))
 	return group
 }
 
-// handOver names the next leader, or ends the lead. s.mu is held.
-func (s *Store) handOver() {
-	if len(s.queue) > 0 {
-		s.queue[0].named = true
-		s.queue[0].wake <- true
+// handOver names the next leader, or ends the lead. l.mu is held.
+func (l *lane) handOver() {
+	if len(l.queue) > 0 {
+		l.queue[0].named = true
+		l.queue[0].wake <- true
 		return
 	}
-	s.leading = false
-	if s.idle != nil {
-		close(s.idle)
-		s.idle = nil
+	l.leading = false
+	if l.idle != nil {
+		close(l.idle)
+		l.idle = nil
 	}
 }
 
 // settle runs a group together and, when one of its units makes that impossible, each alone: an
 // error of SQL does not say whose fault it was, and what the others read may never have been.
-func (s *Store) settle(group []*unit) {
-	err := s.run(group)
-	if err == nil || len(group) == 1 || ofDatabase(err) {
+func (l *lane) settle(group []*unit) {
+	err := l.run(group)
+	race := errors.Is(err, errRace)
+	if err == nil || !race && (len(group) == 1 || ofDatabase(err)) {
 		for _, u := range group {
 			u.settle(err)
 		}
 		return
 	}
-	s.mu.Lock()
-	s.stats.Redone++
-	s.mu.Unlock()
-	for i, u := range group {
-		u.settle(s.run(group[i : i+1]))
+	l.mu.Lock()
+	l.stats.Redone++
+	l.mu.Unlock()
+	for _, u := range group {
+		l.alone(u)
 	}
 }
 
-func (s *Store) run(group []*unit) error {
-	err := s.db.run(group)
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// alone runs a unit until nobody was faster; in the end by stopping everybody else.
+func (l *lane) alone(u *unit) {
+	const tries = 5
+	group := []*unit{u}
+	for try := 1; ; try++ {
+		err := l.run(group)
+		if !errors.Is(err, errRace) || try == tries {
+			u.settle(err)
+			return
+		}
+		u.only = u.only || try >= 2
+	}
+}
+
+func (l *lane) run(group []*unit) error {
+	err := l.write.run(group)
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	switch {
 	case err == nil:
-		s.stats.Commits++
-		s.fault = nil
+		l.stats.Commits++
+		l.fault = nil
 	case ofDatabase(err):
-		s.fault = err
+		l.fault = err
 	}
 	return err
 }

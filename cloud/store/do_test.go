@@ -21,7 +21,7 @@ func hold(t testing.TB, s *Store) (letGo func()) {
 	t.Helper()
 	running, free, done := make(chan struct{}), make(chan struct{}), make(chan error)
 	go func() {
-		done <- s.Do(context.Background(), 0, func(*Tx) error { close(running); <-free; return nil })
+		done <- s.Do(context.Background(), own(-1), func(*Tx) error { close(running); <-free; return nil })
 	}()
 	<-running
 	return func() {
@@ -35,9 +35,12 @@ func hold(t testing.TB, s *Store) (letGo func()) {
 // waiting blocks until n units are queued.
 func waiting(s *Store, n int) {
 	for {
-		s.mu.Lock()
-		have := len(s.queue)
-		s.mu.Unlock()
+		have := 0
+		for _, l := range s.lanes {
+			l.mu.Lock()
+			have += len(l.queue)
+			l.mu.Unlock()
+		}
 		if have == n {
 			return
 		}
@@ -60,23 +63,45 @@ func together(t testing.TB, s *Store, shard func(i int) uint32, fns ...func(*Tx)
 	return errs
 }
 
-func own(i int) uint32 { return uint32(i) + 1 }
+// own are shards of which none is shard 0, and all are of one writer.
+func own(i int) uint32 { return uint32(4*i) + 4*100 }
 
 func change(n int) func(*Tx) error {
 	return func(tx *Tx) error { tx.PutChange(payment.Change{What: fmt.Sprint(n)}); return nil }
 }
 
+// feed is the whole change feed, as soon as all of it may be read: on PostgreSQL transactions of
+// other tests may hold that up.
+func feed(t testing.TB, s *Store) []payment.Change {
+	t.Helper()
+	ctx := context.Background()
+	total, _, err := one(ctx, s.db, scanInt, "changes", "select count(*) from change")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		var out []payment.Change
+		for _, c := range must(s.Changes(ctx, 0, 100_000))(t) {
+			out = append(out, c.Change)
+		}
+		if int64(len(out)) >= total || t.Failed() {
+			return out
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
 func changes(t testing.TB, s *Store) []string {
 	t.Helper()
 	var out []string
-	for _, c := range must(s.Changes(context.Background(), 0, 1000))(t) {
+	for _, c := range feed(t, s) {
 		out = append(out, c.What)
 	}
 	return out
 }
 
 func TestGroupSharesACommit(t *testing.T) {
-	onBoth(t, func(t *testing.T, s *Store) {
+	onAll(t, func(t *testing.T, s *Store) {
 		var fns []func(*Tx) error
 		for i := range 40 {
 			fns = append(fns, change(i))
@@ -139,7 +164,7 @@ var errOwn = errors.New("the fn's own")
 
 // One unit of each kind of failure in one group: the others are there, once, and each got its own.
 func TestIsolation(t *testing.T) {
-	onBoth(t, func(t *testing.T, s *Store) {
+	onAll(t, func(t *testing.T, s *Store) {
 		do(t, s, func(tx *Tx) {
 			tx.PutRecord(intake.Stored{Device: "d", Position: protocol.Position{Seq: 1}, Bytes: []byte("1")})
 		})
@@ -200,7 +225,7 @@ func TestRedoReadsAgain(t *testing.T) {
 }
 
 func TestPanic(t *testing.T) {
-	onBoth(t, func(t *testing.T, s *Store) {
+	onAll(t, func(t *testing.T, s *Store) {
 		panics := func(tx *Tx) error { tx.PutChange(payment.Change{What: "no"}); panic(errOwn) }
 		caught := make(chan any, 2)
 		letGo := hold(t, s)
@@ -232,7 +257,7 @@ func TestPanic(t *testing.T) {
 
 // An fn that ends its goroutine (a test's FailNow) takes neither the lead nor the others along.
 func TestGoexit(t *testing.T) {
-	onBoth(t, func(t *testing.T, s *Store) {
+	onAll(t, func(t *testing.T, s *Store) {
 		letGo := hold(t, s)
 		var wg sync.WaitGroup
 		errs := make([]error, 3)
@@ -240,12 +265,12 @@ func TestGoexit(t *testing.T) {
 		dead.Add(1)
 		go func() {
 			defer dead.Done()
-			_ = s.Do(context.Background(), 1, func(tx *Tx) error { tx.PutChange(payment.Change{What: "no"}); exit(); return nil })
+			_ = s.Do(context.Background(), own(0), func(tx *Tx) error { tx.PutChange(payment.Change{What: "no"}); exit(); return nil })
 		}()
 		waiting(s, 1)
-		wg.Go(func() { errs[1] = s.Do(context.Background(), 2, change(1)) })
+		wg.Go(func() { errs[1] = s.Do(context.Background(), own(1), change(1)) })
 		waiting(s, 2)
-		wg.Go(func() { errs[2] = s.Do(context.Background(), 1, change(2)) }) // the next group
+		wg.Go(func() { errs[2] = s.Do(context.Background(), own(0), change(2)) }) // the next group
 		waiting(s, 3)
 		letGo()
 		wg.Wait()
@@ -258,7 +283,7 @@ func TestGoexit(t *testing.T) {
 }
 
 func TestContext(t *testing.T) {
-	onBoth(t, func(t *testing.T, s *Store) {
+	onAll(t, func(t *testing.T, s *Store) {
 		gone, cancel := context.WithCancelCause(context.Background())
 		cancel(errOwn)
 		if err := s.Do(gone, 1, change(0)); !errors.Is(err, errOwn) {
@@ -284,17 +309,17 @@ func TestContext(t *testing.T) {
 
 		// Started: its outcome is waited for, and stands.
 		ctx, cancel = context.WithCancelCause(context.Background())
-		err := s.Do(ctx, 1, func(tx *Tx) error { cancel(errOwn); return change(7)(tx) })
+		err := s.Do(ctx, own(0), func(tx *Tx) error { cancel(errOwn); return change(7)(tx) })
 		if err != nil {
 			t.Error(err)
 		}
 		equal(t, []string{"7"}, changes(t, s))
 		letGo = hold(t, s)
 		ctx, cancel = context.WithCancelCause(context.Background())
-		wg.Go(func() { _ = s.Do(context.Background(), 1, change(8)) })
+		wg.Go(func() { _ = s.Do(context.Background(), own(0), change(8)) })
 		waiting(s, 1)
 		wg.Go(func() { // a follower, whose fn runs in the leader's goroutine
-			if err := s.Do(ctx, 2, func(tx *Tx) error { cancel(errOwn); return change(9)(tx) }); err != nil {
+			if err := s.Do(ctx, own(1), func(tx *Tx) error { cancel(errOwn); return change(9)(tx) }); err != nil {
 				t.Error(err)
 			}
 		})
@@ -306,11 +331,11 @@ func TestContext(t *testing.T) {
 }
 
 func TestClose(t *testing.T) {
-	onBoth(t, func(t *testing.T, s *Store) {
+	onAll(t, func(t *testing.T, s *Store) {
 		letGo := hold(t, s)
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			if err := s.Do(context.Background(), 1, change(1)); err != nil {
+			if err := s.Do(context.Background(), own(0), change(1)); err != nil {
 				t.Error(err)
 			}
 		})
@@ -321,14 +346,15 @@ func TestClose(t *testing.T) {
 			}
 		})
 		for closed := false; !closed; time.Sleep(50 * time.Microsecond) {
-			s.mu.Lock()
-			closed = s.closed
-			s.mu.Unlock()
+			l := s.lanes[0]
+			l.mu.Lock()
+			closed = l.closed
+			l.mu.Unlock()
 		}
 		if err := s.Health(context.Background()); !errors.Is(err, ErrClosed) {
 			t.Error(err)
 		}
-		if err := s.Do(context.Background(), 1, change(2)); !errors.Is(err, ErrClosed) {
+		if err := s.Do(context.Background(), own(0), change(2)); !errors.Is(err, ErrClosed) {
 			t.Error(err)
 		}
 		letGo()
@@ -339,7 +365,7 @@ func TestClose(t *testing.T) {
 // 64 goroutines take numbers of one TID; no number is given twice and none is lost, whether they
 // share a shard or, on a TID that is used twice, do not.
 func TestNoLostUpdate(t *testing.T) {
-	onBoth(t, func(t *testing.T, s *Store) {
+	onAll(t, func(t *testing.T, s *Store) {
 		const each = 20
 		for _, shards := range []uint32{1, 64} {
 			tid := fmt.Sprint("t", shards)

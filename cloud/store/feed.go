@@ -55,7 +55,7 @@ func (tx *Tx) PutChange(c payment.Change) {
 }
 
 // Change is an entry of the change feed and its place in it. A reader that keeps the last Seq it
-// saw misses nothing: places are given out in the order of commits.
+// saw misses nothing: an entry is shown when no lower place can come any more. Places have gaps.
 type Change struct {
 	Seq uint64
 	payment.Change
@@ -63,8 +63,12 @@ type Change struct {
 
 // Changes are at most limit entries after a place, oldest first.
 func (s *Store) Changes(ctx context.Context, after uint64, limit int) ([]Change, error) {
+	where := " where seq > $1"
+	if end := s.db.feedEnd(); end != "" {
+		where += " and " + end
+	}
 	return list(ctx, s.db, func(r row, c *Change) error {
 		return r.Scan(&c.Seq, &c.At, &c.What, &c.Device, fixed(c.Sale[:]), fixed(c.Payment[:]), &c.Detail)
-	}, "changes", "select seq, at, what, device, sale, payment, detail from change where seq > $1 order by seq limit $2",
+	}, "changes", "select seq, at, what, device, sale, payment, detail from change"+where+" order by seq limit $2",
 		int64(after), int64(limit))
 }

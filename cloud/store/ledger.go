@@ -91,7 +91,8 @@ type prefixed struct {
 
 func (p prefixed) Scan(dst ...any) error { return p.row.Scan(append([]any{p.seq}, dst...)...) }
 
-// Transfers are at most limit transfers after a sequence number, in the order they were added.
+// Transfers are at most limit transfers after a sequence number, in the order they were added. While
+// several write at once, one with a lower number may still come; the feed is for who waits for more.
 func (s *Store) Transfers(ctx context.Context, after uint64, limit int) ([]Entry, error) {
 	return list(ctx, s.db, func(r row, e *Entry) error { return scanTransfer(prefixed{r, &e.Seq}, &e.Transfer) }, "transfers",
 		"select seq, "+transferColumns+" from transfer where seq > $1 order by seq limit $2", int64(after), int64(limit))
@@ -99,7 +100,8 @@ func (s *Store) Transfers(ctx context.Context, after uint64, limit int) ([]Entry
 
 // Balances are the sums of all transfers, of one moment.
 func (s *Store) Balances(ctx context.Context) (map[ledger.Key]ledger.Balance, error) {
-	const query = `select tenant, currency, account, sum(debit), sum(credit), sum(pending_debit), sum(pending_credit) from (
+	const query = `select tenant, currency, account, cast(sum(debit) as bigint), cast(sum(credit) as bigint),
+		cast(sum(pending_debit) as bigint), cast(sum(pending_credit) as bigint) from (
 		select tenant, currency, debit as account, case kind when 1 then minor else 0 end as debit, 0 as credit,
 			case kind when 2 then minor when 3 then -minor else 0 end as pending_debit, 0 as pending_credit from transfer
 		union all

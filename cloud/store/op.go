@@ -85,7 +85,9 @@ func (s *Store) Claim(ctx context.Context, now protocol.UnixMS, lease time.Durat
 	prepare func(*payment.OpRow),
 ) ([]payment.OpRow, error) {
 	due := " where state < 4 and ready is not null and ready <= $1 order by ready, seq limit $2"
-	// Looked for outside first: idle replicas that ask need not take the write lock.
+	// Looked for outside first: idle replicas that ask need not take the write lock. That lock, and not
+	// "for update skip locked", keeps replicas apart: a payment's unit may be about to write over the
+	// same row, and has read it without a lock.
 	any, err := list(ctx, s.db, scanInt, "operations that are due", "select seq from op"+due, int64(now), int64(1))
 	if err != nil || len(any) == 0 {
 		return nil, err
@@ -165,7 +167,7 @@ func (tx *Tx) LastSTAN(link, tid string) (acquirer.STAN, error) {
 
 // PutSTAN stores the last one used. Read in this unit before, it replaces only what was read, so that
 // two devices that share a TID never use one number twice. SQLite runs units in turn and cannot come
-// to that; an engine that reads for a whole group first can.
+// to that; PostgreSQL reads for a whole group first, finds it out here, and runs the unit again.
 func (tx *Tx) PutSTAN(link, tid string, last acquirer.STAN) {
 	w := write{
 		what: "put stan", args: []any{link, tid, int64(last)},
@@ -174,7 +176,12 @@ func (tx *Tx) PutSTAN(link, tid string, last acquirer.STAN) {
 	if k := tx.known(link, tid); k != nil {
 		w.query += " where stan.last = $4"
 		w.args = append(w.args, int64(k.last))
-		w.check = replaces
+		w.check = func(_ *write, _ querier, changed int64) error {
+			if changed != 1 {
+				return fmt.Errorf("%w: %w", ErrConflict, errRace)
+			}
+			return nil
+		}
 		k.last = last
 	}
 	tx.put(w)

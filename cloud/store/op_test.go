@@ -20,7 +20,7 @@ func keys(ops []payment.OpRow) (out []string) {
 
 func TestClaim(t *testing.T) {
 	ctx := context.Background()
-	onBoth(t, func(t *testing.T, s *Store) {
+	onAll(t, func(t *testing.T, s *Store) {
 		claim := func(now protocol.UnixMS, most int) []payment.OpRow {
 			return must(s.Claim(ctx, now, 50*time.Millisecond, most, func(o *payment.OpRow) { o.Op.Repeat = o.Tries > 0 }))(t)
 		}
@@ -66,13 +66,15 @@ func TestClaim(t *testing.T) {
 	})
 }
 
-// Two replicas on one file: nobody claims what another holds, and what a dead one held is taken
+// Two replicas on one database: nobody claims what another holds, and what a dead one held is taken
 // over when its lease ends.
 func TestTwoReplicas(t *testing.T) {
-	t.Parallel()
+	onDisk(t, testTwoReplicas)
+}
+
+func testTwoReplicas(t *testing.T, path string) {
 	ctx := context.Background()
-	a := open(t, Options{})
-	b := open(t, Options{Path: path(a)})
+	a, b := open(t, Options{Path: path}), open(t, Options{Path: path})
 	const ops = 200
 	do(t, a, func(tx *Tx) {
 		for i := range ops {

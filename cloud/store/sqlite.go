@@ -32,9 +32,12 @@ type sqliteDB struct {
 	reads  map[string]*sql.Stmt // of reader
 }
 
-var _ engine = (*sqliteDB)(nil)
+var (
+	_ engine = (*sqliteDB)(nil)
+	_ writer = (*sqliteDB)(nil)
+)
 
-//go:embed migrations/sqlite/*.sql
+//go:embed migrations/*/*.sql
 var migrations embed.FS
 
 const (
@@ -112,6 +115,11 @@ func (db *sqliteDB) connect() (err error) {
 	db.conn, err = db.writer.Conn(context.Background())
 	return classify(err)
 }
+
+func (db *sqliteDB) writers() []writer { return []writer{db} }
+
+// feedEnd: commits come one after the other, and places are given out in them.
+func (db *sqliteDB) feedEnd() string { return "" }
 
 func (db *sqliteDB) close() error {
 	db.mu.Lock()

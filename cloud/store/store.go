@@ -15,12 +15,16 @@
 //   - Do returns nil after the commit that holds its unit, and only then.
 //   - A unit is all there or not at all. One whose fn fails has touched nothing, and neither its
 //     error nor its panic reaches another unit of the group.
-//   - Units of one shard run one after the other, in the order they came; a unit of shard 0 is alone
-//     in its group.
+//   - Units of one shard run one after the other, in the order they came, also those of other
+//     replicas. While a unit of shard 0 runs, no other does.
 //   - An error that is not the fn's own leaves one question open: after a failed commit the unit may
 //     still be found on disk when the machine comes back. Doing it again is safe, because ids are
 //     made by whoever started, and versions are compared.
-//   - The store starts no goroutine. One caller alone runs everything in its own, and no timer.
+//   - The store starts no goroutine. One caller alone runs everything in its own, and no timer. (On
+//     PostgreSQL fns run as coroutines of their leader.)
+//
+// It is SQLite for one cloud, or PostgreSQL for several replicas; the same text of SQL but where
+// engine says otherwise.
 package store
 
 import (
@@ -28,6 +32,8 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -47,11 +53,13 @@ var (
 	ErrAborted        = errors.New("the unit was cut short by another")     // an fn ended its goroutine
 	ErrClosed         = errors.New("the store is closed")                   // nothing was done
 	errOver           = errors.New("a unit of work was used after its end") // a bug of the fn
+	errRace           = errors.New("another unit was faster")               // beside one of the above: the store runs the unit again
 )
 
 // Options of a Store.
 type Options struct {
-	// Path of the database file, made when missing; ":memory:" for one that is gone after Close.
+	// Path of the database file, made when missing; ":memory:" for one that is gone after Close. Or
+	// "postgres://…", a database of PostgreSQL 15 or later: as libpq has it, with its parameters.
 	Path string
 	// Gather is how long a group waits for more units when at least two are there: 1 ms; less than
 	// 0 is never. It ends early when those are back who were in the group before.
@@ -70,8 +78,15 @@ type Stats struct {
 // Store is safe for concurrent use. Do must not be called inside the fn of a Do, nor any other
 // method of the Store: it would wait for itself.
 type Store struct {
-	db  engine
-	opt Options
+	db    engine
+	opt   Options
+	lanes []*lane // a shard has one for ever: units of a shard keep their order
+}
+
+// lane is a queue of units before one writer of the engine.
+type lane struct {
+	opt   Options
+	write writer
 
 	mu      sync.Mutex // guards what follows
 	queue   []*unit    // in the order they came; the first leads or is about to
@@ -96,30 +111,54 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.MaxGroup <= 0 {
 		o.MaxGroup = 64
 	}
-	db, err := openSQLite(ctx, o.Path)
+	db, err := openEngine(ctx, o.Path)
 	if err != nil {
-		return nil, fmt.Errorf("open store %s: %w", o.Path, err)
+		return nil, fmt.Errorf("open store %s: %w", redacted(o.Path), err)
 	}
-	return &Store{db: db, opt: o}, nil
+	s := &Store{db: db, opt: o}
+	for _, w := range db.writers() {
+		s.lanes = append(s.lanes, &lane{opt: o, write: w})
+	}
+	return s, nil
+}
+
+func openEngine(ctx context.Context, path string) (engine, error) {
+	if Remote(path) {
+		return openPostgres(ctx, path)
+	}
+	return openSQLite(ctx, path)
+}
+
+// Remote reports a Path that names a server and no file.
+func Remote(path string) bool {
+	return strings.HasPrefix(path, "postgres://") || strings.HasPrefix(path, "postgresql://")
+}
+
+// redacted is a path without its password.
+func redacted(path string) string {
+	if !Remote(path) {
+		return path
+	}
+	u, err := url.Parse(path)
+	if err != nil {
+		return "postgres://?"
+	}
+	u.RawQuery = "" // a password may be there too
+	return u.Redacted()
 }
 
 // Close lets the units that came before it end, and closes the database. A Do after it gets
 // ErrClosed.
 func (s *Store) Close() error {
-	s.mu.Lock()
-	if s.closed {
-		s.mu.Unlock()
+	again := false
+	for _, l := range s.lanes { // no lane takes a unit any more before one is waited for
+		again = l.shut() || again
+	}
+	if again {
 		return nil
 	}
-	s.closed = true
-	var idle chan struct{}
-	if s.leading {
-		idle = make(chan struct{})
-		s.idle = idle
-	}
-	s.mu.Unlock()
-	if idle != nil {
-		<-idle
+	for _, l := range s.lanes {
+		l.drain()
 	}
 	if err := s.db.close(); err != nil {
 		return fmt.Errorf("close store: %w", err)
@@ -127,26 +166,55 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// Health is nil when the database can be read and the last group could be written.
+// shut refuses units from now on; it reports that it did so before.
+func (l *lane) shut() (again bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	again, l.closed = l.closed, true
+	if !again && l.leading {
+		l.idle = make(chan struct{})
+	}
+	return again
+}
+
+// drain waits for the last leader.
+func (l *lane) drain() {
+	l.mu.Lock()
+	idle := l.idle
+	l.mu.Unlock()
+	if idle != nil {
+		<-idle
+	}
+}
+
+// Health is nil when the database can be read and the last group of each writer could be written.
 func (s *Store) Health(ctx context.Context) error {
-	s.mu.Lock()
-	err, closed := s.fault, s.closed
-	s.mu.Unlock()
-	if closed {
-		return ErrClosed
+	for _, l := range s.lanes {
+		l.mu.Lock()
+		err, closed := l.fault, l.closed
+		l.mu.Unlock()
+		if closed {
+			return ErrClosed
+		}
+		if err != nil {
+			return fmt.Errorf("last write: %w", err)
+		}
 	}
-	if err != nil {
-		return fmt.Errorf("last write: %w", err)
-	}
-	_, _, err = one(ctx, s.db, scanInt, "probe", "select 1")
+	_, _, err := one(ctx, s.db, scanInt, "probe", "select 1")
 	return err
 }
 
 // Stats are the counters so far.
 func (s *Store) Stats() Stats {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.stats
+	var sum Stats
+	for _, l := range s.lanes {
+		l.mu.Lock()
+		sum.Units += l.stats.Units
+		sum.Commits += l.stats.Commits
+		sum.Redone += l.stats.Redone
+		l.mu.Unlock()
+	}
+	return sum
 }
 
 // Shard is the shard of a device's units: FNV-1a of its id, never 0.
@@ -156,15 +224,24 @@ func Shard(d protocol.DeviceID) uint32 {
 	return max(h.Sum32(), 1)
 }
 
-// engine is a database as the rest of the package needs it; SQLite is the one there is. One on a
-// network runs the fns of a group until each stands in its read, and sends reads, writes and commit
-// of all together: nothing outside run knows that a unit's read is answered at once.
+// engine is a database as the rest of the package needs it.
 type engine interface {
 	querier
-	// run calls the units' fns and commits what they queued, or returns an error and has stored
-	// nothing. Errors of fns are kept in the units. One caller at a time.
-	run(units []*unit) error
+	// writers are as many as can write side by side; the same ones every time.
+	writers() []writer
+	// feedEnd is the condition under which an entry of the feed may be read; "" for always.
+	feedEnd() string
 	close() error
+}
+
+// writer carries out groups. SQLite answers each read of a unit at once; PostgreSQL lets the fns of
+// a group run until each stands in its read, and sends reads, writes and commit of all together.
+// Nothing outside run knows.
+type writer interface {
+	// run calls the units' fns and commits what they queued, or returns an error and has stored
+	// nothing. Errors of fns are kept in the units. One caller at a time. With errRace in the error,
+	// the units may do better alone.
+	run(units []*unit) error
 }
 
 // querier reads rows of what is committed, or of a transaction.

@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -14,6 +16,7 @@ import (
 	"coinop/cloud/intake"
 	"coinop/cloud/ledger"
 	"coinop/cloud/payment"
+	"coinop/cloud/store/storetest"
 	"coinop/cloud/vault"
 	"coinop/protocol"
 	"coinop/protocol/money"
@@ -25,7 +28,13 @@ func TestMain(m *testing.M) {
 	if writeUntilKilled() {
 		return
 	}
-	goleak.VerifyTestMain(m)
+	storetest.Main(m, func(code int) int {
+		if err := goleak.Find(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return code
+	})
 }
 
 // open opens a store on a file of its own, or what o says.
@@ -46,15 +55,21 @@ func open(t testing.TB, o Options) *Store {
 	return s
 }
 
-// onBoth runs a test on a file and in memory.
-func onBoth(t *testing.T, f func(*testing.T, *Store)) {
+// onAll runs a test on a file, in memory and on PostgreSQL.
+func onAll(t *testing.T, f func(*testing.T, *Store)) {
 	t.Parallel()
-	for _, c := range []struct{ name, path string }{{"file", ""}, {"memory", ":memory:"}} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			f(t, open(t, Options{Path: c.path}))
-		})
-	}
+	t.Run("file", func(t *testing.T) { t.Parallel(); f(t, open(t, Options{})) })
+	storetest.Each(t, func(t *testing.T, fresh storetest.Fresh) {
+		t.Parallel()
+		f(t, open(t, Options{Path: fresh(t)}))
+	})
+}
+
+// onDisk is onAll for what needs a database that outlives a Store.
+func onDisk(t *testing.T, f func(t *testing.T, path string)) {
+	t.Parallel()
+	t.Run("file", func(t *testing.T) { t.Parallel(); f(t, filepath.Join(t.TempDir(), "coinop.db")) })
+	t.Run("postgres", func(t *testing.T) { t.Parallel(); f(t, storetest.Database(t)) })
 }
 
 func do(t testing.TB, s *Store, f func(*Tx)) {
@@ -99,7 +114,7 @@ func anOp(p protocol.PaymentID, k acquirer.Kind, n uint8, state payment.OpState)
 
 func TestRows(t *testing.T) {
 	ctx := context.Background()
-	onBoth(t, func(t *testing.T, s *Store) {
+	onAll(t, func(t *testing.T, s *Store) {
 		p := aPayment(1)
 		p.Answer = protocol.Raw{0x01}
 		auth, capture := anOp(p.ID, acquirer.Authorization, 1, payment.OpSent), anOp(p.ID, acquirer.Capture, 1, payment.OpWaiting)
@@ -175,7 +190,10 @@ func TestRows(t *testing.T) {
 		equal(t, []intake.Stored{rec1, rec}, must(s.Records(ctx, "snack-1", pos.Epoch, 0, 9))(t))
 		equal(t, []payment.Incident{incident}, must(s.Incidents(ctx))(t))
 		equal(t, []payment.Case{aCase}, must(s.Cases(ctx))(t))
-		equal(t, []Change{{1, change}}, must(s.Changes(ctx, 0, 9))(t))
+		equal(t, []payment.Change{change}, feed(t, s))
+		if first := must(s.Changes(ctx, 0, 9))(t)[0]; first.Seq == 0 || len(must(s.Changes(ctx, first.Seq, 9))(t)) != 0 {
+			t.Error("a place of 0, or one that comes again:", first.Seq)
+		}
 		equal(t, head, must(s.Head(ctx, "snack-1"))(t))
 		equal(t, 2, must(s.OpenOps(ctx))(t))
 		equal(t, []payment.Overdue{{Payment: p.ID, Device: "snack-1"}}, must(s.Overdue(ctx, 1001, 9))(t))
@@ -191,7 +209,7 @@ func TestRows(t *testing.T) {
 
 func TestDevices(t *testing.T) {
 	ctx := context.Background()
-	onBoth(t, func(t *testing.T, s *Store) {
+	onAll(t, func(t *testing.T, s *Store) {
 		d := identity.Device{ID: "snack-1", Tenant: "acme", Serial: "01", Key: []byte{1}, Link: "bank"}
 		if _, err := s.Device(ctx, d.ID); !errors.Is(err, ErrNotFound) {
 			t.Error(err)
@@ -224,7 +242,7 @@ func TestDevices(t *testing.T) {
 
 func TestVersions(t *testing.T) {
 	ctx := context.Background()
-	onBoth(t, func(t *testing.T, s *Store) {
+	onAll(t, func(t *testing.T, s *Store) {
 		p, h := aPayment(1), intake.Head{Device: "snack-1"}
 		put := func(ps ...payment.Payment) error {
 			return s.Do(ctx, 1, func(tx *Tx) error {
@@ -270,7 +288,7 @@ func TestVersions(t *testing.T) {
 
 func TestTaker(t *testing.T) {
 	ctx := context.Background()
-	onBoth(t, func(t *testing.T, s *Store) {
+	onAll(t, func(t *testing.T, s *Store) {
 		a, b := aPayment(1), aPayment(2)
 		b.Sale = a.Sale
 		a.State, b.State = payment.Captured, payment.Capturing
@@ -298,7 +316,7 @@ func TestPost(t *testing.T) {
 	about := ledger.About{Tenant: "acme", Payment: protocol.PaymentID{1}, Device: "snack-1", Day: "20261124"}
 	ok, void := about.Approved(ledger.Dual, "a", eur(250))[0], about.Undone(ledger.Dual, "a", eur(250))[0]
 	mod := func(t ledger.Transfer, f func(*ledger.Transfer)) ledger.Transfer { f(&t); return t }
-	onBoth(t, func(t *testing.T, s *Store) {
+	onAll(t, func(t *testing.T, s *Store) {
 		post := func(ts ...ledger.Transfer) error {
 			return s.Do(ctx, 1, func(tx *Tx) error { tx.Post(ts...); return nil })
 		}

@@ -59,7 +59,7 @@ type incident struct {
 
 func booksCommand() *cobra.Command {
 	var (
-		dir    string
+		place  cloud.Place
 		asJSON bool
 	)
 	c := &cobra.Command{
@@ -71,10 +71,11 @@ not sum to zero, which must never be.
 Accounts are shown as debit less credit: what the acquirer owes us is positive, what we owe the
 merchant is negative.`,
 		Example: `  coinop-cloud books --dir /var/lib/coinop
+  coinop-cloud books --dir /var/lib/coinop --store postgres://coinop@db/coinop
   coinop-cloud books --dir /var/lib/coinop --json | jq .payments`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			st, err := cloud.OpenLedger(c.Context(), dir)
+			st, err := place.OpenLedger(c.Context())
 			if err != nil {
 				return hint(err)
 			}
@@ -89,12 +90,12 @@ merchant is negative.`,
 				err = b.print(c)
 			}
 			if err == nil && !b.Balanced {
-				err = fmt.Errorf("%s; stop the service, keep a copy of %s and report this", b.Why, dir)
+				err = fmt.Errorf("%s; stop the service, keep a copy of the ledger and report this", b.Why)
 			}
 			return err
 		},
 	}
-	dirFlag(c, &dir)
+	placeFlags(c, &place.Dir, &place.Store)
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }

@@ -23,8 +23,9 @@ func deviceCommand() *cobra.Command {
 
 func deviceAdd() *cobra.Command {
 	var (
-		dir, out string
-		n        cloud.NewDevice
+		place cloud.Place
+		out   string
+		n     cloud.NewDevice
 	)
 	c := &cobra.Command{
 		Use:   "add NAME --dir DIR --out DIR",
@@ -45,7 +46,7 @@ A running service need not be stopped.`,
 			if err := checkDevice(n); err != nil {
 				return err
 			}
-			d, err := cloud.AddDevice(c.Context(), dir, out, n)
+			d, err := place.AddDevice(c.Context(), out, n)
 			if err != nil {
 				return err
 			}
@@ -55,7 +56,7 @@ A running service need not be stopped.`,
 		},
 	}
 	f := c.Flags()
-	dirFlag(c, &dir)
+	placeFlags(c, &place.Dir, &place.Store)
 	f.StringVar(&out, "out", "", "new folder for the identity (needed)")
 	_ = c.MarkFlagRequired("out")
 	f.StringVar(&n.Tenant, "tenant", "default", "whose machine it is")
@@ -72,7 +73,7 @@ A running service need not be stopped.`,
 }
 
 func deviceRevoke() *cobra.Command {
-	var dir string
+	var place cloud.Place
 	c := &cobra.Command{
 		Use:   "revoke NAME --dir DIR",
 		Short: "End a machine's right to sell and to connect",
@@ -84,14 +85,14 @@ The name stays taken. "device add NAME --replace" gives the machine a new identi
 		Args:    oneName,
 		RunE: func(c *cobra.Command, args []string) error {
 			id := protocol.DeviceID(args[0])
-			if err := cloud.RevokeDevice(c.Context(), dir, id); err != nil {
+			if err := place.RevokeDevice(c.Context(), id); err != nil {
 				return hint(err)
 			}
 			_, err := fmt.Fprintf(c.OutOrStdout(), "%s is revoked\n", id)
 			return err
 		},
 	}
-	dirFlag(c, &dir)
+	placeFlags(c, &place.Dir, &place.Store)
 	return c
 }
 
@@ -136,7 +137,7 @@ type listed struct {
 
 func deviceList() *cobra.Command {
 	var (
-		dir    string
+		place  cloud.Place
 		asJSON bool
 	)
 	c := &cobra.Command{
@@ -144,7 +145,7 @@ func deviceList() *cobra.Command {
 		Short: "List the registered machines and how far their journals are held",
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			st, err := cloud.OpenLedger(c.Context(), dir)
+			st, err := place.OpenLedger(c.Context())
 			if err != nil {
 				return hint(err)
 			}
@@ -179,7 +180,7 @@ func deviceList() *cobra.Command {
 			return w.Flush()
 		},
 	}
-	dirFlag(c, &dir)
+	placeFlags(c, &place.Dir, &place.Store)
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }
@@ -200,7 +201,7 @@ func printJSON(c *cobra.Command, v any) error {
 // hint says what to do about a folder without a ledger.
 func hint(err error) error {
 	if errors.Is(err, cloud.ErrNoLedger) {
-		return fmt.Errorf("%w; --dir is the folder given to serve and device add", err)
+		return fmt.Errorf("%w; --dir is the folder given to serve and device add; with --store there, --store here", err)
 	}
 	return err
 }

@@ -39,7 +39,8 @@ func root() *cobra.Command {
 		Use:   "coinop-cloud",
 		Short: "The service unattended points of sale talk to",
 		Long: `coinop-cloud is the MQTT broker the machines connect to, the relay to the acquirers,
-and the ledger. Everything it must not lose is in one folder, --dir.
+and the ledger. Everything it must not lose is in one folder, --dir, or the ledger
+in a PostgreSQL database, --store; then every command wants both.
 
 First register machines (device add), then serve. books may be read at any time.`,
 		Version:       version,
@@ -80,7 +81,11 @@ func writeReady(path, line string) error {
 	return nil
 }
 
-func dirFlag(c *cobra.Command, dir *string) {
+// placeFlags are --dir and --store.
+func placeFlags(c *cobra.Command, dir, store *string) {
 	c.Flags().StringVar(dir, "dir", "", "folder of the keys and the ledger (needed)")
 	_ = c.MarkFlagRequired("dir")
+	c.Flags().StringVar(store, "store", "",
+		"keep the ledger in a PostgreSQL database (15 or later) instead, as postgres://user@host/database. "+
+			"A password belongs in PGPASSWORD or ~/.pgpass, not on a command line")
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"coinop/cloud/store/storetest"
 )
 
 // run is the command line in this process.
@@ -22,8 +24,20 @@ func run(ctx context.Context, args ...string) (out string, err error) {
 	return stdout.String(), err
 }
 
+func TestMain(m *testing.M) { storetest.Main(m) }
+
 func TestDevices(t *testing.T) {
 	t.Parallel()
+	t.Run("file", func(t *testing.T) { testDevices(t, run) })
+	t.Run("postgres", func(t *testing.T) {
+		db := storetest.Database(t)
+		testDevices(t, func(ctx context.Context, args ...string) (string, error) {
+			return run(ctx, append(args, "--store", db)...)
+		})
+	})
+}
+
+func testDevices(t *testing.T, run func(context.Context, ...string) (string, error)) {
 	dir, id := t.TempDir(), filepath.Join(t.TempDir(), "id")
 	add := []string{"device", "add", "snack-1", "--dir", dir, "--out", id, "--tid", "10000001", "--mid", "1", "--location", "Hall 2"}
 	if out, err := run(t.Context(), add...); err != nil || !strings.Contains(out, "coinop-agent run --identity "+id) {
@@ -68,6 +82,7 @@ func TestRefused(t *testing.T) {
 		{"device add a --out x --tid 1 --mid 1 --mcc x --dir " + dir, "4 digits"},
 		{"serve --acquirer bank --institution 1 --dir " + dir, "NAME=HOST:PORT"},
 		{"serve --acquirer bank=1.2.3.4:5 --dir " + dir, "--institution"},
+		{"books --store ledger.db --dir " + dir, "postgres://user@host/database"},
 		{"serve --log xml --dir " + dir, "text or json"},
 		{"serve --loog text --dir " + dir, "see coinop-cloud serve --help"},
 	} {

@@ -33,6 +33,10 @@ what is in --dir.`,
   coinop-cloud serve --dir /var/lib/coinop --listen :8883 --host pos.example.com \
       --acquirer bank=10.0.0.5:5000 --institution 123456
 
+  # the ledger on a PostgreSQL server
+  coinop-cloud serve --dir /var/lib/coinop --store postgres://coinop@db.example.com/coinop --listen :8883 \
+      --acquirer bank=10.0.0.5:5000 --institution 123456
+
   # a trial on this machine: any free port, and a file that says which
   coinop-cloud serve --dir /tmp/cloud --listen 127.0.0.1:0 --ready-file /tmp/cloud.addr \
       --acquirer bank=127.0.0.1:5000 --institution 1`,
@@ -77,7 +81,7 @@ what is in --dir.`,
 		},
 	}
 	f := c.Flags()
-	dirFlag(c, &cfg.Dir)
+	placeFlags(c, &cfg.Dir, &cfg.Store)
 	f.StringVar(&cfg.Listen, "listen", "127.0.0.1:8883", "address of the broker; port 0 is any free one")
 	f.StringArrayVar(&acquirers, "acquirer", nil, "link to a host, NAME=HOST:PORT; may be repeated. None: every card is refused")
 	f.StringVar(&institution, "institution", "", "acquiring institution code of the contract, ISO 8583 DE32: up to 11 digits")
