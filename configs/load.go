@@ -329,5 +329,5 @@ func (l *loader) err() error {
 		}
 		return cmp.Or(cmp.Compare(none(a), none(b)), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
-	return Errors(ps)
+	return Errors(ps[:min(len(ps), mostProblems)])
 }

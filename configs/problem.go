@@ -54,7 +54,10 @@ func (p Problem) Error() string {
 	return b.String()
 }
 
-// Errors is everything that is wrong, in the order of the file; never empty. All of it must be mended
+// mostProblems is what a person reads; after that it is the wrong file.
+const mostProblems = 50
+
+// Errors is everything that is wrong, in the order of the file, but the first 50; never empty. All of it must be mended
 // before a retry can help.
 type Errors []Problem
 
@@ -74,8 +77,13 @@ func (p Problem) excerpt(lines []string, width int) Problem {
 	if p.Line < 1 || p.Line > len(lines) {
 		return p
 	}
+	line := strings.TrimRight(lines[p.Line-1], "\r")
+	long := len(line) > utf8.UTFMax*(longestLine+1)
+	if long { // a file may be one line, and each of its words a problem
+		line = line[:utf8.UTFMax*(longestLine+1)]
+	}
 	// A tab or a control character would move the caret, or the terminal.
-	line := strings.Map(func(r rune) rune {
+	line = strings.Map(func(r rune) rune {
 		switch {
 		case r == '\t':
 			return '→'
@@ -83,10 +91,10 @@ func (p Problem) excerpt(lines []string, width int) Problem {
 			return '·'
 		}
 		return r
-	}, strings.TrimRight(lines[p.Line-1], "\r"))
+	}, line)
 	runes := []rune(line)
-	if len(runes) > longestLine {
-		line = string(runes[:longestLine]) + " …"
+	if long || len(runes) > longestLine {
+		line = string(runes[:min(len(runes), longestLine)]) + " …"
 	}
 	if p.Column > longestLine {
 		return p

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -112,7 +113,11 @@ func (f *file) plain(data []byte) bool {
 	return len(f.problems) == 0
 }
 
-var yamlLine = regexp.MustCompile(`line (\d+): (.*)`)
+var (
+	yamlLine   = regexp.MustCompile(`line (\d+): (.*)`)
+	yamlAlias  = regexp.MustCompile(`unknown anchor '(.*)' referenced`)
+	parserSays = regexp.MustCompile(`^did not find expected (key|'-'|',' or|node content|<)`)
+)
 
 // yamlWords is what the YAML reader says, and what it means to a person.
 var yamlWords = []struct{ says, what, instead string }{
@@ -133,6 +138,18 @@ func (f *file) syntax(err error) {
 	if m := yamlLine.FindStringSubmatch(err.Error()); m != nil {
 		p.Line, _ = strconv.Atoi(m[1])
 		p.What = m[2]
+	}
+	if parserSays.MatchString(p.What) { // it counts from 0, the scanner from 1 (yaml v3.0.4, decode.go, fail)
+		if p.Line++; !yamlLine.MatchString(err.Error()) {
+			p.Line = 1
+		}
+	}
+	if m := yamlAlias.FindStringSubmatch(p.What); m != nil { // has no line
+		for i, line := range slices.Backward(f.lines) {
+			if strings.Contains(line, "*"+m[1]) {
+				p.Line = i + 1
+			}
+		}
 	}
 	p.Line = max(min(p.Line, len(f.lines)), 1)
 	for _, w := range yamlWords {
