@@ -77,11 +77,11 @@ func (a Agent) check() []Problem {
 	ports, autos := map[Port]string{}, map[string]string{}
 	see := func(key, driver string, p Port) {
 		if first, twice := autos[driver]; twice && (p == Auto) {
-			ps = append(ps, a.problem(key, fmt.Sprintf("auto cannot tell two of %s apart, %s has one too", driver, first),
+			ps = append(ps, a.Refuse(key, fmt.Sprintf("auto cannot tell two of %s apart, %s has one too", driver, first),
 				"write the path of each; ls -l /dev/serial/by-id shows them"))
 		}
 		if first, twice := ports[p]; twice && p != Auto {
-			ps = append(ps, a.problem(key, fmt.Sprintf("%s is the port of %s already", p, first), "one port, one device: check which is which"))
+			ps = append(ps, a.Refuse(key, fmt.Sprintf("%s is the port of %s already", p, first), "one port, one device: check which is which"))
 		}
 		if p == Auto {
 			autos[driver] = key

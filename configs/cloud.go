@@ -36,7 +36,7 @@ type Acquirer struct {
 	// How long the host may take to answer.
 	HostTimeout time.Duration `key:"host_timeout" default:"15s" least:"1s" most:"2m"`
 	// How long after an authorization "not found" is no answer to its reversal, for the authorization may still arrive.
-	LateWindow time.Duration `key:"late_window" default:"1m30s" least:"0s" most:"1h"`
+	LateWindow time.Duration `key:"late_window" default:"1m30s" least:"1s" most:"1h"`
 	// Whether a repeated message has a new STAN and DE7.
 	STANPerRepeat bool `key:"stan_per_repeat" default:"false"`
 	// DE4 of a full reversal after a partial approval: the amount sent, or the amount approved.
@@ -51,7 +51,7 @@ func (c Cloud) check() []Problem {
 	names, hosts := map[string]int{}, map[string]bool{}
 	for i, a := range c.Acquirers {
 		if first, twice := names[a.Name]; twice {
-			ps = append(ps, c.problem(fmt.Sprintf("acquirers.%d.name", i),
+			ps = append(ps, c.Refuse(fmt.Sprintf("acquirers.%d.name", i),
 				fmt.Sprintf("%s is the name of acquirer %d already", a.Name, first+1), "give each link a name of its own"))
 		} else {
 			names[a.Name] = i
@@ -59,7 +59,7 @@ func (c Cloud) check() []Problem {
 	}
 	for _, h := range c.Hosts {
 		if hosts[h] {
-			ps = append(ps, c.problem("hosts", h+" stands twice", "write it once"))
+			ps = append(ps, c.Refuse("hosts", h+" stands twice", "write it once"))
 		}
 		hosts[h] = true
 	}

@@ -129,7 +129,7 @@ func TestRefuse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = a.Refuse("currency", "nobody pays in it", "write EUR")
+	err = a.Refuse("currency", "nobody pays in it", "write EUR") // a Problem is an error
 	if want := "f:6:11: currency: nobody pays in it; write EUR\n    6 | currency: XXQ\n      |           ^~~"; err.Error() != want {
 		t.Errorf("%s", err)
 	}
@@ -148,8 +148,17 @@ func TestScale(t *testing.T) {
 		s                          Scale
 		exponent, factor, decimals int
 	}{
-		{"", 2, 1, 2}, {"0.05", 2, 5, 2}, {"0.10", 2, 1, 1}, {"1", 2, 1, 0}, {"10.00", 2, 10, 0}, {"50", 0, 50, 0}, {"0.250", 3, 25, 2},
-		{"0.005", 2, 0, 0}, {"2.57", 2, 0, 0}, {"999999", 0, 0, 0}, {"0.5", 0, 0, 0},
+		{"", 2, 1, 2},
+		{"0.05", 2, 5, 2},
+		{"0.10", 2, 1, 1},
+		{"1", 2, 1, 0},
+		{"10.00", 2, 10, 0},
+		{"50", 0, 50, 0},
+		{"0.250", 3, 25, 2},
+		{"0.005", 2, 0, 0},
+		{"2.57", 2, 0, 0},
+		{"999999", 0, 0, 0},
+		{"0.5", 0, 0, 0},
 	} {
 		f, d, err := c.s.Units(c.exponent)
 		if f != c.factor || d != c.decimals || (err != nil) != (c.factor == 0) {

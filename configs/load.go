@@ -63,10 +63,8 @@ func (o Origin) Changes(since Origin) []string {
 	return out
 }
 
-// Refuse is the error of a value that the reader could not see to be wrong, at its place.
-func (o Origin) Refuse(key, what, instead string) error { return Errors{o.problem(key, what, instead)} }
-
-func (o Origin) problem(key, what, instead string) Problem {
+// Refuse is the problem of a value that the reader could not see to be wrong, at its place.
+func (o Origin) Refuse(key, what, instead string) Problem {
 	p := Problem{Place: Place{Name: o.name}, Key: key, What: what, Instead: instead}
 	for _, s := range o.settings {
 		if s.Key == key && s.Layer != Default {
