@@ -12,13 +12,13 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := execute(ctx, os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr)
+	code := execute(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
 }
 
 // execute is the program: 0 when it did what it was asked, or a signal ended it; 1 on an error.
-func execute(ctx context.Context, args []string, env func(string) (string, bool), out, errs io.Writer) int {
+func execute(ctx context.Context, args []string, env []string, out, errs io.Writer) int {
 	root := newRoot(env)
 	root.SetArgs(args)
 	root.SetOut(out)

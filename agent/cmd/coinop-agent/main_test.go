@@ -12,7 +12,11 @@ import (
 func call(t *testing.T, env map[string]string, args ...string) (code int, out, errs string) {
 	t.Helper()
 	var o, e bytes.Buffer
-	code = execute(t.Context(), args, func(k string) (string, bool) { v, ok := env[k]; return v, ok }, &o, &e)
+	var list []string
+	for k, v := range env {
+		list = append(list, k+"="+v)
+	}
+	code = execute(t.Context(), args, list, &o, &e)
 	return code, o.String(), e.String()
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -37,8 +39,11 @@ the agent says so, sells no more, and goes on by itself.
 Everything it promised is in --data. It may lose its power at any moment; after
 the next start it finishes what was open.
 
+All of it can stand in a file, --config; on SIGHUP or a change it is read again,
+and the log says what needs a restart. coinop-agent config check FILE checks it.
+
 Each flag can be given in the environment: --scale-factor is
-COINOP_SCALE_FACTOR. A flag goes before the environment.
+COINOP_SCALE_FACTOR. A flag goes before the environment, that before the file.
 
 It ends with 0 when it was stopped, and with 1 and a reason when something must
 be mended first. Let a service manager start it again after a 1.`
@@ -46,9 +51,12 @@ be mended first. Let a service manager start it again after a 1.`
 const example = `  coinop-agent run --identity /etc/coinop/identity --data /var/lib/coinop \
     --cloud cloud.example.com:8883 \
     --vmc /dev/serial/by-id/usb-Qibixx_MDB-HAT_0-if00 \
-    --reader /dev/serial/by-id/usb-ID_TECH_VP3300_0-if00`
+    --reader /dev/serial/by-id/usb-ID_TECH_VP3300_0-if00
+
+  coinop-agent run --config /etc/coinop/agent.yaml`
 
 type options struct {
+	file                               string
 	identity, data, cloud, vmc, reader string
 	currency                           string
 	scale, decimals                    int
@@ -56,13 +64,13 @@ type options struct {
 	log, ready                         string
 }
 
-func newRoot(env func(string) (string, bool)) *cobra.Command {
+func newRoot(env []string) *cobra.Command {
 	root := &cobra.Command{
 		Use: "coinop-agent", Short: "Coinop's agent: sells at an unattended point of sale",
 		SilenceUsage: true, SilenceErrors: true,
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(newRun(env), &cobra.Command{
+	root.AddCommand(newRun(env), newConfig(env), &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			_, err := fmt.Fprintf(c.OutOrStdout(), "coinop-agent %s, protocol %d\n", version, protocol.Version)
@@ -72,12 +80,18 @@ func newRoot(env func(string) (string, bool)) *cobra.Command {
 	return root
 }
 
-func newRun(env func(string) (string, bool)) *cobra.Command {
+func newRun(env []string) *cobra.Command {
 	var o options
 	c := &cobra.Command{
 		Use: "run", Short: "Sell until stopped", Long: long, Example: example, Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if err := fromEnvironment(c.Flags(), env); err != nil {
+			if err := fromEnvironment(c.Flags(), lookup(env), "config"); err != nil {
+				return err
+			}
+			if o.file != "" {
+				return o.runFile(c, env)
+			}
+			if err := fromEnvironment(c.Flags(), lookup(env)); err != nil {
 				return err
 			}
 			return o.run(c)
@@ -85,6 +99,7 @@ func newRun(env func(string) (string, bool)) *cobra.Command {
 	}
 	f := c.Flags()
 	f.SortFlags = false
+	f.StringVar(&o.file, "config", "", "configuration `file`; what else is given here goes before it. coinop-agent config explain says what it holds")
 	f.StringVar(&o.identity, "identity", "", "`folder` of this device's identity (required)")
 	f.StringVar(&o.data, "data", "", "`folder` of the journal; made when missing (required)")
 	f.StringVar(&o.cloud, "cloud", "", "`host:port` of the cloud (required)")
@@ -101,13 +116,17 @@ func newRun(env func(string) (string, bool)) *cobra.Command {
 	return c
 }
 
-// fromEnvironment gives every flag that was not set its variable, if there is one.
-func fromEnvironment(f *pflag.FlagSet, env func(string) (string, bool)) error {
+func variable(flag string) string {
+	return "COINOP_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// fromEnvironment gives every flag that was not set its variable, if there is one; with names only those.
+func fromEnvironment(f *pflag.FlagSet, env func(string) (string, bool), only ...string) error {
 	var errs []error
 	f.VisitAll(func(flag *pflag.Flag) {
-		name := "COINOP_" + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))
+		name := variable(flag.Name)
 		text, ok := env(name)
-		if !ok || flag.Changed || flag.Name == "help" {
+		if !ok || flag.Changed || flag.Name == "help" || (len(only) > 0 && !slices.Contains(only, flag.Name)) {
 			return
 		}
 		if err := f.Set(flag.Name, text); err != nil {
@@ -122,6 +141,11 @@ func (o options) run(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	return o.agent(c.Context(), cfg)
+}
+
+// agent runs it, with the ready file.
+func (o options) agent(ctx context.Context, cfg agent.Config) error {
 	if o.ready != "" {
 		cfg.Ready = func() {
 			if err := appear(o.ready); err != nil {
@@ -130,7 +154,7 @@ func (o options) run(c *cobra.Command) error {
 		}
 		defer func() { _ = os.Remove(o.ready) }()
 	}
-	return agent.Run(c.Context(), cfg)
+	return agent.Run(ctx, cfg)
 }
 
 // appear writes a file that is whole from its first moment on.
@@ -164,17 +188,9 @@ func (o options) config(stderr io.Writer) (agent.Config, error) {
 	if err != nil {
 		bad("--currency: %w", err)
 	}
-	if o.decimals == -1 {
-		o.decimals = currency.Exponent()
-	}
-	if o.decimals < 0 || o.decimals > 5 || o.scale < 1 || o.scale > 255 {
-		bad("--scale-factor %d --decimals %d: want 1 to 255 and 0 to 5, as the machine's manual says for MDB", o.scale, o.decimals)
-	}
-	scale := mdb.Scale{Currency: currency, Factor: uint8(o.scale), Decimals: uint8(o.decimals)} //nolint:gosec // checked
-	if len(errs) == 0 {
-		if err := scale.Check(); err != nil {
-			bad("--scale-factor, --decimals: %w", err)
-		}
+	scale, errScale := o.scaleOf(currency)
+	if errScale != nil && err == nil { // of no currency it says nothing
+		bad("%w", errScale)
 	}
 	span := func(flag string, d, least, most time.Duration) uint32 {
 		if d < least || d > most || d%time.Millisecond != 0 {
@@ -213,6 +229,21 @@ func (o options) config(stderr io.Writer) (agent.Config, error) {
 		}},
 		Log: slog.New(card.LogHandler(handler)),
 	}, nil
+}
+
+// scaleOf is what --scale-factor and --decimals say.
+func (o options) scaleOf(c money.Currency) (mdb.Scale, error) {
+	if o.decimals == -1 {
+		o.decimals = c.Exponent()
+	}
+	if o.decimals < 0 || o.decimals > 5 || o.scale < 1 || o.scale > 255 {
+		return mdb.Scale{}, fmt.Errorf("--scale-factor %d --decimals %d: want 1 to 255 and 0 to 5, as the machine's manual says for MDB", o.scale, o.decimals)
+	}
+	s := mdb.Scale{Currency: c, Factor: uint8(o.scale), Decimals: uint8(o.decimals)} //nolint:gosec // checked
+	if err := s.Check(); err != nil {
+		return s, fmt.Errorf("--scale-factor, --decimals: %w", err)
+	}
+	return s, nil
 }
 
 // version is the commit this binary was built from; the Makefile sets it.

@@ -1,0 +1,192 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+
+	"coinop/agent"
+	"coinop/configs"
+	"coinop/hardware/mdb"
+	"coinop/protocol"
+	"coinop/protocol/card"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// fileOptions is what run needs beside a file.
+type fileOptions struct {
+	ports func() []string                    // serial ports that are plugged in
+	scale func(mdb.Scale) (mdb.Scale, error) // --scale-factor and --decimals over the file's; nil: not given
+	level *slog.LevelVar                     // of the log; nil: as the file says
+}
+
+// runFile is run with a file: flags and environment lie above it, and it is followed while we run.
+func (o options) runFile(c *cobra.Command, env []string) error {
+	f := fileOptions{ports: serialPorts, level: new(slog.LevelVar)}
+	var flags []configs.Flag
+	c.Flags().Visit(func(flag *pflag.Flag) {
+		flags = append(flags, configs.Flag{Name: flag.Name, Text: flag.Value.String()})
+	})
+	// The file says a scale as money; who has the two numbers of the manual at hand may still give them.
+	if given(c, env, "scale-factor") || given(c, env, "decimals") {
+		if err := fromEnvironment(c.Flags(), lookup(env), "scale-factor", "decimals"); err != nil {
+			return err
+		}
+		f.scale = func(s mdb.Scale) (mdb.Scale, error) { return o.scaleOf(s.Currency) }
+	}
+	if err := fromEnvironment(c.Flags(), lookup(env), "ready-file"); err != nil {
+		return err
+	}
+	read := func() (configs.Agent, error) {
+		a, err := configs.LoadAgent(o.file, env, flags...)
+		if err == nil {
+			_, err = scales(a)
+		}
+		return a, err
+	}
+	a, err := read()
+	if err != nil {
+		return fmt.Errorf("--config:\n%w", err)
+	}
+	cfg, err := f.config(a, c.ErrOrStderr())
+	if err != nil {
+		return fmt.Errorf("--config:\n%w", err)
+	}
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	ctx, stop := context.WithCancel(c.Context())
+	var follow sync.WaitGroup
+	defer follow.Wait()
+	defer stop()
+	follow.Go(func() {
+		configs.Follow(ctx, configs.Following[configs.Agent]{
+			Path: o.file, Running: a.Origin, Load: read, Again: hup, Log: cfg.Log,
+			Apply: func(a configs.Agent) []string {
+				_ = f.level.UnmarshalText([]byte(a.Log.Level))
+				return []string{"log.level"}
+			},
+		})
+	})
+	return o.agent(ctx, cfg)
+}
+
+// config makes what the agent runs with, and says all that is wrong at once.
+func (f fileOptions) config(a configs.Agent, stderr io.Writer) (agent.Config, error) {
+	scale, err := scales(a)
+	if err != nil {
+		return agent.Config{}, err
+	}
+	var problems configs.Errors
+	id, err := agent.LoadIdentity(string(a.Identity))
+	if err != nil {
+		problems = append(problems, a.Refuse("identity", err.Error(), "it is the folder that coinop-cloud device add wrote"))
+	}
+	level := f.level
+	if level == nil {
+		level = new(slog.LevelVar)
+	}
+	_ = level.UnmarshalText([]byte(a.Log.Level)) // one of the four it knows
+	var handler slog.Handler = slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level})
+	if a.Log.Format == "json" {
+		handler = slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: level})
+	}
+	cfg := agent.Config{
+		Identity: id, Data: string(a.Data), Cloud: string(a.Cloud), Software: version,
+		Log: slog.New(card.LogHandler(handler)),
+		Policy: protocol.Policy{ // the reader keeps the spans within their ranges
+			Version: 1, Currency: scale[0].Currency,
+			WaitMS:  uint32(a.Timeouts.Wait.Milliseconds()),         //nolint:gosec // up to 28 s
+			VendMS:  uint32(a.Timeouts.VendTimeout.Milliseconds()),  //nolint:gosec // up to 10 min
+			OrderMS: uint32(a.Timeouts.OrderTimeout.Milliseconds()), //nolint:gosec // up to 10 min
+		},
+	}
+	port := func(key string, p configs.Port, driver string) string {
+		path, what := findPort(p, driver, f.ports)
+		if what != "" {
+			problems = append(problems, a.Refuse(key, what, "check the cable, or write the path; ls -l /dev/serial/by-id shows what is there"))
+		}
+		return path
+	}
+	for i, l := range a.Lanes {
+		if f.scale != nil {
+			if scale[i], err = f.scale(scale[i]); err != nil {
+				return agent.Config{}, err
+			}
+		}
+		lane := agent.LaneConfig{
+			Lane: protocol.Lane(i), Flow: protocol.SelectionFirst, Bus: protocol.BusMDB, //nolint:gosec // up to 16
+			Vending: agent.Qibixx(port(fmt.Sprintf("lanes.%d.vending.port", i), l.Vending.Port, l.Vending.Driver), scale[i]),
+		}
+		if l.Reader != nil {
+			lane.Reader = agent.ViVOpay(port(fmt.Sprintf("lanes.%d.reader.port", i), l.Reader.Port, l.Reader.Driver), scale[i].Currency)
+		}
+		cfg.Lanes = append(cfg.Lanes, lane)
+	}
+	if len(problems) > 0 {
+		return agent.Config{}, problems
+	}
+	return cfg, nil
+}
+
+// knownAs are words in a port's name under /dev/serial/by-id, in small letters, by driver.
+var knownAs = map[string][]string{"qibixx": {"qibixx", "mdb"}, "vivopay": {"id_tech", "idtech", "vivo"}}
+
+// findPort is the path of a port; auto is the one that is a driver's by its name. what says why not.
+func findPort(p configs.Port, driver string, ports func() []string) (path, what string) {
+	if p != configs.Auto {
+		return string(p), ""
+	}
+	all := ports()
+	var fit []string
+	for _, path := range all {
+		name := strings.ToLower(filepath.Base(path))
+		for _, word := range knownAs[driver] {
+			if strings.Contains(name, word) {
+				fit = append(fit, path)
+				break
+			}
+		}
+	}
+	switch {
+	case len(fit) == 1:
+		return fit[0], ""
+	case len(fit) > 1:
+		return "", fmt.Sprintf("auto found %d of %s: %s", len(fit), driver, strings.Join(fit, ", "))
+	case len(all) > 0:
+		return "", fmt.Sprintf("auto found no %s among %s", driver, strings.Join(all, ", "))
+	}
+	return "", "auto found no serial port at all"
+}
+
+func serialPorts() []string {
+	paths, _ := filepath.Glob("/dev/serial/by-id/*") // of a pattern that is right
+	return paths
+}
+
+// given reports whether a flag, or its variable, says something.
+func given(c *cobra.Command, env []string, flag string) bool {
+	_, ok := lookup(env)(variable(flag))
+	return ok || c.Flags().Changed(flag)
+}
+
+// lookup is os.LookupEnv of an environment.
+func lookup(env []string) func(string) (string, bool) {
+	return func(name string) (string, bool) {
+		for i := len(env) - 1; i >= 0; i-- {
+			if text, ok := strings.CutPrefix(env[i], name+"="); ok {
+				return text, true
+			}
+		}
+		return "", false
+	}
+}

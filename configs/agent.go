@@ -1,0 +1,100 @@
+package configs
+
+import (
+	"fmt"
+	"time"
+)
+
+// The comments at the keys are what explain and the schema say: keep them in a technician's words.
+
+// Agent is the file of one box: what stands where. Prices and limits are not here, the cloud sends them.
+type Agent struct {
+	// Folder of this device's identity, as coinop-cloud device add wrote it: device.key, device.crt, root.crt, cloud.json.
+	Identity Path `key:"identity" need:"yes" like:"/etc/coinop/identity" flag:"identity"`
+	// Folder of the journal, where everything lives that must survive a power cut. Made when missing; one agent, one folder.
+	Data Path `key:"data" need:"yes" like:"/var/lib/coinop" flag:"data"`
+	// Address of the cloud. Outgoing, TLS only; no port need be open to this box.
+	Cloud Address `key:"cloud" need:"yes" like:"cloud.example.com:8883" flag:"cloud"`
+	// Currency that the machines' prices are in.
+	Currency Currency `key:"currency" default:"EUR" like:"EUR" flag:"currency"`
+	// Places at this box where one buyer at a time can buy; the first is lane 0.
+	Lanes []Lane `key:"lanes" need:"yes" most:"16"`
+	// How long the agent waits for others.
+	Timeouts Timeouts `key:"timeouts"`
+	// What the agent writes to standard error.
+	Log Log `key:"log"`
+
+	Origin
+}
+
+// Lane is one place to buy at.
+type Lane struct {
+	// The machine that gives out the goods.
+	Vending *Vending `key:"vending" need:"yes"`
+	// The card reader. Without this block no cards are taken here.
+	Reader *Reader `key:"reader"`
+}
+
+// Vending is the side that gives out the goods.
+type Vending struct {
+	// What the machine is connected by.
+	Driver string `key:"driver" default:"qibixx" one:"qibixx"`
+	// Serial port of the adapter; auto when only one is plugged in. ls -l /dev/serial/by-id shows what is there.
+	Port Port `key:"port" default:"auto" like:"/dev/serial/by-id/usb-Qibixx_MDB-HAT_0-if00" flag:"vmc"`
+	// What one MDB unit is worth, from the machine's manual: scaling factor 5 with 2 decimal places is 0.05. auto is the currency's smallest coin, 0.01.
+	Scale Scale `key:"scale" default:"auto" like:"0.05"`
+}
+
+// Reader is a card reader.
+type Reader struct {
+	// Make of the reader.
+	Driver string `key:"driver" default:"vivopay" one:"vivopay"`
+	// Serial port of the reader; auto when only one is plugged in. ls -l /dev/serial/by-id shows what is there.
+	Port Port `key:"port" default:"auto" like:"/dev/serial/by-id/usb-ID_TECH_VP3300_0-if00" flag:"reader"`
+}
+
+// Timeouts are the longest waits.
+type Timeouts struct {
+	// Longest wait for the bank. Under 5s a bank cannot answer; MDB leaves 28s of its 30.
+	Wait time.Duration `key:"wait" default:"10s" least:"5s" most:"28s" flag:"wait"`
+	// Longest wait for the machine to say how a vend ended.
+	VendTimeout time.Duration `key:"vend_timeout" default:"1m" least:"2s" most:"10m" flag:"vend-timeout"`
+	// Longest wait for a card after a choice. The machine gives up on its own after about 24s.
+	OrderTimeout time.Duration `key:"order_timeout" default:"1m" least:"5s" most:"10m" flag:"order-timeout"`
+}
+
+// Log is what is written to standard error. Card data is masked in all of it.
+type Log struct {
+	// text for eyes, json for a log collector.
+	Format string `key:"format" default:"text" one:"text json" flag:"log"`
+	// The least that is written: info is what a person cares about, debug what an engineer does. Applies at once.
+	Level string `key:"level" default:"info" one:"debug info warn error"`
+}
+
+// check finds what no single value shows.
+func (a Agent) check() []Problem {
+	var ps []Problem
+	ports, autos := map[Port]string{}, map[string]string{}
+	see := func(key, driver string, p Port) {
+		if first, twice := autos[driver]; twice && (p == Auto) {
+			ps = append(ps, a.Refuse(key, fmt.Sprintf("auto cannot tell two of %s apart, %s has one too", driver, first),
+				"write the path of each; ls -l /dev/serial/by-id shows them"))
+		}
+		if first, twice := ports[p]; twice && p != Auto {
+			ps = append(ps, a.Refuse(key, fmt.Sprintf("%s is the port of %s already", p, first), "one port, one device: check which is which"))
+		}
+		if p == Auto {
+			autos[driver] = key
+		}
+		ports[p] = key
+	}
+	for i, l := range a.Lanes {
+		if l.Vending != nil {
+			see(fmt.Sprintf("lanes.%d.vending.port", i), l.Vending.Driver, l.Vending.Port)
+		}
+		if l.Reader != nil {
+			see(fmt.Sprintf("lanes.%d.reader.port", i), l.Reader.Driver, l.Reader.Port)
+		}
+	}
+	return ps
+}

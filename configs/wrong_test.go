@@ -1,0 +1,198 @@
+package configs
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestWrong: every way a file can be wrong that was thought of, with what is said about it.
+func TestWrong(t *testing.T) {
+	t.Parallel()
+	cut := func(s string) string { return strings.Replace(least, s, "", 1) }
+	swap := func(a, b string) string { return strings.Replace(least, a, b, 1) }
+	reader := least + "    reader:\n"
+	for _, c := range []struct{ name, file, want string }{
+		{"unknown key", least + "tiemouts:\n  wait: 5s\n", `f:6:1: tiemouts: unknown key; did you mean "timeouts"?`},
+		{"unknown below", least + "timeouts:\n  wiat: 5s\n", `f:7:3: timeouts.wiat: unknown key; did you mean "wait"?`},
+		{"capital", swap("cloud", "Cloud"), `f:3:1: Cloud: unknown key; did you mean "cloud"?`},
+		{"hyphen", least + "timeouts: {vend-timeout: 5s}\n", `f:6:12: timeouts.vend-timeout: unknown key; did you mean "vend_timeout"?`},
+		{"wrong level", least + "port: /dev/x\n", `f:6:1: port: unknown key; did you mean lanes[].reader.port?`},
+		{"a flag's name", least + "vmc: /dev/x\n", `f:6:1: vmc: unknown key; did you mean lanes[].vending.port?`},
+		{"no likeness", least + "printer: x\n", `f:6:1: printer: unknown key; keys here: identity, data, cloud, currency, lanes, timeouts, log`},
+		{"secret", least + "password: hunter2\n", `f:6:1: password: a secret does not belong in this file; what is secret has files of its own; remove the line`},
+		{"secret below", reader + "      {pin: \"1234\"}\n", `f:7:8: lanes.0.reader.pin: a secret does not belong in this file; what is secret has files of its own; remove the line`},
+		{"pem", swap("/i\n", "\"-----BEGIN PRIVATE KEY-----\"\n"), `f:1:11: identity: has a key or certificate in it; put that into a file of its own and write its path here`},
+		{"user name", swap("c.example:1", "me:pw@c.example:1"), `f:3:8: cloud: has a user name in it; write host:port, as cloud.example.com:8883`},
+		{"twice", least + "cloud: d.example:1\n", `f:6:1: cloud: stands twice, first in line 3; remove one of the two`},
+		{"tab", least + "timeouts:\n\twait: 5s\n", "f:7:1: a tab; indent with blanks, two a step"},
+		{"tab after blanks", least + "timeouts:\n \twait: 5s\n", "f:7:2: a tab; indent with blanks, two a step"},
+		{"no-break space", least + "timeouts:\n\u00a0 wait: 5s\n", "f:7:1: a blank that is none (it came with a copy from a web page); type the blanks anew"},
+		{"curly quotes", swap("/d", "“/d”"), `f:2:7: data: has the curly quotes of a word processor; write straight ones: "`},
+		{"not UTF-8", swap("/d", "/d\xff"), "f:2:9: a byte that is not UTF-8; save the file as UTF-8"},
+		{"control", swap("/d", "/d\x00"), "f:2:9: a character that cannot be seen (U+0000); delete it"},
+		{"missing", cut("cloud: c.example:1\n"), `f:1:1: cloud: is missing; write "cloud: cloud.example.com:8883"`},
+		{"empty", "", `f:1:1: identity: is missing; write "identity: /etc/coinop/identity"`},
+		{"no lanes", strings.Split(least, "lanes")[0], `f:1:1: lanes: is missing; add "lanes:" and below it a part that begins with "- ", with vending, reader`},
+		{"no parts", strings.Split(least, "lanes")[0] + "lanes: []\n", `f:4:1: lanes: is missing; add "lanes:" and below it a part that begins with "- ", with vending, reader`},
+		{"no vending", swap("vending", "reader"), `f:5:5: lanes.0.vending: is missing; add a block "vending:" with driver, port, scale`},
+		{"no dash", swap("  - vending: {port: /dev/v}", "  vending: {port: /dev/v}"), `f:4:1: lanes: want a list; begin each part of it with "- " on a line below`},
+		{"dash", least + "timeouts:\n  - wait: 5s\n", `f:7:3: timeouts: want keys here: wait, vend_timeout, order_timeout; remove the "-"`},
+		{"empty value", swap(" /d", ""), "f:2:1: data: is empty; write a value, or remove the line"},
+		{"empty block", reader, "f:6:5: lanes.0.reader: is empty; write its keys below it (driver, port), or remove the line"},
+		{"text for a block", least + "timeouts: 5s\n", `f:6:11: timeouts: want keys here: wait, vend_timeout, order_timeout; write "wait: …" on a line below, two blanks further in`},
+		{"no blank after the colon", least + "timeouts:\n  wait:5s\n", `f:7:3: timeouts: a blank is missing after the colon; write "wait: …"`},
+		{"block for a text", swap("/d", "{a: b}"), "f:2:7: data: want one value, not a list or block; write it on the line of the key"},
+		{"relative path", swap("/d", "data"), `f:2:7: data: "data" does not begin with /; write the whole path, as /var/lib/coinop`},
+		{"home", swap("/d", "~/data"), `f:2:7: data: ~ means nothing here; write the whole path, as /var/lib/coinop`},
+		{"port", swap("/dev/v", "ttyUSB0"), `f:5:21: lanes.0.vending.port: "ttyUSB0" does not begin with /; write the whole path, as /dev/serial/by-id/usb-Qibixx_MDB-HAT_0-if00, or auto`},
+		{"scheme", swap("c.example:1", "mqtts://c.example:1/"), `f:3:8: cloud: "mqtts://" does not belong here; write "c.example:1"`},
+		{"no port", swap("c.example:1", "c.example"), `f:3:8: cloud: "c.example" has no port; write host:port, as cloud.example.com:8883`},
+		{"port range", swap("c.example:1", "c.example:70000"), `f:3:8: cloud: "70000" is no port; write 1 to 65535`},
+		{"no host", swap("c.example:1", ":1"), `f:3:8: cloud: ":1" has no host; write host:port, as cloud.example.com:8883`},
+		{"currency", least + "currency: euro\n", `f:6:11: currency: "euro" is no currency; write its three capital letters, as EUR`},
+		{"unit", least + "timeouts: {wait: 10}\n", "f:6:18: timeouts.wait: 10 has no unit; write 10s for seconds; 5s to 28s may be"},
+		{"time", least + "timeouts: {wait: 10 sec}\n", `f:6:18: timeouts.wait: "10 sec" is no time; write a number and a unit, as 10s or 1m30s; 5s to 28s may be`},
+		{"too short", least + "timeouts: {wait: 1s}\n", "f:6:18: timeouts.wait: 1s is too short; 5s to 28s may be"},
+		{"too long", least + "timeouts: {wait: 1h}\n", "f:6:18: timeouts.wait: 1h is too long; 5s to 28s may be"},
+		{"too fine", least + "timeouts: {wait: 5.0001s}\n", "f:6:18: timeouts.wait: 5.0001s is finer than a millisecond; 5s to 28s may be"},
+		{"enum", least + "log: {format: jsno}\n", `f:6:15: log.format: "jsno" is not known; did you mean "json"? There is text, json`},
+		{"driver", swap("port: /dev/v", "driver: nayax"), `f:5:23: lanes.0.vending.driver: "nayax" is not known; write qibixx`},
+		{"comma", swap("port: /dev/v", "scale: '0,05'"), `f:5:22: lanes.0.vending.scale: "0,05" has a comma; write 0.05`},
+		{"money", swap("port: /dev/v", "scale: 5 ct"), `f:5:22: lanes.0.vending.scale: "5 ct" is no amount of money; write auto, or what one MDB unit is worth, as 0.05`},
+		{"nothing", swap("port: /dev/v", "scale: 0.00"), `f:5:22: lanes.0.vending.scale: is nothing; write auto, or what one MDB unit is worth, as 0.05`},
+		{"one port twice", reader + "      port: /dev/v\n", "f:7:13: lanes.0.reader.port: /dev/v is the port of lanes.0.vending.port already; one port, one device: check which is which"},
+		{"auto twice", swap("port: /dev/v", "port: auto") + "  - vending: {port: auto}\n", "f:6:21: lanes.1.vending.port: auto cannot tell two of qibixx apart, lanes.0.vending.port has one too; write the path of each; ls -l /dev/serial/by-id shows them"},
+		{"too many", least + strings.Repeat("  - vending: {port: /dev/v}\n", 16), "f:4:1: lanes: has 17 parts; 16 is the most"},
+		{"anchor", swap("/d", "&x /d"), "f:2:7: data: & and * are not understood here; write the value out"},
+		{"alias", swap("/d", "*x"), "f:2:1: & and * are not understood here; write the value out"},
+		{"merge", least + "<<: {log: {format: json}}\n", "f:6:1: <<: << is not understood here; write the values out"},
+		{"tag", swap("/d", "!!binary aGVsbG8="), "f:2:7: data: begins with !; put the value in quotes"},
+		{"block text", swap("/d", "|\n  /d"), "f:2:7: data: | and > are not understood here; write the value on one line"},
+		{"second document", least + "---\nlog: {}\n", "f:6:1: a second document begins here; one file, one configuration: remove --- and what follows"},
+		{"indent", least + "timeouts:\n  wait: 5s\n   order_timeout: 6s\n", "f:8:4: a second colon, or this line is too far right; a value with a colon and a blank goes in quotes; keys of one block begin in the same column"},
+		{"dedent", least + "timeouts:\n    wait: 5s\n  order_timeout: 6s\n", "f:8:3: this line does not begin where its block does; keys of one block begin in the same column"},
+		{"open quote", swap("/d", "\"/d"), "f:2:1: a quote is not closed; close it on the same line"},
+		{"only text", "hello", `f:1:1: want keys here: identity, data, cloud, currency, lanes, timeouts, log; write "identity: …" on a line below, two blanks further in`},
+	} {
+		_, err := ParseAgent("f", []byte(c.file), nil)
+		es, ok := errors.AsType[Errors](err)
+		if !ok {
+			t.Errorf("%s: %v", c.name, err)
+			continue
+		}
+		if got, _, _ := strings.Cut(es.Error(), "\n"); got != c.want {
+			t.Errorf("%s:\ngot  %s\nwant %s", c.name, got, c.want)
+		}
+		for _, secret := range []string{"hunter2", "1234", "PRIVATE", "me:pw"} {
+			if strings.Contains(err.Error(), secret) {
+				t.Errorf("%s: prints the secret: %s", c.name, err)
+			}
+		}
+	}
+	const cloud = "dir: /x\nacquirers:\n  - {name: bank, addr: \"a:1\", institution: 1}\n"
+	for _, c := range []struct{ name, file, want string }{
+		{"institution", "dir: /x\nacquirers:\n  - {name: bank, addr: \"a:1\", institution: 0x1}\n", `f:3:44: acquirers.0.institution: "0x1" cannot be; want the 1 to 11 digits your acquirer gave you, as 00000000001`},
+		{"no institution", "dir: /x\nacquirers:\n  - name: bank\n    addr: a:1\n", `f:3:5: acquirers.0.institution: is missing; write "institution: 00000000001"`},
+		{"name twice", cloud + "  - {name: bank, addr: \"b:1\", institution: 1}\n", "f:4:12: acquirers.1.name: bank is the name of acquirer 1 already; give each link a name of its own"},
+		{"bool", cloud + "    # x\n" + "  - {name: b, addr: \"b:1\", institution: 1, can_query: yes}\n", `f:5:55: acquirers.1.can_query: "yes" is neither true nor false; write true or false, without quotes`},
+		{"host as text", "dir: /x\nhosts: pos\n", "f:2:8: hosts: want a list; write [pos.example.com]"},
+		{"no hosts", "dir: /x\nhosts: []\n", "f:2:1: hosts: is an empty list; write [pos.example.com], or remove the line"},
+		{"host", "dir: /x\nhosts: [a, 'b c']\n", `f:2:12: hosts: "b c" cannot be; want a name or an address without a port, as pos.example.com`},
+		{"host twice", "dir: /x\nhosts: [a, a]\n", "f:2:1: hosts: a stands twice; write it once"},
+		{"listen", "dir: /x\nlisten: 8883\n", `f:2:9: listen: "8883" has no port; write host:port, as :8883`},
+	} {
+		_, err := ParseCloud("f", []byte(c.file), nil)
+		if got, _, _ := strings.Cut(fmt.Sprint(err), "\n"); got != c.want {
+			t.Errorf("%s:\ngot  %s\nwant %s", c.name, got, c.want)
+		}
+	}
+}
+
+// TestAllAtOnce: one run tells everything, in the order of the file, with the line and a caret.
+func TestAllAtOnce(t *testing.T) {
+	t.Parallel()
+	const file = `identity: identity
+data: /d
+clod: c.example:1
+lanes:
+  - vending:
+      port: /dev/v
+      scale: 0,05
+    raeder: {port: auto}
+timeouts:
+  wait: 1s
+log:
+  format: xml
+`
+	const want = `f:1:11: identity: "identity" does not begin with /; write the whole path, as /etc/coinop/identity
+    1 | identity: identity
+      |           ^~~~~~~~
+f:3:1: clod: unknown key; did you mean "cloud"?
+    3 | clod: c.example:1
+      | ^~~~
+f:7:14: lanes.0.vending.scale: "0,05" has a comma; write 0.05
+    7 |       scale: 0,05
+      |              ^~~~
+f:8:5: lanes.0.raeder: unknown key; did you mean "reader"?
+    8 |     raeder: {port: auto}
+      |     ^~~~~~
+f:10:9: timeouts.wait: 1s is too short; 5s to 28s may be
+   10 |   wait: 1s
+      |         ^~
+f:12:11: log.format: "xml" is not known; write text or json
+   12 |   format: xml
+      |           ^~~`
+	if _, err := ParseAgent("f", []byte(file), nil); fmt.Sprint(err) != want {
+		t.Errorf("got\n%v\nwant\n%s", err, want)
+	}
+}
+
+// TestHostile: the worst of the largest file costs little.
+func TestHostile(t *testing.T) {
+	t.Parallel()
+	start := time.Now()
+	for _, s := range []string{
+		"{" + strings.Repeat("clout: 1,", 20000) + "}", strings.Repeat("x", maxFile), strings.Repeat("[", 9000),
+		"{" + strings.Repeat("aé: 1,", 20000), strings.Repeat("\t\n", 100000), strings.Repeat("- ", 9000), "x: '" + strings.Repeat("\xff", 1000),
+	} {
+		if _, err := ParseAgent("f", []byte(s), nil); err == nil || len(err.Error()) > 50*1000 {
+			t.Errorf("%.20q: %.500v", s, err)
+		}
+	}
+	if d := time.Since(start); d > 20*time.Second {
+		t.Errorf("took %v", d)
+	}
+}
+
+// FuzzLoad: nothing makes the reader panic, and every problem has a place in the file.
+func FuzzLoad(f *testing.F) {
+	entries, _ := Examples.ReadDir(".")
+	for _, e := range entries {
+		data, _ := Examples.ReadFile(e.Name())
+		f.Add(data)
+	}
+	for _, s := range []string{least, "", "a: [", "{", "- - -", "? a\n: b", "lanes: [[[]]]", "lanes: [1, {vending: 1}, null]", "\xef\xbb\xbf\n", "a: &a [*a]", "--- |\n x", "%YAML 9\n---\n"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		check := func(err error) {
+			es, ok := errors.AsType[Errors](err)
+			if err != nil && (!ok || len(es) == 0) {
+				t.Fatalf("%T %v", err, err)
+			}
+			lines := strings.Count(string(data), "\n") + 1
+			for _, p := range es {
+				if p.Name != "f" || p.Line < 1 || p.Line > lines || p.Column < 1 || p.What == "" || p.Error() == "" {
+					t.Fatalf("%+v", p)
+				}
+			}
+		}
+		_, err := ParseAgent("f", data, nil)
+		check(err)
+		_, err = ParseCloud("f", data, nil)
+		check(err)
+	})
+}
