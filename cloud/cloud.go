@@ -34,13 +34,14 @@ import (
 
 // Config of a cloud. Dir is needed.
 type Config struct {
-	Dir       string     // keys live here, and the ledger when Store is ""
-	Store     string     // "postgres://…": the ledger's database; "": a file in Dir
-	Listen    string     // of the broker; 127.0.0.1:8883
-	Hosts     []string   // names and addresses devices reach it by; 127.0.0.1 and localhost
-	Acquirers []Acquirer // none: every card is refused
-	HTTP      string     // of the HTTP interface, a loopback address; "": none
-	Version   string     // of this software, for the interface's document; "dev"
+	Dir       string      // keys live here, and the ledger when Store is ""
+	Store     string      // "postgres://…": the ledger's database; "": a file in Dir
+	Listen    string      // of the broker; 127.0.0.1:8883
+	Hosts     []string    // names and addresses devices reach it by; 127.0.0.1 and localhost
+	Acquirers []Acquirer  // none: every card is refused
+	HTTP      string      // of the HTTP interface, a loopback address; "": none
+	Version   string      // of this software, for the interface's document; "dev"
+	Rate      broker.Rate // of one device; zero: the broker's own
 	Log       *slog.Logger
 	// Ready is told the broker's address when devices can connect, ReadyHTTP the interface's; nil: nobody.
 	Ready, ReadyHTTP func(addr string)
@@ -187,7 +188,7 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	b, err = broker.New(broker.Config{
-		Addr: cfg.Listen, TLS: tlsConfig, Log: cfg.Log,
+		Addr: cfg.Listen, TLS: tlsConfig, Rate: cfg.Rate, Log: cfg.Log,
 		Tap:     func(m broker.Message) error { return parts.Relay.Receive(relay.Message(m)) },
 		Allowed: func(d protocol.DeviceID, serial string) error { return allowed(ctx, st, d, serial) },
 	})

@@ -158,7 +158,7 @@ func (s *shell) metrics(b *broker.Broker, st *store.Store) prometheus.Collector 
 	add(prometheus.GaugeValue, "devices_connected", "Connections past CONNECT.", func() float64 { return float64(b.Connected()) })
 	bs, rs := b.Stats(), s.parts.Relay.Stats()
 	count("broker_refused", "CONNECTs that were refused.", bs.Refused.Load)
-	count("broker_denied", "Topics that were denied.", bs.Denied.Load)
+	count("broker_denied", "Topics that were denied.", func() int64 { return bs.By(broker.ReasonDenied) })
 	count("broker_panics", "Connections that ended in a panic.", bs.Panics.Load)
 	count("broker_takeovers", "Connections that took over an older one.", bs.Takeovers.Load)
 	count("broker_busy", "Messages the relay had no room for.", bs.Busy.Load)

@@ -110,7 +110,7 @@ func TestFollow(t *testing.T) {
 			})
 		}()
 		again <- os.Interrupt
-		time.Sleep(watchEvery) // the first look was before
+		time.Sleep(watchEvery)                                        // the first look was before
 		write(least + "log: {level: debug}\ntimeouts: {wait: 11s}\n") // seen by the looks at it
 		time.Sleep(5 * watchEvery)
 		write("x: 1\n" + least + "timeouts: {wait: 1s}\n")

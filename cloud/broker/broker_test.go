@@ -2,6 +2,7 @@ package broker
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -263,7 +264,7 @@ func TestDenied(t *testing.T) {
 			t.Errorf("%s: granted %#x", filter, body[2])
 		}
 	}
-	for _, topic := range []string{"coinop/v1/m2/up/auth", "coinop/v1/m1/dn/auth", "x", "coinop/v1/by/dn/auth", "coinop/view/v1/a/b/num"} {
+	for _, topic := range []string{"coinop/v1/m2/up/auth", "coinop/v1/m1/dn/auth", "x", "coinop/v1/by/dn/auth", "coinop/view/v1/a/b/num", "$SYS/x"} {
 		c := h.connected("m1")
 		c.publish(topic, "forged")
 		if !c.gone() {
@@ -282,12 +283,6 @@ func TestDenied(t *testing.T) {
 		if code, err := c.connect(f); code == 0 && err == nil {
 			t.Errorf("%s: accepted", name)
 		}
-	}
-	sys := h.connected("m1") // mochi drops it without a word: no PUBACK, and the tap sees nothing
-	sys.publish("$SYS/x", "forged")
-	sys.send(0xc0, "")
-	if head, _, err := sys.recv(); head != 0xd0 || err != nil {
-		t.Errorf("$SYS/x: %#x %v, want only the PINGRESP", head, err)
 	}
 	c := h.connected("m1")
 	c.c.Write([]byte{0x30, 0xff, 0xff, 0xff, 0x7f}) // 268,435,455 bytes announced
@@ -400,3 +395,5 @@ func TestKickAndWill(t *testing.T) {
 		t.Fatalf("%+v", m)
 	}
 }
+
+func cat(p ...[]byte) []byte { return bytes.Join(p, nil) }

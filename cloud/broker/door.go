@@ -1,36 +1,18 @@
 package broker
 
 import (
-	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"coinop/protocol"
 
-	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/listeners"
 )
-
-// conn is a device's connection. mochi knows it as a net.Conn; the hook finds the client through it.
-type conn struct {
-	*tls.Conn
-	raw    net.Conn
-	device protocol.DeviceID
-	client atomic.Pointer[mqtt.Client]
-	done   chan struct{} // closed when the goroutine that served it has ended
-	once   sync.Once
-}
-
-// Close ends the connection at once: tls.Conn.Close would wait up to 5 s for a stalled peer.
-func (c *conn) Close() error {
-	var err error
-	c.once.Do(func() { err = c.raw.Close() })
-	return err
-}
 
 // door is mochi's listener: it accepts, and serves each connection under a recover.
 type door struct {
@@ -39,8 +21,12 @@ type door struct {
 	wg      sync.WaitGroup
 	mu      sync.Mutex
 	closed  bool
-	conns   map[*conn]bool
+	conns   map[*conn]bool // true: it has said who it is
 	devices map[protocol.DeviceID]*conn
+	// strangers are connections that have not said who they are, in all and by address: they cost
+	// us a handshake and are owed nothing.
+	strangers int
+	crowd     map[netip.Addr]int
 }
 
 func (d *door) Init(*slog.Logger) error { return nil }
@@ -63,19 +49,43 @@ func (d *door) Serve(establish listeners.EstablishFn) {
 			continue
 		}
 		raw.SetDeadline(time.Now().Add(connectTime))
-		c := &conn{Conn: tls.Server(raw, d.b.cfg.TLS), raw: raw, done: make(chan struct{})}
-		d.mu.Lock()
-		full := d.closed || int64(len(d.conns)) >= d.b.cfg.MaxClients
-		if !full {
-			d.conns[c] = true
-			d.wg.Add(1)
-		}
-		d.mu.Unlock()
-		if full {
+		c := newConn(raw, d.b.cfg.TLS, d.b.cfg.Rate, &d.b.stats)
+		if !d.admit(c) {
 			raw.Close()
 			continue
 		}
 		go d.serve(c, establish)
+	}
+}
+
+// admit lets a connection in unless there are too many already.
+func (d *door) admit(c *conn) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return false
+	}
+	if int64(len(d.conns)) >= d.b.cfg.MaxClients || d.strangers >= d.b.cfg.MaxStrangers ||
+		d.crowd[c.from] >= d.b.cfg.MaxStrangersPerAddress {
+		d.b.stats.count(ReasonCrowd)
+		return false
+	}
+	d.conns[c] = false
+	d.strangers++
+	d.crowd[c.from]++
+	d.wg.Add(1)
+	return true
+}
+
+// introduced: c is no stranger any more. The caller holds mu.
+func (d *door) introduced(c *conn) {
+	if known, here := d.conns[c]; known || !here {
+		return
+	}
+	d.conns[c] = true
+	d.strangers--
+	if d.crowd[c.from]--; d.crowd[c.from] == 0 {
+		delete(d.crowd, c.from)
 	}
 }
 
@@ -116,6 +126,7 @@ func (d *door) tail(c *conn) {
 func (d *door) forget(c *conn) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.introduced(c)
 	delete(d.conns, c)
 	if d.devices[c.device] == c {
 		delete(d.devices, c.device)
@@ -126,6 +137,7 @@ func (d *door) forget(c *conn) {
 // leaves its goroutine to delete the new client from mochi's map.
 func (d *door) take(c *conn) bool {
 	d.mu.Lock()
+	d.introduced(c)
 	old := d.devices[c.device]
 	d.devices[c.device] = c
 	d.mu.Unlock()

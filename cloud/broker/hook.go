@@ -26,21 +26,11 @@ func (h *hook) Provides(b byte) bool {
 	}, b) >= 0
 }
 
-// OnConnect refuses what no device of ours would send.
-func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
-	refuse := func(why string) error {
-		h.b.stats.Refused.Add(1)
-		return fmt.Errorf("connect refused: %s", why)
-	}
-	switch {
-	case pk.ProtocolVersion != 4:
-		return refuse("MQTT 3.1.1 only")
-	case pk.Connect.Keepalive < minKeepalive || pk.Connect.Keepalive > maxKeepalive:
-		return refuse("keepalive")
-	case !pk.Connect.Clean:
-		return refuse("clean session only")
-	case pk.Connect.WillFlag && (pk.Connect.WillRetain || pk.Connect.WillTopic != string(protocol.TopicOf(protocol.DeviceID(pk.Connect.ClientIdentifier), protocol.UpConn))):
-		return refuse("will")
+// OnConnect refuses a will that is not the device's own. The guard has seen to the rest.
+func (h *hook) OnConnect(_ *mqtt.Client, pk packets.Packet) error {
+	own := protocol.TopicOf(protocol.DeviceID(pk.Connect.ClientIdentifier), protocol.UpConn)
+	if pk.Connect.WillFlag && pk.Connect.WillTopic != string(own) {
+		return h.b.refused(ReasonForeignWill)
 	}
 	return nil
 }
@@ -52,13 +42,13 @@ func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
 		return false
 	}
 	if err := h.identify(c, pk); err != nil {
-		h.b.stats.Refused.Add(1)
+		_ = h.b.refused(ReasonIdentity)
 		h.b.cfg.Log.Warn("connection refused", "remote", cl.Net.Remote, "error", err)
 		return false
 	}
 	c.client.Store(cl)
 	if !h.b.door.take(c) {
-		h.b.stats.Refused.Add(1)
+		_ = h.b.refused(ReasonStuck)
 		return false
 	}
 	return true
@@ -97,7 +87,7 @@ func (h *hook) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
 	if c, ok := cl.Net.Conn.(*conn); ok && c.device != "" && strings.HasPrefix(topic, "coinop/v1/"+string(c.device)+side) {
 		return true
 	}
-	h.b.stats.Denied.Add(1)
+	h.b.stats.count(ReasonDenied)
 	return false
 }
 
@@ -130,4 +120,11 @@ func (b *Broker) will(d protocol.DeviceID, w mqtt.Will) {
 	if b.tap(Message{Device: d, Topic: protocol.Topic(w.TopicName), Payload: w.Payload, Will: true}) != nil {
 		b.cfg.Log.Warn("last will dropped: the relay is busy", "device", d)
 	}
+}
+
+// refused counts a CONNECT that is not answered with success.
+func (b *Broker) refused(r Reason) error {
+	b.stats.Refused.Add(1)
+	b.stats.count(r)
+	return offence{r}
 }

@@ -14,6 +14,7 @@ import (
 	"coinop/cloud"
 	"coinop/cloud/acquirer"
 	"coinop/cloud/acquirer/hostsim"
+	"coinop/cloud/broker"
 	"coinop/cloud/identity"
 	"coinop/protocol"
 	"coinop/protocol/money"
@@ -54,7 +55,8 @@ func (r *Report) authorizations(ctx context.Context, o Options, dir string, raw 
 	ready, ended := make(chan string, 1), make(chan error, 1)
 	running.Go(func() {
 		ended <- cloud.Run(ctx, cloud.Config{
-			Dir: dir, Listen: "127.0.0.1:0", Ready: func(a string) { ready <- a },
+			Dir: dir, Listen: "127.0.0.1:0", Rate: broker.Rate{Messages: 1e6, MessagesBurst: 1e6}, // one device asks as many would
+			Ready:     func(a string) { ready <- a },
 			Acquirers: []cloud.Acquirer{{Name: "bank", Addr: host.Addr(), Institution: "00000000001"}},
 		})
 	})

@@ -1,0 +1,50 @@
+package broker
+
+import "time"
+
+// Rate is the share of one connection. A connection that sends more is slowed, never closed: a
+// machine that comes back after a week has a week's journal to tell, and closing it would only make
+// it start again.
+type Rate struct {
+	Messages      int // packets a second, PUBACKs not counted; 0 = 200
+	MessagesBurst int // 0 = 400
+	Bytes         int // a second; 0 = 1 MiB
+	BytesBurst    int // 0 = 4 MiB, and never less than one message
+}
+
+// overhead is what a packet costs beyond its bytes: a PUBACK of 4 bytes is not a 4 byte's work.
+const overhead = 252
+
+func (r Rate) filled() Rate {
+	for _, f := range []struct {
+		p *int
+		n int
+	}{{&r.Messages, 200}, {&r.MessagesBurst, 400}, {&r.Bytes, 1 << 20}, {&r.BytesBurst, 4 << 20}} {
+		if *f.p == 0 {
+			*f.p = f.n
+		}
+	}
+	r.BytesBurst = max(r.BytesBurst, maxPublish+maxHeader+overhead)
+	return r
+}
+
+// bucket is a token bucket kept as the moment at which it would be full again.
+type bucket struct {
+	full   time.Time
+	token  time.Duration // time to earn one
+	window time.Duration // time to earn all of them
+}
+
+func newBucket(perSecond, burst int) bucket {
+	token := time.Second / time.Duration(perSecond)
+	return bucket{token: token, window: time.Duration(burst) * token}
+}
+
+// take spends n tokens and says how long their owner has to wait for them.
+func (b *bucket) take(now time.Time, n int) time.Duration {
+	if b.full.Before(now) {
+		b.full = now
+	}
+	b.full = b.full.Add(time.Duration(n) * b.token)
+	return max(0, b.full.Sub(now)-b.window)
+}
