@@ -59,7 +59,7 @@ test: check ## everything that must pass; CI runs this
 	$(call stage,build,$(MAKE) -s build)
 	$(call stage,end to end,$(GO) test -count=1 -v -timeout 5m ./sim/demo)
 	$(call stage,bench for a moment,$(GO) test -count=1 ./sim/bench)
-	$(call stage,simulator with 20 seeds, bad links,$(GO) test -count=1 -v -timeout 8m -parallel 16 ./sim -seeds=20)
+	$(call stage,simulator with 20 seeds and bad links,$(GO) test -count=1 -v -timeout 8m -parallel 16 ./sim -seeds=20)
 
 sim: build ## one seeded run of a fleet over three virtual days: SEED (1)
 	@bin/coinop-sim run --seed $(SEED)
