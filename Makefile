@@ -38,14 +38,17 @@ demo: build ## a whole installation for DEMO_FOR (20s) with the buyers of SEED (
 LONG := coinop/sim|coinop/sim/demo|coinop/sim/bench
 UNIT  = $$($(GO) list ./... | grep -vxE 'coinop|$(LONG)')
 
-# The race detector needs a C compiler, and the store's tests a PostgreSQL to start; Debian keeps that
-# out of the path. Its package may start a server of its own: nothing here uses that one.
+# The race detector needs a C compiler, the store's tests a PostgreSQL to start and the broker's suite a
+# Mosquitto; Debian keeps both out of the path. Their packages may start servers of their own: nothing
+# here uses those.
 tools:
 	@command -v gcc >/dev/null || { echo "== gcc is missing: installing it with apt"; \
 	  sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); $$sudo apt-get update -q && $$sudo apt-get install -y -q gcc libc6-dev; }
 	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { \
 	  echo "== PostgreSQL is missing: installing it with apt"; \
 	  sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); $$sudo apt-get update -q && $$sudo apt-get install -y -q postgresql; }
+	@[ -x /usr/sbin/mosquitto ] || command -v mosquitto >/dev/null || { echo "== mosquitto is missing: installing it with apt"; \
+	  sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); $$sudo apt-get update -q && $$sudo apt-get install -y -q mosquitto; }
 
 check: tools ## format, vet, staticcheck, the tree's shape, unit tests with -race
 	$(call stage,format,test -z "$$($(GOFUMPT) -l . | tee /dev/stderr)")

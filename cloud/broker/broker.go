@@ -12,6 +12,7 @@
 //     A device writes coinop/v1/{id}/up/…, reads coinop/v1/{id}/dn/…, and nothing else.
 //   - mochi reads only bytes the guard has let through: seven kinds of packet, each checked to its
 //     last byte. Anything else closes the connection; every reason has a counter.
+//   - Publish never waits for a device. One that does not read is closed when 2 MiB wait for it.
 //   - A connection that sends more than its share is slowed. Strangers are few.
 //   - A second connection of a device closes the first and waits for it before it is answered.
 //   - A panic while serving one connection ends that connection, with its will; the broker lives.
@@ -164,7 +165,7 @@ func (b *Broker) Kick(d protocol.DeviceID) {
 	c := b.door.devices[d]
 	b.door.mu.Unlock()
 	if c != nil {
-		c.Close()
+		c.abort()
 	}
 }
 

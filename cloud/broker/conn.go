@@ -25,8 +25,9 @@ type conn struct {
 	client atomic.Pointer[mqtt.Client]
 	done   chan struct{} // closed when the goroutine that served it has ended
 	once   sync.Once
-	closed chan struct{} // closed by Close
+	closed chan struct{} // closed by Close and abort
 	stats  *Stats
+	out    outbox
 
 	// Read's own, on the one goroutine that serves the connection.
 	in       io.Reader // the tls.Conn
@@ -52,6 +53,7 @@ func newConn(raw net.Conn, cfg *tls.Config, rate Rate, stats *Stats) *conn {
 		messages: newBucket(rate.Messages, rate.MessagesBurst), bytes: newBucket(rate.Bytes, rate.BytesBurst),
 	}
 	c.in = c.Conn
+	c.out.init()
 	if a, err := netip.ParseAddrPort(raw.RemoteAddr().String()); err == nil {
 		c.from = a.Addr().Unmap()
 	}
@@ -101,7 +103,7 @@ func (c *conn) refuse(r Reason) error {
 		c.stats.Refused.Add(1)
 	}
 	if r == ReasonProtocol {
-		_, _ = c.Conn.Write(unacceptable)
+		_, _ = c.Write(unacceptable)
 	}
 	return errors.Join(offence{r}, c.Close())
 }
@@ -162,12 +164,8 @@ func (c *conn) isClosed() bool {
 	}
 }
 
-// Close ends the connection at once: tls.Conn.Close would wait up to 5 s for a stalled peer.
-func (c *conn) Close() error {
-	var err error
-	c.once.Do(func() {
-		close(c.closed)
-		err = c.raw.Close()
-	})
-	return err
+// abort ends the connection at once.
+func (c *conn) abort() {
+	c.once.Do(func() { close(c.closed) })
+	_ = c.raw.Close()
 }

@@ -93,7 +93,11 @@ func (d *door) serve(c *conn, establish listeners.EstablishFn) {
 	defer d.wg.Done()
 	defer close(c.done)
 	defer d.forget(c)
-	defer c.Close()
+	defer func() {
+		_ = c.Close()
+		<-c.out.done
+	}()
+	go c.write()
 	defer func() {
 		if p := recover(); p != nil {
 			d.b.stats.Panics.Add(1)
@@ -145,7 +149,7 @@ func (d *door) take(c *conn) bool {
 		return true
 	}
 	d.b.stats.Takeovers.Add(1)
-	old.Close()
+	old.abort()
 	select {
 	case <-old.done:
 		return true
@@ -160,6 +164,6 @@ func (d *door) shut() {
 	defer d.mu.Unlock()
 	d.closed = true
 	for c := range d.conns {
-		c.Close()
+		c.abort()
 	}
 }

@@ -355,9 +355,10 @@ func (f *fields) filters(qos bool) Reason {
 	return reasonNone
 }
 
-// validFilter: + and # stand alone in their level, # only in the last. Section 4.7.1.
+// validFilter: + and # stand alone in their level, # only in the last (section 4.7.1). Filters of the
+// server's own topics, $share/ among them, are nothing a device asks for.
 func validFilter(b []byte) bool {
-	if len(b) == 0 || len(b) > maxTopic {
+	if len(b) == 0 || len(b) > maxTopic || b[0] == '$' {
 		return false
 	}
 	for i, c := range b {

@@ -30,13 +30,14 @@ const (
 	ReasonDenied             // a topic or filter that is not the device's; the connection may live on
 	ReasonStuck              // the device's older connection did not end in time
 	ReasonCrowd              // too many connections, or too many of one address that have not said who they are
+	ReasonSlow               // it does not read what it is sent
 	ReasonRate               // more than its share: the connection is slowed, not closed
 	reasons
 )
 
 var reasonNames = [reasons]string{
 	"none", "type", "flags", "length", "shape", "order", "protocol", "session", "user", "will", "keepalive", "utf8",
-	"topic", "filter", "packet_id", "qos", "retain", "cut", "identity", "foreign_will", "denied", "stuck", "crowd", "rate",
+	"topic", "filter", "packet_id", "qos", "retain", "cut", "identity", "foreign_will", "denied", "stuck", "crowd", "slow", "rate",
 }
 
 func (r Reason) String() string {
