@@ -78,12 +78,12 @@ func (s *shell) effect(l *lane, e session.Effect) []Input {
 		}
 	case session.Vend:
 		// A driver that does not take an approval has not put it on the wire and never will.
-		if err := l.vending.Approve(e.ID, e.Outlet, e.Amount, e.By); err != nil {
+		if err := l.vending.Approve(e.ID, e.Bus, e.Outlet, e.Amount, e.By); err != nil {
 			s.log.Warn("approval not taken", "lane", int(l.id), "vend", e.ID.String(), "error", err)
 			return []Input{Lane{l.id, session.Approval{Vend: e.ID, How: session.ApprovalWithdrawn}}}
 		}
 	case session.DenyVend:
-		s.vending(l, "deny", l.vending.Deny())
+		s.vending(l, "deny", l.vending.Deny(e.Bus))
 	case session.BeginSession:
 		if err := l.vending.Begin(e.Funds); err != nil { // nobody is in a session: its end is told as the driver would
 			s.log.Warn("session not begun", "lane", int(l.id), "error", err)

@@ -24,7 +24,7 @@ func (d *deaf) tell(what string) error { d.told = append(d.told, what); return d
 
 func (d *deaf) Run(context.Context) error                     { return nil }
 func (d *deaf) Begin(money.Amount) error                      { return d.tell("begin") }
-func (d *deaf) Deny() error                                   { return d.tell("deny") }
+func (d *deaf) Deny(protocol.BusKey) error                    { return d.tell("deny") }
 func (d *deaf) End() error                                    { return d.tell("end") }
 func (d *deaf) Resume(protocol.VendID) error                  { return d.tell("resume") }
 func (d *deaf) SeesAck() bool                                 { return false }
@@ -33,7 +33,7 @@ func (d *deaf) Activate(money.Amount, time.Duration) error    { return d.tell("a
 func (d *deaf) Cancel() error                                 { return d.tell("cancel") }
 func (d *deaf) Finish(o hardware.Outcome) error               { return d.tell("finish " + o.String()) }
 func (d *deaf) Open(context.Context) (hardware.Driver, error) { return d, nil }
-func (d *deaf) Approve(protocol.VendID, protocol.Outlet, money.Amount, time.Duration) error {
+func (d *deaf) Approve(protocol.VendID, protocol.BusKey, protocol.Outlet, money.Amount, time.Duration) error {
 	return d.tell("approve")
 }
 

@@ -4,7 +4,7 @@
 //	q := mdb.NewQibixx(mdb.Config{Path: "/dev/serial/by-id/...", Currency: money.EUR}, out)
 //	go hardware.Supervise(ctx, "vmc", q.Open, out)  // opens, serves, reopens until ctx ends
 //	...
-//	q.Approve(vend, outlet, price, 5*time.Second)   // returns at once; the answer is an Approval
+//	q.Approve(vend, bus, outlet, price, 5*time.Second) // returns at once; the answer is an Approval
 //
 // A driver is three things: a codec (pure: bytes to words), a machine (pure: Step with the time
 // given), and a thin transport. What it promises:
@@ -40,11 +40,14 @@ type Vender interface {
 	// Approve lets one item be delivered. Accepted (nil), it is answered with exactly one Approval
 	// for a VendID; asked again for the same vend it is the same approval again, answered once.
 	// Refused (an error), nothing was or will be on the wire: it ended as if withdrawn. by is how
-	// long the driver may try to put it on the wire; 0 is DefaultApproveBy.
-	Approve(v protocol.VendID, o protocol.Outlet, a money.Amount, by time.Duration) error
-	// Deny answers the open vend request with no, or takes back an approval that is not yet on the
-	// wire. With neither it does nothing.
-	Deny() error
+	// long the driver may try to put it on the wire; 0 is DefaultApproveBy. bus is the request it
+	// answers: when another is open by now, it ends withdrawn, for that one may be of another price.
+	// Zero is whatever is open.
+	Approve(v protocol.VendID, bus protocol.BusKey, o protocol.Outlet, a money.Amount, by time.Duration) error
+	// Deny answers that vend request with no, or takes back an approval that is not yet on the wire.
+	// When another request is open by now, or none, and nothing is queued, it does nothing. Zero is
+	// whatever is open.
+	Deny(bus protocol.BusKey) error
 	// End closes a session that Begin opened.
 	End() error
 	// Resume binds a result that comes late, from an adapter that lived on while we did not, to a

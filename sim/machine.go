@@ -307,7 +307,7 @@ func (m *machine) effect(e session.Effect) {
 	case session.Vend:
 		m.vmc.approve(e)
 	case session.DenyVend:
-		m.vmc.deny()
+		m.vmc.deny(e.Bus)
 	case session.Resume:
 		m.vmc.resume(e.Vend)
 	case session.AskEvidence:

@@ -52,6 +52,7 @@ type vmc struct {
 // request is a vend request the controller waits with.
 type request struct {
 	sale     *sale
+	key      protocol.BusKey
 	price    int64
 	approved bool
 	done     bool
@@ -82,11 +83,11 @@ func (v *vmc) driverDies(whole bool) {
 
 // request: a buyer pressed a button.
 func (v *vmc) request(s *sale, price int64) {
-	r := &request{sale: s, price: price}
-	v.req = r
 	v.n++
+	r := &request{sale: s, price: price, key: protocol.BusKey{BusEpoch: v.epoch, Session: v.session, Request: v.n}}
+	v.req = r
 	v.m.handle(v.m.busState(session.BusStateEnabled), agent.Asked{Request: session.VendRequest{
-		Bus: protocol.BusKey{BusEpoch: v.epoch, Session: v.session, Request: v.n}, Price: eur(price), Item: 1,
+		Bus: r.key, Price: eur(price), Item: 1,
 	}})
 	v.m.w.after(30*time.Second, func() { // Z7
 		if v.req == r && !r.approved {
@@ -115,10 +116,10 @@ func (v *vmc) withdraw() {
 	}
 }
 
-func (v *vmc) deny() {
+func (v *vmc) deny(bus protocol.BusKey) {
 	v.m.later(5*time.Millisecond, func() {
 		v.withdraw()
-		if v.req != nil && !v.req.approved {
+		if v.req != nil && !v.req.approved && v.req.key == bus {
 			v.req.sale.over = true
 			v.req = nil
 		}
@@ -142,7 +143,7 @@ func (v *vmc) approve(e session.Vend) {
 		}
 		v.queued = nil
 		r := v.req
-		if r == nil || r.approved {
+		if r == nil || r.approved || r.key != e.Bus {
 			v.m.lane(session.Approval{Vend: e.ID, How: session.ApprovalWithdrawn})
 			return
 		}

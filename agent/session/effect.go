@@ -96,11 +96,12 @@ type Vend struct {
 	Outlet protocol.Outlet
 	Amount money.Amount
 	By     time.Duration
+	Bus    protocol.BusKey // the request it answers; zero: no bus asked
 }
 
-// DenyVend answers a vend request with no (06), or takes back a queued approval. Where the bus asks
-// nothing and nothing is queued, the driver says nothing.
-type DenyVend struct{}
+// DenyVend answers the vend request of that key with no (06), or takes back its queued approval. Where
+// the bus asks something else by now, or nothing, and nothing is queued, the driver says nothing.
+type DenyVend struct{ Bus protocol.BusKey }
 
 // BeginSession starts a card-first session with funds.
 type BeginSession struct{ Funds money.Amount }

@@ -101,7 +101,7 @@ func effectText(e Effect) string {
 	case StopTimer:
 		return words("StopTimer", a.Name)
 	case Vend:
-		return words("Vend", vN(a.ID), fmt.Sprintf("outlet=%d", a.Outlet), a.Amount, "by "+span(a.By))
+		return words("Vend", vN(a.ID), fmt.Sprintf("outlet=%d", a.Outlet), a.Amount, "by "+span(a.By), keyText(a.Bus))
 	case BeginSession:
 		return words("BeginSession", a.Funds)
 	case Resume:
@@ -112,7 +112,9 @@ func effectText(e Effect) string {
 		return words("Receipt", sN(a.Sale))
 	case StopOutlet:
 		return words("StopOutlet", a.Outlet, a.Reason)
-	case DisarmReader, DenyVend, EndSession:
+	case DenyVend:
+		return words("DenyVend", keyText(a.Bus))
+	case DisarmReader, EndSession:
 		return strings.TrimPrefix(fmt.Sprintf("%T", e), "session.")
 	}
 	return fmt.Sprintf("%T?", e)

@@ -89,7 +89,7 @@ func (s *State) again(o *Output, r VendRequest) {
 	}
 	o.take(pick(s.d.Phase == Queued, "C18", "S29"))
 	s.queued = true
-	o.do(Vend{v.ID, v.Outlet, v.Amount, s.policy.ApproveBy()})
+	o.do(Vend{v.ID, v.Outlet, v.Amount, s.policy.ApproveBy(), s.request})
 }
 
 // noted takes the events that every phase only notes: S19, S30, S34 and S39.

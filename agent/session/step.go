@@ -259,7 +259,7 @@ func (s *State) void(o *Output, why protocol.Reason, how protocol.How) {
 // deny says 06, once, and only if the bus asked.
 func (s *State) deny(o *Output) {
 	if s.owes {
-		o.do(DenyVend{})
+		o.do(DenyVend{s.heard})
 	}
 	s.owes = false
 }
@@ -337,7 +337,7 @@ func (s *State) startVend(o *Output, id protocol.VendID, out protocol.Outlet, a 
 	}
 	s.put(o, protocol.VendStarted{Vend: id, Payment: s.d.Payment, N: uint16(len(s.d.Vends) + 1), Outlet: out, Product: product, Amount: a, Bus: s.request})
 	s.queued, s.owes = true, false
-	o.do(Show{ScreenVending, a, ""}, Vend{id, out, a, s.policy.ApproveBy()})
+	o.do(Show{ScreenVending, a, ""}, Vend{id, out, a, s.policy.ApproveBy(), s.request})
 	s.start(o, TimerVend, s.policy.Vend())
 }
 

@@ -88,7 +88,7 @@ func (s *State) vending(o *Output, now protocol.Reading, in In) {
 	}
 	lost := func(why protocol.VendReason) {
 		o.take(pick(first, "C23", "S28"))
-		o.do(DenyVend{})
+		o.do(DenyVend{s.request})
 		s.doubt(o, in, protocol.Unknown, why)
 	}
 	switch e := in.Event.(type) {

@@ -20,18 +20,8 @@ func scanPayment(r row, p *payment.Payment) error {
 	if err := protocol.Decode(body, p); err != nil {
 		return err
 	}
-	p.Answer, p.Gone = given(p.Answer), given(p.Gone)
 	p.Version = uint64(version)
 	return nil
-}
-
-// given undoes what encoding does to a Raw that is not there: it is written as null and read back
-// as the one byte of it.
-func given(r protocol.Raw) protocol.Raw {
-	if len(r) == 1 && r[0] == 0xf6 {
-		return nil
-	}
-	return r
 }
 
 func readPayment(ctx context.Context, q querier, id protocol.PaymentID) (payment.Payment, bool, error) {

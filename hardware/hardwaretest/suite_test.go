@@ -62,7 +62,7 @@ func child(tty string) {
 	v, open, err := qibixx(tty, 0, func(e hardware.Event) {
 		switch e := e.(type) {
 		case hardware.VendRequest:
-			_ = v.Approve(childVend, e.Item, e.Price, time.Minute)
+			_ = v.Approve(childVend, e.Bus, e.Item, e.Price, time.Minute)
 		case hardware.BusState:
 			fmt.Println("bus", e.State, e.Epoch)
 		case hardware.Approval:

@@ -82,7 +82,7 @@ func (b *bench) request() hardware.VendRequest {
 func (b *bench) approve() (protocol.VendID, hardware.Delivery) {
 	b.t.Helper()
 	v := b.vend()
-	must(b.t, b.v.Approve(v, outlet, price, 5*time.Second))
+	must(b.t, b.v.Approve(v, protocol.BusKey{}, outlet, price, 5*time.Second))
 	return v, Next(b.l, func(e hardware.Approval) bool { return e.Vend == v }).How
 }
 
@@ -110,25 +110,26 @@ func (b *bench) once(v protocol.VendID) {
 func Vender(t *testing.T, mk NewVender) {
 	t.Helper()
 	for name, f := range map[string]func(*testing.T, *bench){
-		"sells":                          sells,
-		"denies":                         denies,
-		"approval with nothing open":     nothingOpen,
-		"approve then deny":              approveDeny,
-		"vend failure":                   vendFailure,
-		"controller cancels":             controllerCancels,
-		"reset in mid vend":              resetMidVend,
-		"silent controller":              silentController,
-		"repeated lines":                 repeatedLines,
-		"garbage":                        garbage,
-		"repeated request":               repeatedRequest,
-		"unplugged while it waits":       unpluggedWaiting,
-		"unplugged in mid vend":          unpluggedVending,
-		"restart, late result":           func(t *testing.T, b *bench) { restart(t, b, virtual.FaultLateDrop, false) },
-		"restart, result while dead":     func(t *testing.T, b *bench) { restart(t, b, virtual.FaultLateDrop, true) },
-		"restart, late failure":          func(t *testing.T, b *bench) { restart(t, b, virtual.FaultLateJam, false) },
-		"power cut of the adapter":       powerCut,
-		"amount that is none of the bus": inexact,
-		"nothing after the end":          nothingAfter,
+		"sells":                            sells,
+		"denies":                           denies,
+		"approval with nothing open":       nothingOpen,
+		"approve then deny":                approveDeny,
+		"vend failure":                     vendFailure,
+		"controller cancels":               controllerCancels,
+		"words for a request that is over": crossed,
+		"reset in mid vend":                resetMidVend,
+		"silent controller":                silentController,
+		"repeated lines":                   repeatedLines,
+		"garbage":                          garbage,
+		"repeated request":                 repeatedRequest,
+		"unplugged while it waits":         unpluggedWaiting,
+		"unplugged in mid vend":            unpluggedVending,
+		"restart, late result":             func(t *testing.T, b *bench) { restart(t, b, virtual.FaultLateDrop, false) },
+		"restart, result while dead":       func(t *testing.T, b *bench) { restart(t, b, virtual.FaultLateDrop, true) },
+		"restart, late failure":            func(t *testing.T, b *bench) { restart(t, b, virtual.FaultLateJam, false) },
+		"power cut of the adapter":         powerCut,
+		"amount that is none of the bus":   inexact,
+		"nothing after the end":            nothingAfter,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -137,6 +138,35 @@ func Vender(t *testing.T, mk NewVender) {
 			f(t, b)
 		})
 	}
+}
+
+// crossed: the controller took its request back and made another; what is said about the first is not
+// for the second, which may be another product at another price.
+func crossed(t *testing.T, b *bench) {
+	first := b.request()
+	must(t, b.m.Cancel())
+	Next[hardware.VendCancel](b.l, nil)
+	must(t, b.m.Select(6))
+	second := Next[hardware.VendRequest](b.l, nil)
+
+	late := b.vend()
+	must(t, b.v.Deny(first.Bus))
+	must(t, b.v.Approve(late, first.Bus, outlet, price, 5*time.Second))
+	if how := Next(b.l, func(e hardware.Approval) bool { return e.Vend == late }).How; how != hardware.ApprovalWithdrawn {
+		t.Errorf("an approval of the first request ended as %v", how)
+	}
+	if v := b.m.View(); v.Denials != 0 || v.Approvals != 0 || v.Status != "VEND" {
+		t.Errorf("the second request was answered: %+v", v)
+	}
+	b.drops(0)
+
+	v := b.vend()
+	must(t, b.v.Approve(v, second.Bus, second.Item, second.Price, 5*time.Second))
+	if s := Next[hardware.VendSuccess](b.l, nil); s.Vend != v || s.Item != 6 {
+		t.Errorf("success %+v", s)
+	}
+	b.drops(1)
+	b.once(late)
 }
 
 func sells(t *testing.T, b *bench) {
@@ -165,8 +195,8 @@ func sells(t *testing.T, b *bench) {
 
 func denies(_ *testing.T, b *bench) {
 	b.request()
-	must(b.t, b.v.Deny())
-	must(b.t, b.v.Deny()) // once is enough
+	must(b.t, b.v.Deny(protocol.BusKey{}))
+	must(b.t, b.v.Deny(protocol.BusKey{})) // once is enough
 	b.wait(func(v virtual.View) bool { return v.Denials == 1 && v.Status == "ENABLED" })
 	b.drops(0)
 	b.request()
@@ -188,9 +218,9 @@ func nothingOpen(t *testing.T, b *bench) {
 func approveDeny(t *testing.T, b *bench) {
 	b.request()
 	v := b.vend()
-	must(t, b.v.Approve(v, outlet, price, time.Second))
-	must(t, b.v.Approve(v, outlet, price, time.Second)) // the same again
-	must(t, b.v.Deny())
+	must(t, b.v.Approve(v, protocol.BusKey{}, outlet, price, time.Second))
+	must(t, b.v.Approve(v, protocol.BusKey{}, outlet, price, time.Second)) // the same again
+	must(t, b.v.Deny(protocol.BusKey{}))
 	how := Next(b.l, func(e hardware.Approval) bool { return e.Vend == v }).How
 	b.wait(func(v virtual.View) bool { return v.Status == "ENABLED" })
 	if how == hardware.ApprovalWithdrawn {
@@ -241,7 +271,7 @@ func silentController(t *testing.T, b *bench) {
 	b.request()
 	v, _ := b.approve()
 	b.wait(func(v virtual.View) bool { return v.Drops == 1 })
-	must(t, b.v.Deny()) // the session's time-out; it must not touch the vend
+	must(t, b.v.Deny(protocol.BusKey{})) // the session's time-out; it must not touch the vend
 	must(t, b.m.Reset())
 	Next[hardware.BusReset](b.l, nil)
 	if n := count(b.l, func(hardware.VendSuccess) bool { return true }); n != 0 {
@@ -257,7 +287,7 @@ func repeatedLines(t *testing.T, b *bench) {
 		t.Errorf("a repeat has the key %v, not %v", again.Bus, r.Bus)
 	}
 	v, _ := b.approve()
-	must(t, b.v.Approve(v, outlet, price, time.Second))
+	must(t, b.v.Approve(v, protocol.BusKey{}, outlet, price, time.Second))
 	Next[hardware.VendSuccess](b.l, nil)
 	b.wait(func(v virtual.View) bool { return v.Status == "ENABLED" })
 	must(t, b.m.Misbehave(virtual.FaultNone))
@@ -291,7 +321,7 @@ func repeatedRequest(t *testing.T, b *bench) {
 	if again := Next[hardware.VendRequest](b.l, nil); again.Bus != r.Bus {
 		t.Errorf("key %v, not %v", again.Bus, r.Bus)
 	}
-	must(t, b.v.Approve(v, outlet, price, time.Second)) // the same 05 again
+	must(t, b.v.Approve(v, protocol.BusKey{}, outlet, price, time.Second)) // the same 05 again
 	must(t, b.m.Release())
 	if e := Next[hardware.VendSuccess](b.l, nil); e.Vend != v {
 		t.Errorf("success %+v", e)
@@ -304,7 +334,7 @@ func unpluggedWaiting(t *testing.T, b *bench) {
 	r := b.request()
 	must(t, b.m.Unplug())
 	Next[hardware.PortGone](b.l, nil)
-	if err := b.v.Approve(b.vend(), outlet, price, time.Second); !errors.Is(err, hardware.ErrPortGone) {
+	if err := b.v.Approve(b.vend(), protocol.BusKey{}, outlet, price, time.Second); !errors.Is(err, hardware.ErrPortGone) {
 		t.Errorf("approve without a port: %v", err)
 	}
 	must(t, b.m.Replug())
@@ -372,7 +402,7 @@ func restart(t *testing.T, b *bench, f virtual.Fault, whileDead bool) {
 func powerCut(t *testing.T, b *bench) {
 	r := b.request()
 	must(t, b.m.PowerCut())
-	must(t, b.v.Deny()) // a word to an adapter that is off
+	must(t, b.v.Deny(protocol.BusKey{})) // a word to an adapter that is off
 	Next[hardware.BusReset](b.l, nil)
 	b.enabled()
 	b.wait(func(v virtual.View) bool { return v.Status == "ENABLED" })
@@ -386,7 +416,7 @@ func powerCut(t *testing.T, b *bench) {
 func inexact(t *testing.T, b *bench) {
 	b.request()
 	for _, a := range []money.Amount{money.New(-1, money.EUR), money.New(150, money.USD), money.New(1<<40, money.EUR)} {
-		if err := b.v.Approve(b.vend(), outlet, a, time.Second); !errors.Is(err, hardware.ErrInexact) {
+		if err := b.v.Approve(b.vend(), protocol.BusKey{}, outlet, a, time.Second); !errors.Is(err, hardware.ErrInexact) {
 			t.Errorf("approve %v: %v", a, err)
 		}
 	}
@@ -396,7 +426,7 @@ func inexact(t *testing.T, b *bench) {
 func nothingAfter(t *testing.T, b *bench) {
 	b.request()
 	b.stop() // from here an event fails the test
-	if err := b.v.Approve(b.vend(), outlet, price, time.Second); !errors.Is(err, hardware.ErrPortGone) {
+	if err := b.v.Approve(b.vend(), protocol.BusKey{}, outlet, price, time.Second); !errors.Is(err, hardware.ErrPortGone) {
 		t.Errorf("approve after the end: %v", err)
 	}
 	must(t, b.m.Cancel())

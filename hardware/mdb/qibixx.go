@@ -87,12 +87,13 @@ type (
 	begin   struct{ funds string }
 	approve struct {
 		vend   protocol.VendID
+		bus    protocol.BusKey
 		outlet protocol.Outlet
 		amount string
 		by     time.Duration // by the clock
 	}
 	withdraw struct{ vend protocol.VendID }
-	deny     struct{}
+	deny     struct{ bus protocol.BusKey }
 	end      struct{}
 	resume   struct{ vend protocol.VendID }
 )
@@ -107,25 +108,25 @@ func (q *Qibixx) Begin(funds money.Amount) error {
 }
 
 // Approve answers the open vend request: C,VEND. See hardware.Vender.
-func (q *Qibixx) Approve(v protocol.VendID, o protocol.Outlet, a money.Amount, by time.Duration) error {
+func (q *Qibixx) Approve(v protocol.VendID, bus protocol.BusKey, o protocol.Outlet, a money.Amount, by time.Duration) error {
 	if _, err := q.cfg.Scale.Units(a); err != nil {
 		return err
 	}
 	if by <= 0 {
 		by = hardware.DefaultApproveBy
 	}
-	return q.box.Post(approve{v, o, a.Decimal(), q.cfg.Clock() + by})
+	return q.box.Post(approve{v, bus, o, a.Decimal(), q.cfg.Clock() + by})
 }
 
 // Deny answers it with no: C,STOP. Approvals that still wait here are taken back.
-func (q *Qibixx) Deny() error {
+func (q *Qibixx) Deny(bus protocol.BusKey) error {
 	return q.box.Edit(false, func(queue []any) []any {
 		for i, cmd := range queue {
 			if a, ok := cmd.(approve); ok {
 				queue[i] = withdraw{a.vend}
 			}
 		}
-		return append(queue, deny{})
+		return append(queue, deny{bus})
 	})
 }
 

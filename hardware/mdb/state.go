@@ -130,7 +130,7 @@ func (s State) Step(now time.Duration, in any) (State, hardware.Output) {
 			s.withdrawn(&o, approve{vend: in.vend})
 		}
 	case deny:
-		s.deny(&o)
+		s.deny(&o, in)
 	case end:
 		if s.card && s.status == StatusIdle && s.bound.IsZero() {
 			write(&o, "C,STOP")
@@ -481,13 +481,17 @@ func (s *State) approve(o *hardware.Output, now time.Duration, in approve) {
 	case again && s.status == StatusVend && s.bound == in.vend && now < s.approval.by:
 		write(o, "C,VEND,"+s.approval.amount) // the same 05 again; its end was told
 	case again:
-	case !s.req.open || s.phase != live || now >= in.by:
+	case !s.req.open || !s.answers(in.bus) || s.phase != live || now >= in.by:
 		s.withdrawn(o, in)
 	default:
 		s.writing, s.approval = in.vend, in
 		write(o, "C,VEND,"+in.amount)
 	}
 }
+
+// answers reports that a word is for the request that is open: what crossed on the wire with a newer
+// one is not for it.
+func (s *State) answers(bus protocol.BusKey) bool { return bus.IsZero() || bus == s.key }
 
 // withdrawn ends an approval that never left; the same vend is not answered again.
 func (s *State) withdrawn(o *hardware.Output, in approve) {
@@ -512,8 +516,8 @@ func (s *State) wrote(o *hardware.Output, in hardware.Wrote) {
 	o.Emit(hardware.Approval{Vend: v, How: hardware.ApprovalMaybe})
 }
 
-func (s *State) deny(o *hardware.Output) {
-	if s.req.open {
+func (s *State) deny(o *hardware.Output, in deny) {
+	if s.req.open && s.answers(in.bus) {
 		s.req.open, s.req.denied = false, true
 		write(o, "C,STOP")
 	}

@@ -309,6 +309,32 @@ func TestBadRequests(t *testing.T) {
 	r.want("> C,STOP")
 }
 
+// What was said about a request that is over is not for the one that is open now.
+func TestWordsThatCross(t *testing.T) {
+	t.Parallel()
+	key := func(session, request uint32) protocol.BusKey {
+		return protocol.BusKey{BusEpoch: 8, Session: session, Request: request}
+	}
+	r := newRig(t)
+	r.up()
+	r.lines("c,STATUS,VEND,1.00,5", "c,ERR,VEND 1", "c,STATUS,IDLE", "c,STATUS,ENABLED", "c,STATUS,VEND,2.00,6")
+	r.got = nil
+	r.in(deny{key(1, 1)})
+	r.in(approve{vend: vend(1), bus: key(1, 1), amount: "1.00", by: r.now + time.Second})
+	r.want("approval 1 withdrawn")
+	r.in(approve{vend: vend(2), bus: key(2, 1), amount: "2.00", by: r.now + time.Second})
+	r.want("> C,VEND,2.00", "approval 2 maybe")
+
+	r = newRig(t) // and the adapter was switched off and on in between
+	r.up()
+	r.lines("c,STATUS,VEND,1.00,5", "c,STATUS,INACTIVE", "c,STATUS,ENABLED", "c,STATUS,VEND,2.00,6")
+	r.got = nil
+	r.in(deny{key(1, 1)})
+	r.want()
+	r.in(deny{protocol.BusKey{BusEpoch: 9, Session: 1, Request: 1}})
+	r.want("> C,STOP")
+}
+
 func TestDeniedIsDeniedAgain(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
