@@ -14,6 +14,7 @@ import (
 
 	"coinop/cloud/ledger"
 	"coinop/cloud/payment"
+	"coinop/cloud/store/storetest"
 	"coinop/protocol"
 )
 
@@ -107,8 +108,12 @@ func testKill(t *testing.T, path string) {
 		}
 		_ = child.Wait()
 
+		storetest.Quiet(t, path)
 		s := open(t, Options{Path: path})
 		extra = len(whole(t, s, acked)) - len(acked)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 	t.Logf("%d kills: %d acknowledged, 0 may be missing; %d committed and not acknowledged", kills, len(acked), extra)
 }

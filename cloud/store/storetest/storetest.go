@@ -17,6 +17,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -80,6 +81,38 @@ func Database(t testing.TB) string {
 		}
 	})
 	return shared.server.URL(name)
+}
+
+// Quiet waits until nobody is connected to a database any more. A client that was killed leaves a
+// commit behind that the server has read and not yet done; whoever looks meanwhile sees half of it
+// in one question and all of it in the next. It does nothing for a path of SQLite.
+func Quiet(t testing.TB, path string) {
+	t.Helper()
+	if !strings.HasPrefix(path, "postgres://") {
+		return
+	}
+	config, err := pgx.ParseConfig(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, shared.server.URL("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(ctx)
+	for {
+		var n int
+		err := conn.QueryRow(ctx, "select count(*) from pg_stat_activity where datname = $1", config.Database).Scan(&n)
+		if err != nil {
+			t.Fatalf("%d still connected to %s: %v", n, config.Database, err)
+		}
+		if n == 0 {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
 }
 
 func take() (string, error) {
