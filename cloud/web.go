@@ -22,13 +22,16 @@ import (
 // ErrExposed means that the interface would listen where strangers reach it, and it knows no users.
 var ErrExposed = errors.New("the HTTP interface has no users yet and listens on loopback addresses only")
 
+// Loopback reports whether an address, host:port, can be reached from this machine only.
+func Loopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	ip := net.ParseIP(host)
+	return err == nil && (host == "localhost" || ip != nil && ip.IsLoopback())
+}
+
 // listenAPI opens the listener of the interface.
 func listenAPI(addr string) (net.Listener, error) {
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		return nil, fmt.Errorf("http address: %w", err)
-	}
-	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+	if !Loopback(addr) {
 		return nil, fmt.Errorf("http address %s: %w; use 127.0.0.1 and an SSH tunnel", addr, ErrExposed)
 	}
 	l, err := net.Listen("tcp", addr)

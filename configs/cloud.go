@@ -13,8 +13,10 @@ type Cloud struct {
 	Listen Address `key:"listen" default:"127.0.0.1:8883" any:"yes" like:":8883" flag:"listen"`
 	// Names and addresses machines reach this service by; its certificate says them.
 	Hosts []string `key:"hosts" default:"127.0.0.1 localhost" most:"32" match:"[A-Za-z0-9.:-]{1,253}" says:"a name or an address without a port" like:"pos.example.com" flag:"host"`
-	// Where the ledger is kept: sqlite is a file in dir.
-	Store string `key:"store" default:"sqlite" one:"sqlite" like:"sqlite"`
+	// Where the ledger is kept: sqlite is a file in dir; a URL is a database on PostgreSQL 15 or later, its password in PGPASSWORD or ~/.pgpass.
+	Store string `key:"store" default:"sqlite" match:"sqlite|postgres(ql)?://[^ ]+" says:"sqlite, or the URL of a PostgreSQL database" like:"postgres://coinop@db.example.com/coinop" flag:"store"`
+	// Address of the HTTP interface, a loopback one, for it knows no users yet. Without it there is none.
+	HTTP Address `key:"http" any:"yes" like:"127.0.0.1:8880" flag:"http"`
 	// Links to the banks. Without one every card is refused.
 	Acquirers []Acquirer `key:"acquirers" most:"32"`
 	// What the service writes to standard error.
@@ -41,6 +43,8 @@ type Acquirer struct {
 	STANPerRepeat bool `key:"stan_per_repeat" default:"false"`
 	// DE4 of a full reversal after a partial approval: the amount sent, or the amount approved.
 	ReversalAmount string `key:"reversal_amount" default:"sent" one:"sent approved"`
+	// Whether the next authorization of a terminal waits until an owed reversal was written, or until it was answered.
+	ReversalFirst string `key:"reversal_first" default:"write" one:"write await"`
 	// Whether the host answers when it is asked what became of a message.
 	CanQuery bool `key:"can_query" default:"false"`
 }

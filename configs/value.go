@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"net/url"
 	"regexp"
 	"strconv"
 	"strings"
@@ -204,6 +205,9 @@ func mustDuration(s string) time.Duration {
 }
 
 func (k Key) word(t string) *wrong {
+	if u, err := url.Parse(t); strings.Contains(t, "://") && (err != nil || u.User.String() != u.User.Username() || u.Query().Has("password")) {
+		return &wrong{what: "has a password in it", instead: "keep it out of this file: PGPASSWORD or ~/.pgpass of the service's user", hide: true}
+	}
 	if len(k.One) > 0 {
 		for _, one := range k.One {
 			if t == one {

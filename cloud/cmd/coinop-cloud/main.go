@@ -2,6 +2,7 @@
 //
 //	coinop-cloud device add snack-1 --dir /var/lib/coinop --out snack-1 --tid 10000001 --mid 1
 //	coinop-cloud serve --dir /var/lib/coinop --listen :8883 --acquirer bank=10.0.0.5:5000 --institution 123456
+//	coinop-cloud serve --config /etc/coinop/cloud.yaml
 //	coinop-cloud books --dir /var/lib/coinop
 package main
 
@@ -23,7 +24,7 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := root().ExecuteContext(ctx)
+	err := root(os.Environ()).ExecuteContext(ctx)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "coinop-cloud:", err)
@@ -34,7 +35,7 @@ func main() {
 // version is the commit this binary was built from; the Makefile sets it.
 var version = "dev"
 
-func root() *cobra.Command {
+func root(env []string) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "coinop-cloud",
 		Short: "The service unattended points of sale talk to",
@@ -50,17 +51,18 @@ First register machines (device add), then serve. books may be read at any time.
 	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see %s --help", err, c.CommandPath())
 	})
-	c.AddCommand(serveCommand(), deviceCommand(), booksCommand())
+	c.AddCommand(serveCommand(env), deviceCommand(), booksCommand(), configCommand(env))
 	return c
 }
 
 // newLog is a logger to w; card data is masked in whatever is logged.
-func newLog(w io.Writer, format string) (*slog.Logger, error) {
+func newLog(w io.Writer, format string, level slog.Leveler) (*slog.Logger, error) {
+	o := &slog.HandlerOptions{Level: level}
 	switch format {
 	case "text":
-		return slog.New(card.LogHandler(slog.NewTextHandler(w, nil))), nil
+		return slog.New(card.LogHandler(slog.NewTextHandler(w, o))), nil
 	case "json":
-		return slog.New(card.LogHandler(slog.NewJSONHandler(w, nil))), nil
+		return slog.New(card.LogHandler(slog.NewJSONHandler(w, o))), nil
 	}
 	return nil, fmt.Errorf("--log %q: want text or json", format)
 }

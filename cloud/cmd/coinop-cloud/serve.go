@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"strings"
 	"syscall"
@@ -14,8 +15,9 @@ import (
 	"coinop/cloud/acquirer"
 )
 
-func serveCommand() *cobra.Command {
+func serveCommand(env []string) *cobra.Command {
 	var (
+		file        string
 		cfg         cloud.Config
 		acquirers   []string
 		institution string
@@ -24,12 +26,18 @@ func serveCommand() *cobra.Command {
 		readyHTTP   string
 	)
 	c := &cobra.Command{
-		Use:   "serve --dir DIR --listen ADDR --acquirer NAME=HOST:PORT --institution N",
+		Use:   "serve --config FILE | --dir DIR --listen ADDR --acquirer NAME=HOST:PORT --institution N",
 		Short: "Serve machines until SIGTERM or Ctrl-C",
 		Long: `serve listens for machines (MQTT over TLS, each with its own certificate), keeps one link to
 each acquirer, and writes the ledger. It may be killed at any moment: the next start goes on from
-what is in --dir.`,
-		Example: `  # one bank, machines reach this host by name
+what is in --dir.
+
+All of it can stand in a file, --config, where a flag given beside it goes before what it says;
+coinop-cloud config explain tells its keys. On SIGHUP or a change the file is read again, the
+level of the log is taken at once, and the log says what needs a restart.`,
+		Example: `  coinop-cloud serve --config /etc/coinop/cloud.yaml
+
+  # one bank, machines reach this host by name
   coinop-cloud serve --dir /var/lib/coinop --listen :8883 --host pos.example.com \
       --acquirer bank=10.0.0.5:5000 --institution 123456
 
@@ -43,12 +51,23 @@ what is in --dir.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			var err error
-			if cfg.Log, err = newLog(c.ErrOrStderr(), log); err != nil {
-				return err
-			}
-			profile := acquirer.Profile{LateWindowMS: lateWindow.Milliseconds()}
-			if cfg.Acquirers, err = parseAcquirers(acquirers, institution, profile); err != nil {
-				return err
+			switch {
+			case file != "":
+				f := following{path: file, env: env}
+				if cfg, err = f.config(c); err != nil {
+					return err
+				}
+				defer f.follow(c.Context(), cfg.Log)()
+			case cfg.Dir == "":
+				return errors.New("--dir: which folder? or --config: which file?")
+			default:
+				if cfg.Log, err = newLog(c.ErrOrStderr(), log, slog.LevelInfo); err != nil {
+					return err
+				}
+				profile := acquirer.Profile{LateWindowMS: lateWindow.Milliseconds()}
+				if cfg.Acquirers, err = parseAcquirers(acquirers, institution, profile); err != nil {
+					return err
+				}
 			}
 			var notReady error
 			cfg.Ready = func(addr string) {
@@ -81,7 +100,9 @@ what is in --dir.`,
 		},
 	}
 	f := c.Flags()
+	f.StringVar(&file, "config", "", "configuration file; what else is given here goes before it")
 	placeFlags(c, &cfg.Dir, &cfg.Store)
+	f.SetAnnotation("dir", cobra.BashCompOneRequiredFlag, []string{"false"}) // the file may say it
 	f.StringVar(&cfg.Listen, "listen", "127.0.0.1:8883", "address of the broker; port 0 is any free one")
 	f.StringArrayVar(&acquirers, "acquirer", nil, "link to a host, NAME=HOST:PORT; may be repeated. None: every card is refused")
 	f.StringVar(&institution, "institution", "", "acquiring institution code of the contract, ISO 8583 DE32: up to 11 digits")
