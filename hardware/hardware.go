@@ -22,6 +22,7 @@ import (
 	"errors"
 	"time"
 
+	"coinop/hardware/paper"
 	"coinop/protocol"
 	"coinop/protocol/money"
 )
@@ -86,10 +87,10 @@ func (o Outcome) String() string {
 	return name([]string{"outcome?", "approved", "declined"}, o)
 }
 
-// Printer prints one document; it is answered by Printed.
+// Printer prints one page; accepted (nil), it is answered by exactly one Printed.
 type Printer interface {
 	Driver
-	Print(job uint32, document []byte) error
+	Print(job uint32, page paper.Page) error
 }
 
 // Indicator shows the state of a lane by light or sound.

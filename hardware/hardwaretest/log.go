@@ -1,5 +1,5 @@
 // Package hardwaretest is one conformance suite a word: every driver of a Vender runs Vender, every
-// driver of a CardReader CardReader, on far ends of package virtual.
+// driver of a CardReader CardReader, every driver of a Printer Printer, on far ends of package virtual.
 package hardwaretest
 
 import (

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/goleak"
 
 	"coinop/hardware"
+	"coinop/hardware/escpos"
 	"coinop/hardware/mdb"
 	"coinop/hardware/virtual"
 	"coinop/hardware/vivopay"
@@ -51,6 +52,14 @@ func TestVivopay(t *testing.T) {
 			return nil, nil, err
 		}
 		return r, r.Open, nil
+	})
+}
+
+func TestESCPOS(t *testing.T) {
+	t.Parallel()
+	Printer(t, func(path string, out func(hardware.Event)) (hardware.Printer, func(context.Context) (hardware.Driver, error)) {
+		p := escpos.New(escpos.Config{Path: path}, out)
+		return p, p.Open
 	})
 }
 

@@ -1,0 +1,285 @@
+package escpos
+
+import (
+	"bytes"
+	"encoding/hex"
+	"strings"
+	"testing"
+	"time"
+
+	"coinop/hardware"
+	"coinop/hardware/paper"
+)
+
+// TestBytes: the commands are those of the manuals (Epson ESC/POS, Bixolon SRP-350).
+func TestBytes(t *testing.T) {
+	t.Parallel()
+	p := paper.Page{Columns: 32, Lines: []paper.Line{{Text: "KIOSK 42", Big: true}, {Text: "1 €", Bold: true}, {Text: "ü水"}}}
+	want := "1b40 1b7413 1d2111 4b494f534b203432 0a 1b4501 1d2100 3120d5 0a 1b4500 813f 0a 1d564200"
+	if got := hex.EncodeToString(Bytes(p)); got != strings.ReplaceAll(want, " ", "") {
+		t.Errorf("have %s\nwant %s", got, want)
+	}
+}
+
+// bench is a machine and its time.
+type bench struct {
+	t   *testing.T
+	s   State
+	now time.Duration
+	// out is what the last input led to.
+	out []byte
+	ev  []hardware.Event
+	end error
+}
+
+func (b *bench) in(in any) {
+	b.t.Helper()
+	b.out, b.ev = nil, nil
+	b.step(in)
+}
+
+func (b *bench) step(in any) {
+	var o hardware.Output
+	b.s, o = b.s.Step(b.now, in)
+	b.end = o.End
+	for _, a := range o.Do {
+		if a.Emit != nil {
+			b.ev = append(b.ev, a.Emit)
+			continue
+		}
+		b.out = append(b.out, a.Write...)
+		b.step(hardware.Wrote{N: len(a.Write)})
+	}
+	if o.Wake > 0 && o.Wake-b.now < time.Millisecond { // at once
+		b.now = o.Wake
+		b.step(hardware.Wake{})
+	}
+}
+
+func (b *bench) hear(text string) {
+	b.t.Helper()
+	raw, err := hex.DecodeString(strings.ReplaceAll(text, " ", ""))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.in(hardware.Bytes{B: raw})
+}
+
+func (b *bench) wants(out string, events ...hardware.Event) {
+	b.t.Helper()
+	if got := hex.EncodeToString(b.out); got != strings.ReplaceAll(out, " ", "") {
+		b.t.Errorf("wrote %s, want %s", got, out)
+	}
+	if len(b.ev) != len(events) {
+		b.t.Errorf("said %+v, want %+v", b.ev, events)
+		return
+	}
+	for i := range events {
+		if b.ev[i] != events[i] {
+			b.t.Errorf("said %+v, want %+v", b.ev[i], events[i])
+		}
+	}
+}
+
+func ready() hardware.Event {
+	return hardware.Health{Device: "p", State: hardware.Ready, Code: "ready"}
+}
+
+func fault(code string) hardware.Event {
+	return hardware.Health{Device: "p", State: hardware.Fault, Code: code}
+}
+
+// opened is a printer that is ready.
+func opened(t *testing.T) *bench {
+	b := &bench{t: t, s: NewState("p")}
+	b.in(hardware.Opened{})
+	b.wants("1b40 1d610f 100401")
+	b.hear("12")
+	b.wants("100402")
+	b.hear("12")
+	b.wants("100403")
+	b.hear("12")
+	b.wants("100404")
+	b.hear("12")
+	b.wants("", ready())
+	return b
+}
+
+// TestStatus: each answer of the manuals' status tables.
+func TestStatus(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, answers string
+		want          hardware.Event
+	}{
+		{"cover", "1a 16 12 12", fault(CodeCoverOpen)},
+		{"paper ended the print", "1a 32 12 12", fault(CodePaperOut)},
+		{"cutter", "1a 52 1a 12", fault(CodeCutter)},
+		{"head hot", "1a 52 52 12", fault(CodeError)},
+		{"near the end", "12 12 12 1e", hardware.Health{Device: "p", State: hardware.Degraded, Code: CodePaperLow}},
+		{"the end", "12 12 12 7e", fault(CodePaperOut)},
+		{"offline", "1a 12 12 12", hardware.Health{Device: "p", State: hardware.Degraded, Code: CodeOffline}},
+		{"XON and XOFF between", "13 12 11 12 12 12", ready()},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			b := &bench{t: t, s: NewState("p")}
+			b.in(hardware.Opened{})
+			var said []hardware.Event
+			for _, a := range strings.Fields(c.answers) {
+				b.hear(a)
+				said = append(said, b.ev...)
+			}
+			if len(said) != 1 || said[0] != c.want {
+				t.Errorf("said %+v, want %+v", said, c.want)
+			}
+		})
+	}
+}
+
+// TestAutomatic: GS a's four bytes, cut anywhere and mixed with answers to DLE EOT.
+func TestAutomatic(t *testing.T) {
+	t.Parallel()
+	b := opened(t)
+	b.hear("38 00 00")
+	b.wants("")
+	b.hear("00")
+	b.wants("", fault(CodeCoverOpen))
+	b.hear("10 00 00 00")
+	b.wants("", ready())
+	b.hear("18 00 0f 00 18 00 0f 00")
+	b.wants("", fault(CodePaperOut)) // once
+	b.hear("10 00 12 10 00 00 00")   // cut off by an answer, then whole
+	b.wants("", ready())
+}
+
+func page(lines int) paper.Page {
+	p := paper.Page{Columns: 32}
+	for range lines {
+		p.Lines = append(p.Lines, paper.Line{Text: strings.Repeat("x", 32)})
+	}
+	return p
+}
+
+// TestJob: a job is written in pieces, proved by an answer in its turn, and ended once.
+func TestJob(t *testing.T) {
+	t.Parallel()
+	b := opened(t)
+	text := Bytes(page(20))
+	b.in(job{1, text})
+	b.wants(hex.EncodeToString(text) + "1d7201")
+	b.in(job{2, text})
+	b.wants("")
+	b.hear("00")
+	b.wants(hex.EncodeToString(text)+"1d7201", hardware.Printed{Job: 1})
+	b.hear("00")
+	b.wants("", hardware.Printed{Job: 2})
+	b.hear("00 00") // of nobody
+	b.wants("")
+
+	b.in(job{3, text})
+	b.hear("18 00 0f 00")
+	b.wants("", hardware.Printed{Job: 3, Reason: ReasonPaperOut}, fault(CodePaperOut))
+	b.in(job{4, text})
+	b.wants("", hardware.Printed{Job: 4, Reason: ReasonPaperOut})
+	b.hear("10 00 00 00")
+	b.wants("", ready())
+
+	b.in(job{5, text})
+	b.now += proofTime
+	b.in(hardware.Wake{})
+	b.wants("100401", hardware.Printed{Job: 5, Reason: ReasonUnconfirmed})
+	b.in(job{6, text})
+	b.in(job{7, text})
+	b.in(hardware.Closed{})
+	b.wants("", hardware.Printed{Job: 6, Reason: ReasonPortLost}, hardware.Printed{Job: 7, Reason: ReasonPortLost})
+	b.in(job{8, text})
+	b.wants("", hardware.Printed{Job: 8, Reason: ReasonPortLost})
+}
+
+// TestFull: more jobs than wait are answered at once.
+func TestFull(t *testing.T) {
+	t.Parallel()
+	b := opened(t)
+	for i := range uint32(maxJobs) {
+		b.in(job{i, Bytes(page(1))})
+		if len(b.ev) != 0 {
+			t.Fatalf("job %d: %+v", i, b.ev)
+		}
+	}
+	b.in(job{99, nil})
+	b.wants("", hardware.Printed{Job: 99, Reason: ReasonError})
+}
+
+// TestSilent: one that spoke and falls silent ends the opening, one that never spoke prints blind.
+func TestSilent(t *testing.T) {
+	t.Parallel()
+	b := opened(t)
+	b.now += pollEvery
+	for range tries {
+		if b.end != nil {
+			t.Fatal("given up too early")
+		}
+		b.in(hardware.Wake{})
+		b.now += answerTime
+	}
+	b.in(hardware.Wake{})
+	if b.end == nil {
+		t.Error("the silence was not noticed")
+	}
+	b = &bench{t: t, s: NewState("p")}
+	b.in(hardware.Opened{})
+	b.in(job{1, Bytes(page(1))})
+	b.wants("")
+	b.now += answerTime
+	b.in(hardware.Wake{})
+	if len(b.ev) != 1 || !bytes.Contains(b.out, []byte("xxxx")) {
+		t.Errorf("wrote %q, said %+v", b.out, b.ev)
+	}
+	for range 10 {
+		b.now += answerTime
+		b.in(hardware.Wake{})
+	}
+	if b.end != nil {
+		t.Error("given up, though it prints")
+	}
+}
+
+// FuzzState: whatever the line says, at whatever time, each job that was taken ends exactly once.
+func FuzzState(f *testing.F) {
+	f.Add([]byte{1, 0x12, 2, 0x12, 0, 0x12, 1, 0x7e, 3, 0, 4, 0})
+	f.Fuzz(func(t *testing.T, script []byte) {
+		b := &bench{t: t, s: NewState("p")}
+		b.in(hardware.Opened{})
+		taken, ended := uint32(0), map[uint32]int{}
+		note := func() {
+			for _, e := range b.ev {
+				if p, ok := e.(hardware.Printed); ok {
+					ended[p.Job]++
+				}
+			}
+		}
+		for i := 0; i+1 < len(script) && b.end == nil; i += 2 {
+			switch script[i] % 4 {
+			case 0:
+				b.in(job{taken, Bytes(page(int(script[i+1]) % 9))})
+				taken++
+			case 1:
+				b.in(hardware.Bytes{B: script[i+1 : i+2]})
+			case 2:
+				b.now += time.Duration(script[i+1]) * 50 * time.Millisecond
+				b.in(hardware.Wake{})
+			case 3:
+				b.in(hardware.Bytes{B: bytes.Repeat(script[i+1:i+2], 5)})
+			}
+			note()
+		}
+		b.in(hardware.Closed{})
+		note()
+		for id := range taken {
+			if ended[id] != 1 {
+				t.Fatalf("job %d ended %d times: %s", id, ended[id], b.s)
+			}
+		}
+	})
+}
