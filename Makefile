@@ -32,7 +32,7 @@ build: ## bin/coinop-agent, bin/coinop-cloud, bin/coinop-sim, and every package 
 	$(GO) build -ldflags '$(STAMP)' -o bin/coinop-sim ./sim/cmd/coinop-sim
 
 demo: build ## a whole installation for DEMO_FOR (20s) with the buyers of SEED (1); Ctrl-C ends it, the books are compared
-	@bin/coinop-sim demo --for $(DEMO_FOR) --seed $(SEED)
+	@bin/coinop-sim demo --for $(DEMO_FOR) --seed $(SEED) --receipts out/receipts
 
 # Unit tests run under the race detector; what starts processes or plays whole fleets runs without it.
 LONG := coinop/sim|coinop/sim/demo|coinop/sim/bench

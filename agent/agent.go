@@ -14,6 +14,7 @@ import (
 	"coinop/agent/journal"
 	"coinop/agent/session"
 	"coinop/hardware"
+	"coinop/hardware/escpos"
 	"coinop/hardware/mdb"
 	"coinop/hardware/vivopay"
 	"coinop/protocol"
@@ -29,6 +30,8 @@ type Config struct {
 	Cloud    string // host:port of the broker
 	Policy   protocol.Policy
 	Lanes    []LaneConfig
+	Head     []string     // of receipts: the seller's name, and below it the address
+	Foot     []string     // of receipts
 	Software string       // our version, for records and the cloud; "dev"
 	Log      *slog.Logger // nil: nothing is logged
 	// Show puts a screen up; nil: a line in the log. It is called by the goroutine that decides and
@@ -47,6 +50,8 @@ type LaneConfig struct {
 	OwnsMotor bool
 	Vending   func(Wiring) (Vending, error) // needed
 	Reader    func(Wiring) (Reader, error)  // nil: no cards here
+	Printer   func(Wiring) (Printer, error) // nil: receipts are kept, and none is printed
+	Columns   int                           // of the printer's paper; 48
 }
 
 // Wiring is what a driver is connected to.
@@ -66,6 +71,19 @@ type Vending interface {
 type Reader interface {
 	hardware.CardReader
 	Open(context.Context) (hardware.Driver, error)
+}
+
+// Printer is a receipt printer that Supervise can open.
+type Printer interface {
+	hardware.Printer
+	Open(context.Context) (hardware.Driver, error)
+}
+
+// ESCPOS is a receipt printer at a tty, or at a USB printer device.
+func ESCPOS(path string) func(Wiring) (Printer, error) {
+	return func(w Wiring) (Printer, error) {
+		return escpos.New(escpos.Config{Path: path, Clock: w.Clock}, w.Out), nil
+	}
 }
 
 // Qibixx is a vending machine behind a Qibixx adapter at a tty.

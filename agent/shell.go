@@ -15,6 +15,7 @@ import (
 	"coinop/agent/session"
 	"coinop/agent/uplink"
 	"coinop/hardware"
+	"coinop/hardware/paper"
 	"coinop/protocol"
 	"coinop/protocol/money"
 )
@@ -54,13 +55,17 @@ type shell struct {
 	conn    *conn // nil: no connection stands
 	told    protocol.Seq
 	stopped bool
+	job     uint32 // the last of any printer
 }
 
 // lane is what stands at one place to buy.
 type lane struct {
 	id      protocol.Lane
 	vending Vending
-	reader  Reader        // nil: none
+	reader  Reader  // nil: none
+	printer Printer // nil: none
+	columns int     // of its paper
+	signal  hardware.Signal
 	armed   *money.Amount // the session waits for a card for this
 	idle    bool          // armed, but the reader does not know
 }
@@ -88,6 +93,7 @@ type part uint8
 const (
 	partVending part = iota + 1
 	partReader
+	partPrinter
 )
 
 // call is something another goroutine wants done by the owner. done is closed after it.
@@ -209,6 +215,13 @@ func (s *shell) install(ctx context.Context, drivers *sync.WaitGroup) error {
 				return fmt.Errorf("lane %d: %w", l.id, err)
 			}
 			all = append(all, opening{name("reader"), l.reader.Open, w.Out})
+		}
+		if l.columns = cmp.Or(c.Columns, paper.Width80); c.Printer != nil {
+			w.Out = s.out(ctx, l, partPrinter)
+			if l.printer, err = c.Printer(w); err != nil {
+				return fmt.Errorf("lane %d: %w", l.id, err)
+			}
+			all = append(all, opening{name("printer"), l.printer.Open, w.Out})
 		}
 		s.lanes[l.id] = l
 	}

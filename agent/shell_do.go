@@ -56,6 +56,13 @@ func (s *shell) effect(l *lane, e session.Effect) []Input {
 	switch e := e.(type) {
 	case session.Show:
 		s.show(l.id, e.Screen, e.Amount, e.Reason)
+		switch e.Screen {
+		case session.ScreenIdle:
+			s.indicate(l, hardware.SignalIdle)
+		case session.ScreenOutOfService:
+			s.indicate(l, hardware.SignalFault)
+		default:
+		}
 	case session.ArmReader:
 		a := e.Amount
 		l.armed = &a
@@ -70,6 +77,9 @@ func (s *shell) effect(l *lane, e session.Effect) []Input {
 			}
 			s.reader(l, "signal", l.reader.Finish(how))
 		}
+		if !e.OK {
+			s.indicate(l, hardware.SignalNo)
+		}
 	case session.StartTimer:
 		s.timers[timerKey{l.id, e.Name}] = deadline{e.ID, s.mono() + e.After}
 	case session.StopTimer:
@@ -77,6 +87,7 @@ func (s *shell) effect(l *lane, e session.Effect) []Input {
 			delete(s.timers, k)
 		}
 	case session.Vend:
+		s.indicate(l, hardware.SignalOK) // the buyer need not wait for the machine to hear yes
 		// A driver that does not take an approval has not put it on the wire and never will.
 		if err := l.vending.Approve(e.ID, e.Bus, e.Outlet, e.Amount, e.By); err != nil {
 			s.log.Warn("approval not taken", "lane", int(l.id), "vend", e.ID.String(), "error", err)
@@ -95,7 +106,7 @@ func (s *shell) effect(l *lane, e session.Effect) []Input {
 		s.vending(l, "resume", l.vending.Resume(e.Vend))
 	case session.AskEvidence: // no device here knows more than the bus: the session's own wait ends it
 	case session.Receipt:
-		s.log.Info("receipt", "lane", int(l.id), "sale", e.Sale.String())
+		s.receipt(l, e.Sale)
 	case session.StopOutlet:
 		s.log.Warn("outlet out of service", "lane", int(l.id), "outlet", uint16(e.Outlet), "reason", e.Reason)
 	case session.Authorize, session.SendOutcomeCopy: // the Device keeps these to itself
@@ -114,6 +125,17 @@ func (s *shell) vending(l *lane, what string, err error) {
 func (s *shell) reader(l *lane, what string, err error) {
 	if err != nil && !errors.Is(err, hardware.ErrPortGone) {
 		s.log.Warn("command not taken by the reader", "lane", int(l.id), "command", what, "error", err)
+	}
+}
+
+// indicate lets the lane's lights and sounds say something new.
+func (s *shell) indicate(l *lane, sig hardware.Signal) {
+	if l.signal == sig {
+		return
+	}
+	l.signal = sig
+	if i, ok := l.reader.(hardware.Indicator); ok {
+		s.reader(l, "signal", i.Show(sig))
 	}
 }
 

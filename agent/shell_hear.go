@@ -56,6 +56,7 @@ func (s *shell) hear(h heard) error {
 	switch ev := h.ev.(type) {
 	case hardware.CardRead:
 		l.armed, l.idle = nil, false // it looks for one card; the session arms it anew
+		s.indicate(l, hardware.SignalCard)
 		return s.card(l, ev.Card)
 	case hardware.CardFailed:
 		if ev.Reason == hardware.ReasonTimeout { // nobody came yet: the session's timer decides for how long
@@ -90,10 +91,13 @@ func (s *shell) hear(h heard) error {
 		if h.from == partVending {
 			return tell(session.PortGone{})
 		}
-		l.idle = l.armed != nil // told again when the reader is back
+		if h.from == partReader {
+			l.idle = l.armed != nil // told again when the reader is back
+		}
 	case hardware.EvidenceSeen:
 		return tell(session.Evidence{Vend: ev.Vend, Result: ev.Result, Grade: ev.Grade, Source: ev.Source})
-	case hardware.Printed: // no printer is driven yet
+	case hardware.Printed:
+		s.printed(l, ev)
 	case hardware.Tamper:
 		s.log.Error("tamper", "lane", int(l.id), "part", ev.Device, "check", "the device says that it was opened: look at it before it sells again")
 		return tell(session.Tamper{})

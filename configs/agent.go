@@ -19,6 +19,8 @@ type Agent struct {
 	Currency Currency `key:"currency" default:"EUR" like:"EUR" flag:"currency"`
 	// Places at this box where one buyer at a time can buy; the first is lane 0.
 	Lanes []Lane `key:"lanes" need:"yes" most:"16"`
+	// What stands on every receipt.
+	Receipt Receipt `key:"receipt"`
 	// How long the agent waits for others.
 	Timeouts Timeouts `key:"timeouts"`
 	// What the agent writes to standard error.
@@ -33,6 +35,8 @@ type Lane struct {
 	Vending *Vending `key:"vending" need:"yes"`
 	// The card reader. Without this block no cards are taken here.
 	Reader *Reader `key:"reader"`
+	// The receipt printer. Without this block receipts are kept in the data folder only.
+	Printer *Printer `key:"printer"`
 }
 
 // Vending is the side that gives out the goods.
@@ -51,6 +55,24 @@ type Reader struct {
 	Driver string `key:"driver" default:"vivopay" one:"vivopay"`
 	// Serial port of the reader; auto when only one is plugged in. ls -l /dev/serial/by-id shows what is there.
 	Port Port `key:"port" default:"auto" like:"/dev/serial/by-id/usb-ID_TECH_VP3300_0-if00" flag:"reader"`
+}
+
+// Printer is a receipt printer.
+type Printer struct {
+	// What it understands.
+	Driver string `key:"driver" default:"escpos" one:"escpos"`
+	// Serial port, or /dev/usb/lp0 for one at USB; auto finds a serial one by its name. ls -l /dev/serial/by-id shows what is there.
+	Port Port `key:"port" default:"auto" like:"/dev/usb/lp0" flag:"printer"`
+	// Width of its paper.
+	Paper string `key:"paper" default:"80mm" one:"58mm 80mm"`
+}
+
+// Receipt is what stands on every receipt.
+type Receipt struct {
+	// Above: the seller's name, which is printed big, and below it the address.
+	Head []string `key:"head" most:"8" match:".{1,100}" says:"1 to 100 characters" like:"Coffee Ltd"`
+	// Below: whom to ask, in whose language.
+	Foot []string `key:"foot" most:"8" match:".{1,100}" says:"1 to 100 characters" like:"Questions? 0800 123 456"`
 }
 
 // Timeouts are the longest waits.
@@ -94,6 +116,9 @@ func (a Agent) check() []Problem {
 		}
 		if l.Reader != nil {
 			see(fmt.Sprintf("lanes.%d.reader.port", i), l.Reader.Driver, l.Reader.Port)
+		}
+		if l.Printer != nil {
+			see(fmt.Sprintf("lanes.%d.printer.port", i), l.Printer.Driver, l.Printer.Port)
 		}
 	}
 	return ps

@@ -19,9 +19,9 @@ func TestWrong(t *testing.T) {
 		{"unknown below", least + "timeouts:\n  wiat: 5s\n", `f:7:3: timeouts.wiat: unknown key; did you mean "wait"?`},
 		{"capital", swap("cloud", "Cloud"), `f:3:1: Cloud: unknown key; did you mean "cloud"?`},
 		{"hyphen", least + "timeouts: {vend-timeout: 5s}\n", `f:6:12: timeouts.vend-timeout: unknown key; did you mean "vend_timeout"?`},
-		{"wrong level", least + "port: /dev/x\n", `f:6:1: port: unknown key; did you mean lanes[].reader.port?`},
+		{"wrong level", least + "port: /dev/x\n", `f:6:1: port: unknown key; did you mean lanes[].printer.port?`},
 		{"a flag's name", least + "vmc: /dev/x\n", `f:6:1: vmc: unknown key; did you mean lanes[].vending.port?`},
-		{"no likeness", least + "printer: x\n", `f:6:1: printer: unknown key; keys here: identity, data, cloud, currency, lanes, timeouts, log`},
+		{"no likeness", least + "zzz: x\n", `f:6:1: zzz: unknown key; keys here: identity, data, cloud, currency, lanes, receipt, timeouts, log`},
 		{"secret", least + "password: hunter2\n", `f:6:1: password: a secret does not belong in this file; what is secret has files of its own; remove the line`},
 		{"secret below", reader + "      {pin: \"1234\"}\n", `f:7:8: lanes.0.reader.pin: a secret does not belong in this file; what is secret has files of its own; remove the line`},
 		{"pem", swap("/i\n", "\"-----BEGIN PRIVATE KEY-----\"\n"), `f:1:11: identity: has a key or certificate in it; put that into a file of its own and write its path here`},
@@ -35,8 +35,8 @@ func TestWrong(t *testing.T) {
 		{"control", swap("/d", "/d\x00"), "f:2:9: a character that cannot be seen (U+0000); delete it"},
 		{"missing", cut("cloud: c.example:1\n"), `f:1:1: cloud: is missing; write "cloud: cloud.example.com:8883"`},
 		{"empty", "", `f:1:1: identity: is missing; write "identity: /etc/coinop/identity"`},
-		{"no lanes", strings.Split(least, "lanes")[0], `f:1:1: lanes: is missing; add "lanes:" and below it a part that begins with "- ", with vending, reader`},
-		{"no parts", strings.Split(least, "lanes")[0] + "lanes: []\n", `f:4:1: lanes: is missing; add "lanes:" and below it a part that begins with "- ", with vending, reader`},
+		{"no lanes", strings.Split(least, "lanes")[0], `f:1:1: lanes: is missing; add "lanes:" and below it a part that begins with "- ", with vending, reader, printer`},
+		{"no parts", strings.Split(least, "lanes")[0] + "lanes: []\n", `f:4:1: lanes: is missing; add "lanes:" and below it a part that begins with "- ", with vending, reader, printer`},
 		{"no vending", swap("vending", "reader"), `f:5:5: lanes.0.vending: is missing; add a block "vending:" with driver, port, scale`},
 		{"no dash", swap("  - vending: {port: /dev/v}", "  vending: {port: /dev/v}"), `f:4:1: lanes: want a list; begin each part of it with "- " on a line below`},
 		{"dash", least + "timeouts:\n  - wait: 5s\n", `f:7:3: timeouts: want keys here: wait, vend_timeout, order_timeout; remove the "-"`},
@@ -75,7 +75,7 @@ func TestWrong(t *testing.T) {
 		{"indent", least + "timeouts:\n  wait: 5s\n   order_timeout: 6s\n", "f:8:4: a second colon, or this line is too far right; a value with a colon and a blank goes in quotes; keys of one block begin in the same column"},
 		{"dedent", least + "timeouts:\n    wait: 5s\n  order_timeout: 6s\n", "f:8:3: this line does not begin where its block does; keys of one block begin in the same column"},
 		{"open quote", swap("/d", "\"/d"), "f:2:1: a quote is not closed; close it on the same line"},
-		{"only text", "hello", `f:1:1: want keys here: identity, data, cloud, currency, lanes, timeouts, log; write "identity: …" on a line below, two blanks further in`},
+		{"only text", "hello", `f:1:1: want keys here: identity, data, cloud, currency, lanes, receipt, timeouts, log; write "identity: …" on a line below, two blanks further in`},
 	} {
 		_, err := ParseAgent("f", []byte(c.file), nil)
 		es, ok := errors.AsType[Errors](err)

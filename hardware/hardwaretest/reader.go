@@ -3,6 +3,7 @@ package hardwaretest
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -35,6 +36,7 @@ func CardReader(t *testing.T, mk NewCardReader) {
 		"time-out":                   timeOut,
 		"armed again":                armedAgain,
 		"outcome":                    outcome,
+		"signals":                    signals,
 		"bad CRC":                    func(t *testing.T, b *readerBench) { lost(t, b, virtual.ReaderBadCRC) },
 		"truncated":                  func(t *testing.T, b *readerBench) { lost(t, b, virtual.ReaderTruncated) },
 		"damaged data":               func(t *testing.T, b *readerBench) { lost(t, b, virtual.ReaderDamagedTLV) },
@@ -177,6 +179,28 @@ func outcome(t *testing.T, b *readerBench) {
 	b.tap(virtual.VisaTest())
 	must(t, b.r.Finish(hardware.OutcomeDeclined))
 	b.wait(func(v virtual.ReaderView) bool { return v.Declined == 1 })
+}
+
+// signals are heard, in order, and none ends an activation.
+func signals(t *testing.T, b *readerBench) {
+	i, ok := b.r.(hardware.Indicator)
+	if !ok {
+		t.Fatal("it has no sound")
+	}
+	b.tap(virtual.VisaTest())
+	must(t, i.Show(hardware.SignalCard))
+	b.wait(func(v virtual.ReaderView) bool { return slices.Equal(v.Beeps, []int{1}) })
+	must(t, i.Show(hardware.SignalOK))
+	b.wait(func(v virtual.ReaderView) bool { return slices.Equal(v.Beeps, []int{1, 2}) })
+	must(t, i.Show(hardware.SignalNo))
+	b.wait(func(v virtual.ReaderView) bool { return slices.Equal(v.Beeps, []int{1, 2, 0}) })
+	b.arm(time.Minute)
+	must(t, i.Show(hardware.SignalCard))
+	must(t, b.far.Tap(virtual.VisaTest()))
+	Next[hardware.CardRead](b.l, nil)
+	if v := b.far.View(); len(v.Beeps) != 3 {
+		t.Errorf("heard %v", v.Beeps)
+	}
 }
 
 // lost is an answer that cannot be read: the buyer presents the card again, and that works.

@@ -10,20 +10,20 @@ import (
 // Receipt is what a buyer may keep of a sale. It holds no more of a card than a receipt may (the last
 // four digits: PCI DSS 3.4.1 would allow more, nobody needs it).
 type Receipt struct {
-	Head     []string  `json:"head,omitempty"` // the seller's name, and below it the address
-	Foot     []string  `json:"foot,omitempty"`
-	Machine  string    `json:"machine"`
-	Sale     string    `json:"sale"`
-	At       time.Time `json:"at"` // in the machine's own time zone
-	Items    []Item    `json:"items,omitempty"`
-	Charged  money.Amount
-	Brand    string `json:"brand,omitempty"`
-	Last4    string `json:"last4,omitempty"`
-	Approval string `json:"approval,omitempty"` // DE38 of the bank's answer
-	Offline  bool   `json:"offline,omitempty"`  // the bank has not been asked yet
-	Open     bool   `json:"open,omitempty"`     // a person will look into it
-	Test     bool   `json:"test,omitempty"`
-	Copy     bool   `json:"copy,omitempty"`
+	Head     []string     `json:"head,omitempty"` // the seller's name, and below it the address
+	Foot     []string     `json:"foot,omitempty"`
+	Machine  string       `json:"machine"`
+	Sale     string       `json:"sale"`
+	At       time.Time    `json:"at"` // in the machine's own time zone
+	Items    []Item       `json:"items,omitempty"`
+	Charged  money.Amount `json:"charged"`
+	Brand    string       `json:"brand,omitempty"`
+	Last4    string       `json:"last4,omitempty"`
+	Approval string       `json:"approval,omitempty"` // DE38 of the bank's answer
+	Offline  bool         `json:"offline,omitempty"`  // the bank has not been asked yet
+	Open     bool         `json:"open,omitempty"`     // a person will look into it
+	Test     bool         `json:"test,omitempty"`
+	Copy     bool         `json:"copy,omitempty"`
 }
 
 // Item is one thing that was bought, or that did not come out.

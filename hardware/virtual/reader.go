@@ -82,7 +82,8 @@ type ReaderView struct {
 	Cancels  int
 	Approved int // outcomes told
 	Declined int
-	BadIn    int // commands with a bad CRC
+	Beeps    []int // each sound: how many beeps, 0 for a long one
+	BadIn    int   // commands with a bad CRC
 }
 
 // Reader is a ViVOpay reader in clear, without encryption.
@@ -200,6 +201,13 @@ func (r *Reader) command(cmd, sub byte, data []byte) {
 		} else {
 			r.seen.Declined++
 		}
+		r.say(cmd, 0, nil)
+	case 0x0B01, 0x0B02:
+		n := 0
+		if sub == 1 && len(data) == 1 {
+			n = int(data[0])
+		}
+		r.seen.Beeps = append(r.seen.Beeps[max(0, len(r.seen.Beeps)-99):len(r.seen.Beeps):len(r.seen.Beeps)], n)
 		r.say(cmd, 0, nil)
 	case 0x0201, 0x0240:
 		r.activate(cmd, data)

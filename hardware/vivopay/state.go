@@ -28,6 +28,8 @@ const (
 	cmdCancel, subCancel       = 0x05, 0x01
 	cmdSerial, subSerial       = 0x12, 0x01
 	cmdPing, subPing           = 0x18, 0x01
+	cmdBuzzer, subBeeps        = 0x0B, 0x01 // data: how many
+	subLong                    = 0x02       // data: 02 is 600 ms
 	statusOK, statusTimeout    = 0x00, 0x08
 	statusFailed, statusTamper = 0x0A, 0x1D
 	statusOnline               = 0x23
@@ -65,6 +67,7 @@ type State struct {
 	next    *activate // to be sent when the one that runs is canceled
 	asked   int64     // minor units of the activation that runs
 	end     *finish
+	signal  hardware.Signal // to be heard; 0 none
 	tamper  bool
 	skipped int
 }
@@ -85,7 +88,7 @@ func (s State) Step(now time.Duration, in any) (State, hardware.Output) {
 	case hardware.Opened:
 		s.rx.Drop()
 		*s.rx = Decoder{}
-		s.phase, s.tried, s.next, s.end, s.skipped = setup, 0, nil, nil, 0
+		s.phase, s.tried, s.next, s.end, s.signal, s.skipped = setup, 0, nil, nil, 0, 0
 		s.send(&o, now, answerTime, cmdPing, subPing)
 	case hardware.Closed:
 		s.closed(&o)
@@ -103,6 +106,11 @@ func (s State) Step(now time.Duration, in any) (State, hardware.Output) {
 	case finish:
 		s.end = &in
 		s.ready(&o, now)
+	case hardware.Signal:
+		if s.phase == idle || s.phase == setup { // while a card is looked for a beep would end that
+			s.signal = in
+			s.ready(&o, now)
+		}
 	}
 	o.Wake = s.wake()
 	return s, o
@@ -147,6 +155,16 @@ func (s *State) ready(o *hardware.Output, now time.Duration) {
 		}
 		s.end = nil
 		s.send(o, now, answerTime, cmdUpdate, subUpdate, status)
+	case s.signal != 0:
+		switch s.signal {
+		case hardware.SignalOK:
+			s.send(o, now, answerTime, cmdBuzzer, subBeeps, 2)
+		case hardware.SignalNo:
+			s.send(o, now, answerTime, cmdBuzzer, subLong, 2)
+		default:
+			s.send(o, now, answerTime, cmdBuzzer, subBeeps, 1)
+		}
+		s.signal = 0
 	case s.next != nil:
 		a := *s.next
 		s.next = nil

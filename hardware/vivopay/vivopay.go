@@ -36,7 +36,10 @@ type Reader struct {
 	box   hardware.Mailbox
 }
 
-var _ hardware.CardReader = (*Reader)(nil)
+var (
+	_ hardware.CardReader = (*Reader)(nil)
+	_ hardware.Indicator  = (*Reader)(nil)
+)
 
 // New checks the configuration; it starts and opens nothing.
 func New(cfg Config, out func(hardware.Event)) (*Reader, error) {
@@ -94,6 +97,17 @@ func (r *Reader) Activate(a money.Amount, timeout time.Duration) error {
 
 // Cancel stops looking: 05-01.
 func (r *Reader) Cancel() error { return r.box.Post(cancel{}) }
+
+// Show beeps: once for a card, twice for yes, long for no (0B; believed, no reader was heard yet). What
+// it shows by light it does by itself.
+func (r *Reader) Show(s hardware.Signal) error {
+	switch s {
+	case hardware.SignalCard, hardware.SignalOK, hardware.SignalNo:
+		return r.box.Post(s)
+	case hardware.SignalIdle, hardware.SignalFault:
+	}
+	return nil
+}
 
 // Finish tells the reader the outcome: 03-03.
 func (r *Reader) Finish(o hardware.Outcome) error { return r.box.Post(finish{o}) }

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -27,6 +28,7 @@ type Options struct {
 	For      time.Duration // how long buyers come: 20 s. The run ends earlier when ctx does
 	Seed     uint64        // of the buyers
 	MinSales int           // fewer are an error; 0: 30 per 20 s of what was run, at most 30
+	Receipts string        // folder that gets a picture of each machine's last receipts; "": in Dir
 	Out      io.Writer     // what happens is printed to it; nil: nowhere
 }
 
@@ -90,7 +92,7 @@ func emptyDir(dir string) error {
 }
 
 func run(ctx context.Context, o Options, dir string, p *printer) (v *Verdict, err error) {
-	f := &fleet{o: fleetOptions{Bin: o.Bin, Dir: dir, Seed: o.Seed, Machines: 3, Vend: vend, On: p.event}}
+	f := &fleet{o: fleetOptions{Bin: o.Bin, Dir: dir, Seed: o.Seed, Machines: 3, Vend: vend, Receipts: o.Receipts, On: p.event}}
 	// What must end in order ends after Ctrl-C too.
 	orderly := context.WithoutCancel(ctx)
 	defer func() { err = errors.Join(err, f.down()) }()
@@ -100,6 +102,9 @@ func run(ctx context.Context, o Options, dir string, p *printer) (v *Verdict, er
 	}
 	p.note("bank on %s, cloud on %s (MQTT over TLS)", f.hostAddr, f.cloudAddr)
 	p.note("look: http://%[1]s/api/v1/sales, .../sales/{id}, http://%[1]s/api/v1/devices, /healthz, /metrics, /openapi.json", f.httpAddr)
+	if o.Receipts != "" {
+		p.note("pictures of the last receipts: %s", filepath.Join(o.Receipts, "*", "*.png"))
+	}
 	for _, s := range f.stations {
 		p.note("%s, terminal %s: process %d; %s: process %d, its line to the cloud is %s", s.name, s.tid, s.sim.cmd.Process.Pid,
 			s.agentName(), s.agent.cmd.Process.Pid, s.line.addr())

@@ -6,18 +6,22 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"image/png"
 	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"coinop/agent"
+	"coinop/hardware/paper"
 	"coinop/hardware/virtual"
 )
 
@@ -88,6 +92,49 @@ func TestFleet(t *testing.T) {
 	}
 	t.Log(v)
 	noCardInClear(t, dir)
+	printed(t, dir, v.Sales)
+}
+
+// printed: every sale left a receipt in its agent's folder, but for one whose agent was killed in that
+// moment, each machine's printer drew some, and the last is the last that was kept, dot by dot.
+func printed(t *testing.T, dir string, sales int) {
+	t.Helper()
+	machines, _ := filepath.Glob(filepath.Join(dir, "machine-*"))
+	charged := 0
+	for _, m := range machines {
+		kept, err := agent.Receipts(filepath.Join(m, "data"))
+		if err != nil || len(kept) == 0 {
+			t.Fatalf("%s: %d receipts, %v", m, len(kept), err)
+		}
+		last := kept[len(kept)-1]
+		for _, r := range kept {
+			if !r.Charged.IsZero() {
+				charged++
+			}
+			if len(r.Items) != 1 || len(r.Last4) != 4 || r.Machine != filepath.Base(m) {
+				t.Errorf("%s: %+v", m, r)
+			}
+		}
+		drawn, _ := filepath.Glob(filepath.Join(dir, "receipts", filepath.Base(m), "*.png"))
+		if len(drawn) == 0 {
+			t.Fatalf("%s: its printer drew nothing", m)
+		}
+		slices.Sort(drawn)
+		got, err := os.ReadFile(drawn[len(drawn)-1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want bytes.Buffer
+		if err := png.Encode(&want, last.Layout(paper.Width80).Picture()); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, want.Bytes()) {
+			t.Errorf("%s is not the last receipt:\n%s", drawn[len(drawn)-1], last.Layout(paper.Width80).Text())
+		}
+	}
+	if charged < sales-1 || charged > sales {
+		t.Errorf("%d receipts of something charged, %d sales", charged, sales)
+	}
 }
 
 // noCardInClear: no number of a card that was tapped stands in any file that the processes wrote, as

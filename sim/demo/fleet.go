@@ -2,6 +2,7 @@ package demo
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,6 +24,7 @@ type fleetOptions struct {
 	Dir      string // everything it writes
 	Seed     uint64
 	Machines int
+	Receipts string // folder of pictures of receipts; "": in Dir
 	// Vend is how long an agent waits for what became of a vend.
 	Vend time.Duration
 	// On is called with every event of a machine, by one goroutine a machine; it must not block.
@@ -171,7 +173,7 @@ func (f *fleet) startSim(s *station, seed uint64) error {
 		return errors.Join(err, commands.Close(), stdin.Close())
 	}
 	s.sim, err = start(string(s.name), f.logOf(string(s.name)), commands, stdout, f.bin("coinop-sim"), "machine", "--dir", s.dir,
-		"--seed", fmt.Sprint(seed), "--paused", "--quit-at-eof")
+		"--seed", fmt.Sprint(seed), "--paused", "--quit-at-eof", "--receipts", filepath.Join(cmp.Or(f.o.Receipts, f.path("receipts")), string(s.name)))
 	err = errors.Join(err, commands.Close(), stdout.Close())
 	if err != nil {
 		return errors.Join(err, stdin.Close(), events.Close())
@@ -202,6 +204,7 @@ func (f *fleet) startAgent(s *station) error {
 	s.agent, err = start(s.agentName(), f.logOf(s.agentName()), nil, nil, f.bin("coinop-agent"), "run",
 		"--identity", filepath.Join(s.dir, "identity"), "--data", filepath.Join(s.dir, "data"), "--cloud", s.line.addr(),
 		"--vmc", filepath.Join(s.dir, VMCFile), "--reader", filepath.Join(s.dir, ReaderFile),
+		"--printer", filepath.Join(s.dir, PrinterFile),
 		"--vend-timeout", f.o.Vend.String(), "--ready-file", ready)
 	return err
 }

@@ -22,9 +22,10 @@ import (
 
 // Files of a machine's folder.
 const (
-	VMCFile    = "vmc"         // symlink to the vending controller's tty
-	ReaderFile = "reader"      // symlink to the card reader's tty
-	DropsFile  = "drops.jsonl" // what fell
+	VMCFile     = "vmc"         // symlink to the vending controller's tty
+	ReaderFile  = "reader"      // symlink to the card reader's tty
+	PrinterFile = "printer"     // symlink to the receipt printer's tty
+	DropsFile   = "drops.jsonl" // what fell
 )
 
 // MachineOptions is one machine on its own. Dir is needed; zero fields mean the default named.
@@ -34,6 +35,7 @@ type MachineOptions struct {
 	Currency  money.Currency // EUR
 	Think     time.Duration  // a buyer comes at most so long after the one before: 900 ms
 	VendTime  time.Duration  // the motor turns: 250 ms
+	Pictures  string         // folder that gets a PNG of each of the last receipts; none
 	Paused    bool           // no buyer comes before "resume"
 	QuitAtEOF bool           // end with the commands: whoever gave them is gone
 	Commands  io.Reader      // one a line; nil: none
@@ -110,6 +112,7 @@ type machine struct {
 	rnd    *rand.Rand
 	vmc    *virtual.Machine
 	reader *virtual.Reader
+	paper  *virtual.Printer
 	cards  []testCard
 
 	mu     sync.Mutex // guards what follows
@@ -118,7 +121,7 @@ type machine struct {
 	turn   chan struct{}   // closed and renewed by pause and resume
 }
 
-// RunMachine is a vending machine with its card reader on ptys, and buyers who come again and again,
+// RunMachine is a vending machine with its card reader and receipt printer on ptys, and buyers who come again and again,
 // until ctx ends or it is told to quit. The same seed gives the same buyers.
 func RunMachine(ctx context.Context, o MachineOptions) error {
 	if o.Currency == 0 {
@@ -153,11 +156,21 @@ func RunMachine(ctx context.Context, o MachineOptions) error {
 	if err != nil {
 		return fmt.Errorf("card reader: %w", err)
 	}
+	m.paper, err = virtual.NewPrinter(virtual.PrinterConfig{Link: filepath.Join(o.Dir, PrinterFile), Pictures: o.Pictures})
+	if err != nil {
+		return fmt.Errorf("receipt printer: %w", err)
+	}
 	ctx, quit := context.WithCancel(ctx)
 	defer quit()
 	var all sync.WaitGroup
+	var picture error
 	all.Go(func() { _ = m.vmc.Run(ctx) })
 	all.Go(func() { _ = m.reader.Run(ctx) })
+	all.Go(func() {
+		if err := m.paper.Run(ctx); !errors.Is(err, context.Canceled) {
+			picture = err
+		}
+	})
 	if o.Commands != nil {
 		// Not waited for: a read of standard input cannot be ended.
 		go m.obey(o.Commands, quit)
@@ -166,7 +179,7 @@ func RunMachine(ctx context.Context, o MachineOptions) error {
 	m.buyers(ctx)
 	quit()
 	all.Wait()
-	return nil
+	return picture
 }
 
 func (m *machine) tell(e Event) {

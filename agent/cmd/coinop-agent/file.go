@@ -15,6 +15,7 @@ import (
 	"coinop/agent"
 	"coinop/configs"
 	"coinop/hardware/mdb"
+	"coinop/hardware/paper"
 	"coinop/protocol"
 	"coinop/protocol/card"
 
@@ -102,6 +103,7 @@ func (f fileOptions) config(a configs.Agent, stderr io.Writer) (agent.Config, er
 	}
 	cfg := agent.Config{
 		Identity: id, Data: string(a.Data), Cloud: string(a.Cloud), Software: version,
+		Head: a.Receipt.Head, Foot: a.Receipt.Foot,
 		Log: slog.New(card.LogHandler(handler)),
 		Policy: protocol.Policy{ // the reader keeps the spans within their ranges
 			Version: 1, Currency: scale[0].Currency,
@@ -130,6 +132,10 @@ func (f fileOptions) config(a configs.Agent, stderr io.Writer) (agent.Config, er
 		if l.Reader != nil {
 			lane.Reader = agent.ViVOpay(port(fmt.Sprintf("lanes.%d.reader.port", i), l.Reader.Port, l.Reader.Driver), scale[i].Currency)
 		}
+		if l.Printer != nil {
+			lane.Printer = agent.ESCPOS(port(fmt.Sprintf("lanes.%d.printer.port", i), l.Printer.Port, l.Printer.Driver))
+			lane.Columns = columns[l.Printer.Paper]
+		}
 		cfg.Lanes = append(cfg.Lanes, lane)
 	}
 	if len(problems) > 0 {
@@ -139,7 +145,10 @@ func (f fileOptions) config(a configs.Agent, stderr io.Writer) (agent.Config, er
 }
 
 // knownAs are words in a port's name under /dev/serial/by-id, in small letters, by driver.
-var knownAs = map[string][]string{"qibixx": {"qibixx", "mdb"}, "vivopay": {"id_tech", "idtech", "vivo"}}
+var knownAs = map[string][]string{"qibixx": {"qibixx", "mdb"}, "vivopay": {"id_tech", "idtech", "vivo"}, "escpos": {"printer", "epson", "star", "bixolon"}}
+
+// columns of the papers a printer can have.
+var columns = map[string]int{"58mm": paper.Width58, "80mm": paper.Width80}
 
 // findPort is the path of a port; auto is the one that is a driver's by its name. what says why not.
 func findPort(p configs.Port, driver string, ports func() []string) (path, what string) {

@@ -58,6 +58,7 @@ const example = `  coinop-agent run --identity /etc/coinop/identity --data /var/
 type options struct {
 	file                               string
 	identity, data, cloud, vmc, reader string
+	printer                            string
 	currency                           string
 	scale, decimals                    int
 	wait, vend, order                  time.Duration
@@ -70,7 +71,7 @@ func newRoot(env []string) *cobra.Command {
 		SilenceUsage: true, SilenceErrors: true,
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(newRun(env), newConfig(env), &cobra.Command{
+	root.AddCommand(newRun(env), newConfig(env), newReceipt(env), &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			_, err := fmt.Fprintf(c.OutOrStdout(), "coinop-agent %s, protocol %d\n", version, protocol.Version)
@@ -105,6 +106,7 @@ func newRun(env []string) *cobra.Command {
 	f.StringVar(&o.cloud, "cloud", "", "`host:port` of the cloud (required)")
 	f.StringVar(&o.vmc, "vmc", "", "`tty` of the vending machine's adapter (required)")
 	f.StringVar(&o.reader, "reader", "", "`tty` of the card reader (required)")
+	f.StringVar(&o.printer, "printer", "", "`tty` of a receipt printer, or /dev/usb/lp0; without it receipts are only kept")
 	f.StringVar(&o.currency, "currency", "EUR", "ISO 4217 `code` that the machine's prices are in")
 	f.IntVar(&o.scale, "scale-factor", 1, "MDB scaling factor of the machine, 1 to 255")
 	f.IntVar(&o.decimals, "decimals", -1, "MDB decimal places of the machine, 0 to 5; -1: the currency's own")
@@ -221,12 +223,15 @@ func (o options) config(stderr io.Writer) (agent.Config, error) {
 	if err != nil {
 		return agent.Config{}, fmt.Errorf("--identity: %w", err)
 	}
+	lane := agent.LaneConfig{
+		Flow: protocol.SelectionFirst, Bus: protocol.BusMDB,
+		Vending: agent.Qibixx(o.vmc, scale), Reader: agent.ViVOpay(o.reader, currency),
+	}
+	if o.printer != "" {
+		lane.Printer = agent.ESCPOS(o.printer)
+	}
 	return agent.Config{
-		Identity: id, Data: o.data, Cloud: o.cloud, Policy: policy, Software: version,
-		Lanes: []agent.LaneConfig{{
-			Flow: protocol.SelectionFirst, Bus: protocol.BusMDB,
-			Vending: agent.Qibixx(o.vmc, scale), Reader: agent.ViVOpay(o.reader, currency),
-		}},
+		Identity: id, Data: o.data, Cloud: o.cloud, Policy: policy, Software: version, Lanes: []agent.LaneConfig{lane},
 		Log: slog.New(card.LogHandler(handler)),
 	}, nil
 }

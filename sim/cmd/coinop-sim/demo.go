@@ -16,7 +16,7 @@ func demoCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "demo --for 20s --seed N",
 		Short: "Run a whole installation, let things go wrong, and compare the books",
-		Long: `demo starts a bank, the cloud, three vending machines with card readers on ptys, and the agents in
+		Long: `demo starts a bank, the cloud, three vending machines with card readers and printers on ptys, and the agents in
 them, each a process of its own, all on free ports of 127.0.0.1. Buyers come and go. One agent is
 killed in the middle of a vend, one line is cut, one motor turns and nothing falls, one controller
 resets before it has said whether something fell (a case), some cards are declined.
@@ -51,6 +51,7 @@ unexplained: money at the bank that nobody can account for. Exit code 1 when one
 	f.DurationVar(&o.For, "for", 20*time.Second, "how long buyers come")
 	f.Uint64Var(&o.Seed, "seed", 1, "the same seed gives the same buyers")
 	f.StringVar(&o.Dir, "dir", "", "empty folder for all files, kept; none: a temporary one, kept when something is wrong")
+	f.StringVar(&o.Receipts, "receipts", "", "folder that gets a picture of each machine's last 20 receipts; none: in --dir")
 	f.StringVar(&o.Bin, "bin", "", "folder of coinop-agent and coinop-cloud; none: that of this program")
 	return c
 }

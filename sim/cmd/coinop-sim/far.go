@@ -58,9 +58,10 @@ func machineCommand() *cobra.Command {
 	)
 	c := &cobra.Command{
 		Use:   "machine --dir DIR --seed N",
-		Short: "A vending machine with a card reader on ptys, and its buyers",
+		Short: "A vending machine with card reader and printer on ptys, and its buyers",
 		Long: `machine makes DIR/vmc, the tty of a vending controller behind a Qibixx MDB adapter, and
-DIR/reader, the tty of a ViVOpay card reader; an agent opens both. Buyers come, choose, present a test
+DIR/reader, the tty of a ViVOpay card reader, and DIR/printer, that of an ESC/POS receipt printer; an
+agent opens them. Buyers come, choose, present a test
 card, and take what falls. What fell is in DIR/drops.jsonl, synced before the controller says so.
 
 What happens is printed, one JSON object a line. Commands are read, one a line:
@@ -72,7 +73,7 @@ What happens is printed, one JSON object a line. Commands are read, one a line:
   fault NAME     any other fault: silent_drop, reset_jam, unplug_drop ...
   quit           end`,
 		Example: `  coinop-sim machine --dir /tmp/machine-1 --seed 1
-  coinop-agent run --identity id --data data --cloud HOST:PORT --vmc /tmp/machine-1/vmc --reader /tmp/machine-1/reader`,
+  coinop-agent run --identity id --data data --cloud HOST:PORT --vmc /tmp/machine-1/vmc --reader /tmp/machine-1/reader --printer /tmp/machine-1/printer`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			var err error
@@ -90,6 +91,7 @@ What happens is printed, one JSON object a line. Commands are read, one a line:
 	f.StringVar(&currency, "currency", "EUR", "of the prices")
 	f.DurationVar(&o.Think, "think", 0, "a buyer comes at most so long after the one before (900ms)")
 	f.DurationVar(&o.VendTime, "vend-time", 0, "how long a motor turns (250ms)")
+	f.StringVar(&o.Pictures, "receipts", "", "folder for a picture of each of the last 20 receipts; none: none are made")
 	f.BoolVar(&o.Paused, "paused", false, "no buyer before the command resume")
 	f.BoolVar(&o.QuitAtEOF, "quit-at-eof", false, "end when the commands end")
 	return c
