@@ -85,7 +85,11 @@ func (r Receipt) Layout(columns int) Page {
 		p.Pair("TOTAL", r.Charged.String(), true)
 	}
 	if r.Last4 != "" {
-		p.Pair(strings.TrimSpace(strings.ToUpper(r.Brand)+" card"), "**** "+r.Last4, false)
+		kind := "Card"
+		if r.Brand != "" {
+			kind = strings.ToUpper(r.Brand) + " card"
+		}
+		p.Pair(kind, "**** "+r.Last4, false)
 	}
 	if r.Approval != "" {
 		p.Pair("Approval", r.Approval, false)

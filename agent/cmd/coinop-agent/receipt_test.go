@@ -32,7 +32,7 @@ func TestReceipt(t *testing.T) {
 		t.Errorf("%d\n%s", code, out)
 	}
 	for _, ref := range [][]string{{"DEAD BEEF"}, {"dead", "beef"}, {"BEEF"}} {
-		if code, out, _ := call(t, env, append([]string{"receipt", "--columns", "32"}, ref...)...); code != 0 || !strings.Contains(out, "NOT CHARGED            0.00 EUR\n") {
+		if code, out, _ := call(t, env, append([]string{"receipt", "--columns", "32"}, ref...)...); code != 0 || !strings.Contains(out, "NOT CHARGED             0.00 EUR\n") {
 			t.Errorf("%q: %d\n%s", ref, code, out)
 		}
 	}
