@@ -67,15 +67,17 @@ func NewCore(cfg CoreConfig, j Journal) (*Core, error) {
 	return &Core{cfg: cfg, journal: j, snap: session.Recover(base, after)}, nil
 }
 
-// Boot writes Booted and lets every lane say what is still owed. caseIDs gives each lane a fresh id.
-func (c *Core) Boot(now protocol.Reading, caseID func() protocol.CaseID) ([]Effect, error) {
+// Boot writes Booted, and after it records of the device, and lets every lane say what is still owed.
+// caseID gives each lane a fresh id.
+func (c *Core) Boot(now protocol.Reading, caseID func() protocol.CaseID, device ...protocol.Record) ([]Effect, error) {
 	evs := make([]session.In, len(c.snap.Lanes))
 	for i, l := range c.cfg.Lanes {
 		evs[i] = session.In{Lane: l.Lane, Case: caseID(), Event: session.Booted{}}
 	}
-	return c.handle(now, evs, protocol.Record{Body: protocol.Booted{
+	booted := protocol.Record{Body: protocol.Booted{
 		Software: c.cfg.Software, PolicyVersion: c.cfg.Policy.Version, Reason: "start", Repaired: c.cfg.Repaired,
-	}})
+	}}
+	return c.handle(now, evs, append([]protocol.Record{booted}, device...)...)
 }
 
 // Handle takes events in order, syncs what they record, and before it records of the device itself,

@@ -11,6 +11,7 @@ import (
 	"coinop/agent/session"
 	"coinop/agent/uplink"
 	"coinop/protocol"
+	"coinop/protocol/code"
 	"coinop/protocol/seal"
 )
 
@@ -134,19 +135,32 @@ func NewDevice(now protocol.Reading, cfg DeviceConfig, j *journal.Journal) (*Dev
 		return nil, nil, errors.New("device: incomplete configuration")
 	}
 	cfg.Core.Software = cfg.Software
-	cfg.Core.Repaired = j.Repaired()
+	fate, why := j.Fate()
+	cfg.Core.Repaired = why
 	core, err := NewCore(cfg.Core, j)
 	if err != nil {
 		return nil, nil, err
 	}
 	d := &Device{cfg: cfg, core: core, journal: j, id: cfg.Core.Lanes[0].Device, told: session.LinkDown}
-	effects, err := core.Boot(d.reading(now), d.newCase(now))
+	effects, err := core.Boot(d.reading(now), d.newCase(now), fateRecords(fate, why)...)
 	if err != nil {
 		return nil, nil, err
 	}
 	d.link = uplink.New(uplink.Config{Device: d.id, Cloud: cfg.Cloud}, j.Head(), core.Cursor())
 	do, err := d.effects(now, effects)
 	return d, do, err
+}
+
+// fateRecords are how the cloud hears of a disk that has spoiled the journal.
+func fateRecords(f journal.Fate, why string) []protocol.Record {
+	switch f {
+	case journal.Rebuilt:
+		return []protocol.Record{{Body: protocol.DeviceEvent{Code: string(code.StorageRebuilt), Detail: why}}}
+	case journal.Renewed:
+		return []protocol.Record{{Body: protocol.DeviceEvent{Code: string(code.StorageDamaged), Detail: why}}}
+	case journal.Sound, journal.Mended: // Booted says it
+	}
+	return nil
 }
 
 // BusEpoch is where the numbering of a bus begins in this run: above all that came before, for each
@@ -419,7 +433,11 @@ func (d *Device) linkEffect(now protocol.Reading, e uplink.Effect) ([]Do, error)
 		do, err := d.all(now, session.Stopped{Code: e.Code})
 		return append(do, Stopped{e.Code}), err
 	case uplink.Release:
-		return nil, d.journal.Release(e.UpTo)
+		if err := d.journal.Release(e.UpTo); err != nil {
+			return nil, err
+		}
+		_, err := d.journal.Trim(now.Wall, false)
+		return nil, err
 	case uplink.Rewind, uplink.Disposed, uplink.Leased: // of offline payments, which are not taken yet
 		return nil, nil
 	}
@@ -457,7 +475,7 @@ func (d *Device) upload(now protocol.Reading, u uplink.Upload) ([]Do, error) {
 		return nil, nil
 	}
 	msg, last, err := u.Build(d.id, d.journal, d.cfg.Signer, d.channel.Ticket())
-	if errors.Is(err, journal.ErrCorrupt) { // the cloud wants what this disk no longer holds
+	if errors.Is(err, journal.ErrReleased) { // the cloud wants what this disk no longer holds
 		return d.uplink(now, uplink.Uploaded{Err: err})
 	}
 	if err != nil {

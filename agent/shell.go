@@ -182,8 +182,9 @@ func (s *shell) boot() ([]Do, error) {
 	}
 	s.device = device
 	head := s.journal.Head()
+	fate, why := s.journal.Fate()
 	s.log.Info("booted", "software", cfg.Software, "head", uint64(head.Seq), "epoch", head.Epoch.String(),
-		"repaired", s.journal.Repaired(), "policy", cfg.Policy.Version, "currency", cfg.Policy.Currency.String())
+		"journal", fate.String(), "repaired", why, "policy", cfg.Policy.Version, "currency", cfg.Policy.Currency.String())
 	return do, s.tellRecords()
 }
 

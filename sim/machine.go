@@ -193,7 +193,7 @@ func (m *machine) power(modes ...cutMode) error {
 			return nil
 		}
 		if mode == cutTorn {
-			m.disk.Tear()
+			m.disk.Tear(f.N%2 == 0, f.N/2%4)
 		}
 		m.cut = nil
 		m.down = f.For

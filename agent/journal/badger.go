@@ -3,41 +3,45 @@ package journal
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
-	"strings"
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
-	"golang.org/x/sys/unix"
 )
 
-// OpenBadger opens the journal in its own directory, mending first what a kill between two of
-// Badger's own steps leaves behind: 0-byte memtable and value log files, which it refuses to open
-// (dgraph-io/badger issue 2207). No acknowledged record is in such a file.
+// OpenBadger opens the journal in its own directory, and beside it
+//
+//	dir.twin       the second copy
+//	dir.epoch      the epoch, for the next to name when both are spoiled
+//	dir.opening    how often in a row an open has begun and not ended
+//	dir.ballast    room given up when the disk is full
+//	dir.damaged-N  what was moved aside; never deleted by us
+//
+// An error is ErrFull, ErrForeign, or what the disk said: then nothing was changed, and opening again
+// helps once the disk works.
 func OpenBadger(dir string, opt Options) (*Journal, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("open journal %s: %w", dir, err)
-	}
-	mended, err := repair(dir)
+	f := &folder{dir: dir, ballast: opt.Ballast}
+	j, err := f.openJournal(opt)
 	if err != nil {
-		return nil, fmt.Errorf("open journal %s: %w", dir, err)
-	}
-	db, err := badger.Open(small(dir))
-	if err != nil { // the second attempt often succeeds where the first has cleaned up
-		first := err
-		more, rerr := repair(dir)
-		if db, err = badger.Open(small(dir)); err != nil {
-			return nil, fmt.Errorf("open journal %s: %w", dir, errors.Join(err, rerr))
-		}
-		mended = append(append(mended, more...), "opened at the second attempt: "+first.Error())
-	}
-	j, err := open(&badgerEngine{db: db, dir: dir, mended: strings.Join(mended, "; ")}, opt)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open journal %s: %w", dir, err), db.Close())
+		return nil, errors.Join(fmt.Errorf("open journal %s: %w", dir, err), f.closeTwin())
 	}
 	return j, nil
+}
+
+func (f *folder) openJournal(opt Options) (*Journal, error) {
+	if err := f.usable(); err != nil {
+		return nil, err
+	}
+	died, err := f.opening()
+	if err != nil {
+		return nil, err
+	}
+	f.died = died >= diedMost
+	j, err := open(f, opt)
+	if err == nil || !errors.Is(err, ErrFailed) { // an end, though not the wanted one
+		_ = os.Remove(f.dir + ".opening")
+	}
+	return j, err
 }
 
 // small are Badger's options for a kiosk: synced writes, a few MB of memory and of sparse files.
@@ -48,40 +52,20 @@ func small(dir string) badger.Options {
 		WithMemTableSize(4 << 20).WithNumMemtables(2).WithNumLevelZeroTables(2).WithNumLevelZeroTablesStall(4).
 		WithBaseTableSize(1 << 20).WithBaseLevelSize(4 << 20).WithValueLogFileSize(8 << 20).
 		WithValueThreshold(64 << 10).WithBlockCacheSize(1 << 20).WithIndexCacheSize(1 << 20).
-		WithNumCompactors(2).WithCompression(options.None).WithNumVersionsToKeep(1).WithDetectConflicts(false)
-}
-
-// repair deletes 0-byte files and names them.
-func repair(dir string) (deleted []string, err error) {
-	for _, pattern := range []string{"*.mem", "*.vlog"} {
-		names, err := filepath.Glob(filepath.Join(dir, pattern))
-		if err != nil {
-			return deleted, err
-		}
-		for _, n := range names {
-			st, err := os.Stat(n)
-			if errors.Is(err, fs.ErrNotExist) || (err == nil && st.Size() > 0) {
-				continue
-			}
-			if err == nil {
-				err = os.Remove(n)
-			}
-			if err != nil {
-				return deleted, err
-			}
-			deleted = append(deleted, "deleted empty "+filepath.Base(n))
-		}
-	}
-	return deleted, nil
+		WithNumCompactors(2).WithCompression(options.None).WithNumVersionsToKeep(1).WithDetectConflicts(false).
+		WithChecksumVerificationMode(options.OnBlockRead).WithBypassLockGuard(true) // the data folder has a lock
 }
 
 type badgerEngine struct {
 	db     *badger.DB
-	dir    string
+	folder *folder
 	mended string
 }
 
 func (e *badgerEngine) commit(puts []pair, deletes [][]byte) error {
+	if err := e.folder.room(); err != nil {
+		return err
+	}
 	return e.db.Update(func(t *badger.Txn) error {
 		for _, p := range puts {
 			if err := t.Set(p.key, p.value); err != nil {
@@ -97,7 +81,15 @@ func (e *badgerEngine) commit(puts []pair, deletes [][]byte) error {
 	})
 }
 
+// caught turns a panic into damage: Badger takes a block's lengths before it checks its sum.
+func caught(err *error) {
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("%w: %v", ErrCorrupt, p)
+	}
+}
+
 func (e *badgerEngine) get(key []byte) (value []byte, ok bool, err error) {
+	defer caught(&err)
 	err = e.db.View(func(t *badger.Txn) error {
 		it, err := t.Get(key)
 		if err != nil {
@@ -112,7 +104,8 @@ func (e *badgerEngine) get(key []byte) (value []byte, ok bool, err error) {
 	return value, err == nil, err
 }
 
-func (e *badgerEngine) scan(prefix, first []byte, f func(k, v []byte) (bool, error)) error {
+func (e *badgerEngine) scan(prefix, first []byte, f func(k, v []byte) (bool, error)) (err error) {
+	defer caught(&err)
 	return e.db.View(func(t *badger.Txn) error {
 		o := badger.DefaultIteratorOptions
 		o.Prefix, o.PrefetchSize = prefix, 64
@@ -134,12 +127,6 @@ func (e *badgerEngine) scan(prefix, first []byte, f func(k, v []byte) (bool, err
 
 func (e *badgerEngine) repaired() string { return e.mended }
 
-func (e *badgerEngine) free() uint64 {
-	var st unix.Statfs_t
-	if err := unix.Statfs(e.dir, &st); err != nil {
-		return 0
-	}
-	return st.Bavail * uint64(st.Bsize)
-}
+func (e *badgerEngine) free() uint64 { return e.folder.free() }
 
-func (e *badgerEngine) close() error { return e.db.Close() }
+func (e *badgerEngine) close() error { return errors.Join(e.db.Close(), e.folder.closeTwin()) }

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,19 +19,19 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// medium is one kind of disk: open opens (or opens again) the journal on it.
-type medium struct {
+// kind is one kind of disk: open opens (or opens again) the journal on it.
+type kind struct {
 	open func(Options) (*Journal, error)
 }
 
-var media = map[string]func(t *testing.T) medium{
-	"mem": func(t *testing.T) medium {
+var media = map[string]func(t *testing.T) kind{
+	"mem": func(t *testing.T) kind {
 		d := NewDisk()
-		return medium{open: func(o Options) (*Journal, error) { return OpenMem(d, o) }}
+		return kind{open: func(o Options) (*Journal, error) { return OpenMem(d, o) }}
 	},
-	"badger": func(t *testing.T) medium {
+	"badger": func(t *testing.T) kind {
 		dir := t.TempDir()
-		return medium{open: func(o Options) (*Journal, error) { return OpenBadger(dir, o) }}
+		return kind{open: func(o Options) (*Journal, error) { return OpenBadger(dir, o) }}
 	},
 }
 
@@ -60,7 +61,7 @@ func must[T any](t *testing.T) func(T, error) T {
 }
 
 func TestConformance(t *testing.T) {
-	suite := map[string]func(t *testing.T, m medium){
+	suite := map[string]func(t *testing.T, m kind){
 		"chain and reopen":   testChain,
 		"one transaction":    testBlobs,
 		"snapshot":           testSnapshot,
@@ -79,7 +80,7 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-func testChain(t *testing.T, m medium) {
+func testChain(t *testing.T, m kind) {
 	j := must[*Journal](t)(m.open(opts()))
 	if j.Head().Seq != 1 || j.Head().Epoch != (protocol.Epoch{1, 2, 3}) {
 		t.Fatalf("head %+v, want EpochStarted at 1", j.Head())
@@ -119,7 +120,7 @@ func testChain(t *testing.T, m medium) {
 	j.Close()
 }
 
-func testBlobs(t *testing.T, m medium) {
+func testBlobs(t *testing.T, m kind) {
 	j := must[*Journal](t)(m.open(opts()))
 	p := protocol.PaymentID{7}
 	must[[]protocol.Position](t)(j.Append([]protocol.Record{event(1)}, []protocol.Blob{{Payment: p, Sealed: []byte("sealed")}}))
@@ -139,7 +140,7 @@ func testBlobs(t *testing.T, m medium) {
 	}
 }
 
-func testSnapshot(t *testing.T, m medium) {
+func testSnapshot(t *testing.T, m kind) {
 	j := must[*Journal](t)(m.open(opts()))
 	snap, after, err := j.Latest()
 	if err != nil || len(after) != 1 || len(snap.Lanes) != 0 {
@@ -161,25 +162,30 @@ func testSnapshot(t *testing.T, m medium) {
 	j.Close()
 }
 
-func testRelease(t *testing.T, m medium) {
+func testRelease(t *testing.T, m kind) {
 	j := must[*Journal](t)(m.open(opts()))
 	for i := range 10 {
 		must[[]protocol.Position](t)(j.Append([]protocol.Record{event(i)}, nil))
 	}
-	oldest := func() protocol.Seq { return j.first }
-	if err := j.Release(11); err != nil || oldest() != 1 {
+	oldest := func() protocol.Seq { return j.Oldest() }
+	release := func(n protocol.Seq) error {
+		err := j.Release(n)
+		must[int](t)(j.Trim(2000, false))
+		return err
+	}
+	if err := release(11); err != nil || oldest() != 1 {
 		t.Fatalf("deleted without a snapshot: oldest %d, %v", oldest(), err)
 	}
 	must[[]protocol.Position](t)(j.Append([]protocol.Record{{Body: protocol.Snapshot{}}}, nil)) // 12
 	must[[]protocol.Position](t)(j.Append([]protocol.Record{event(12), event(13)}, nil))
-	if err := j.Release(6); err != nil || oldest() != 9 {
+	if err := release(6); err != nil || oldest() != 9 {
 		// released stays 11, the highest ever; the snapshot is at 12, three records are kept
 		t.Fatalf("oldest %d, want 9 (%v)", oldest(), err)
 	}
-	if err := j.Release(14); err != nil || oldest() != 9 {
+	if err := release(14); err != nil || oldest() != 9 {
 		t.Fatalf("released past the snapshot: oldest %d (%v)", oldest(), err)
 	}
-	if err := j.Release(99); !errors.Is(err, ErrCorrupt) {
+	if err := release(99); !errors.Is(err, ErrCorrupt) {
 		t.Fatalf("a checkpoint above our head: %v", err)
 	}
 	j.Close()
@@ -188,15 +194,33 @@ func testRelease(t *testing.T, m medium) {
 	if oldest() != 9 {
 		t.Fatalf("after reopen: oldest %d", oldest())
 	}
-	if _, err := j.Read(3, 1); !errors.Is(err, ErrCorrupt) {
+	if _, err := j.Read(3, 1); !errors.Is(err, ErrReleased) {
 		t.Fatalf("read of a released record: %v", err)
+	}
+	if err := j.Verify(); err != nil {
+		t.Fatal(err)
+	}
+	// The three that are kept are records of second 1: a month later they go, and short of disk at once.
+	month := protocol.UnixMS(1000 + 31*24*3600*1000)
+	if n := must[int](t)(j.Trim(1000+29*24*3600*1000, false)); n != 0 {
+		t.Fatalf("%d deleted before their time", n)
+	}
+	if n := must[int](t)(j.Trim(month, false)); n != 3 || oldest() != 12 {
+		t.Fatalf("%d deleted, oldest %d", n, oldest())
+	}
+	if n := must[int](t)(j.Trim(month, true)); n != 0 {
+		t.Fatalf("deleted past the snapshot: %d", n)
+	}
+	must[[]protocol.Position](t)(j.Append([]protocol.Record{{Body: protocol.Snapshot{}}}, nil)) // 15
+	if n := must[int](t)(j.Trim(1000, true)); n != 3 || oldest() != 15 {
+		t.Fatalf("short of disk: %d deleted, oldest %d", n, oldest())
 	}
 	if err := j.Verify(); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func testConnection(t *testing.T, m medium) {
+func testConnection(t *testing.T, m kind) {
 	for want := uint64(1); want <= 3; want++ {
 		j := must[*Journal](t)(m.open(opts()))
 		if n := must[uint64](t)(j.NextConnection()); n != want {
@@ -206,16 +230,17 @@ func testConnection(t *testing.T, m medium) {
 	}
 }
 
-func testOtherDevice(t *testing.T, m medium) {
+func testOtherDevice(t *testing.T, m kind) {
 	must[*Journal](t)(m.open(opts())).Close()
 	o := opts()
 	o.Device = "m2"
-	if _, err := m.open(o); !errors.Is(err, ErrCorrupt) {
+	if _, err := m.open(o); !errors.Is(err, ErrForeign) {
 		t.Fatalf("the journal of m1 opened for m2: %v", err)
 	}
+	must[*Journal](t)(m.open(opts())).Close() // and nothing of it was touched
 }
 
-func testCorrupt(t *testing.T, m medium) {
+func testCorrupt(t *testing.T, m kind) {
 	j := must[*Journal](t)(m.open(opts()))
 	must[[]protocol.Position](t)(j.Append([]protocol.Record{event(1), event(2)}, nil))
 	v, _, err := j.eng.get(recordKey(2)) // behind the journal's back
@@ -223,81 +248,102 @@ func testCorrupt(t *testing.T, m medium) {
 		t.Fatal(err)
 	}
 	v[len(v)-1] ^= 1
-	if err := j.eng.commit([]pair{{recordKey(2), v}}, nil); err != nil {
+	if err := j.eng.(*twin).engine.commit([]pair{{recordKey(2), v}}, nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := j.Verify(); !errors.Is(err, ErrCorrupt) {
 		t.Fatalf("verify: %v", err)
 	}
+	want := j.Head()
 	j.Close()
-	if _, err := m.open(opts()); !errors.Is(err, ErrCorrupt) {
-		t.Fatalf("open: %v", err)
+	j = must[*Journal](t)(m.open(opts())) // the second copy has what that was
+	defer j.Close()
+	if fate, why := j.Fate(); fate != Rebuilt || j.Head() != want || !strings.Contains(why, "does not follow") && !strings.Contains(why, "record 2") {
+		t.Fatalf("%s %q, head %+v", fate, why, j.Head())
+	}
+	if err := j.Verify(); err != nil {
+		t.Fatal(err)
 	}
 }
 
-// Power is cut before and after every commit: what was acknowledged is there, a transaction is
-// whole or absent, and the journal refuses work until it is opened again.
+// Power is cut before, in the middle of and after every commit, and tears what stands beside: what was
+// acknowledged is there, a transaction is whole or absent, and the journal refuses work until it is
+// opened again.
 func TestPowerCutAtEveryCommit(t *testing.T) {
 	for cut := range 12 {
-		for _, after := range []bool{false, true} {
-			d := NewDisk()
-			commits := 0
-			hook := func() error {
-				commits++
-				if commits == cut+1 {
-					return ErrPowerCut
-				}
-				return nil
-			}
-			if after {
-				d.After = hook
-			} else {
-				d.Before = hook
-			}
-			acked := protocol.Seq(0)
-			j, err := OpenMem(d, opts())
-			for i := 0; err == nil && i < 10; i++ {
-				if _, err = j.Append([]protocol.Record{event(2 * i), event(2*i + 1)}, nil); err == nil {
-					acked = j.Head().Seq
-				}
-			}
-			if cut < 11 && !errors.Is(err, ErrPowerCut) {
-				t.Fatalf("cut %d: %v", cut, err)
-			}
-			if err != nil && j != nil {
-				if _, err := j.Append([]protocol.Record{event(0)}, nil); !errors.Is(err, ErrFailed) || j.Health() == nil {
-					t.Fatalf("cut %d: append after a failed one: %v", cut, err)
-				}
-			}
-			d.Before, d.After = nil, nil
-			d.Tear()
-			j = must[*Journal](t)(OpenMem(d, opts()))
-			if j.Repaired() == "" {
-				t.Fatal("a torn transaction was not named")
-			}
-			if n := j.Head().Seq; n < acked || n%2 != 1 {
-				t.Fatalf("cut %d after %v: head %d, acknowledged %d", cut, after, n, acked)
-			}
-			if err := j.Verify(); err != nil {
-				t.Fatal(err)
+		for mode := range 3 {
+			for torn := range 4 {
+				t.Run(fmt.Sprintf("commit %d mode %d torn %d", cut, mode, torn), func(t *testing.T) { powerCut(t, cut, mode, torn) })
 			}
 		}
 	}
 }
 
-func TestEmptyFilesAreRepaired(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	j := must[*Journal](t)(OpenBadger(dir, opts()))
-	want := must[[]protocol.Position](t)(j.Append([]protocol.Record{event(1)}, nil))
-	j.Close()
-	if err := os.WriteFile(filepath.Join(dir, "00099.mem"), nil, 0o600); err != nil {
+func powerCut(t *testing.T, cut, mode, torn int) {
+	d := NewDisk()
+	commits := 0
+	*[]*func() error{&d.Before, &d.Between, &d.After}[mode] = func() error {
+		commits++
+		if commits == cut+1 {
+			return ErrPowerCut
+		}
+		return nil
+	}
+	acked := protocol.Seq(0)
+	j, err := OpenMem(d, opts())
+	for i := 0; err == nil && i < 10; i++ {
+		if _, err = j.Append([]protocol.Record{event(2 * i), event(2*i + 1)}, nil); err == nil {
+			acked = j.Head().Seq
+		}
+	}
+	if cut < 11 && !errors.Is(err, ErrPowerCut) {
 		t.Fatal(err)
 	}
-	j = must[*Journal](t)(OpenBadger(dir, opts()))
-	defer j.Close()
-	if j.Repaired() != "deleted empty 00099.mem" || j.Head() != want[0] {
-		t.Fatalf("repaired %q, head %+v", j.Repaired(), j.Head())
+	if err != nil && j != nil {
+		if _, err := j.Append([]protocol.Record{event(0)}, nil); !errors.Is(err, ErrFailed) || j.Health() == nil {
+			t.Fatalf("append after a failed one: %v", err)
+		}
+	}
+	d.Before, d.Between, d.After = nil, nil, nil
+	switch torn {
+	case 1:
+		d.Tear(false, 0)
+	case 2:
+		d.Tear(false, 3)
+	case 3:
+		d.Tear(true, 3)
+	}
+	j = must[*Journal](t)(OpenMem(d, opts()))
+	if n := j.Head().Seq; n < acked || n%2 != 1 {
+		t.Fatalf("head %d, acknowledged %d", n, acked)
+	}
+	if err := j.Verify(); err != nil {
+		t.Fatal(err)
+	}
+	if fate, why := j.Fate(); fate > Mended {
+		t.Fatalf("%s: %s", fate, why)
+	}
+}
+
+// Both copies are spoiled: a new epoch names the one before, and how far it had come as far as known.
+func TestBothSpoiled(t *testing.T) {
+	t.Parallel()
+	d, o := NewDisk(), opts()
+	j := must[*Journal](t)(OpenMem(d, o))
+	must[[]protocol.Position](t)(j.Append([]protocol.Record{event(1)}, nil))
+	d.Spoil(true)
+	o.NewEpoch = func() protocol.Epoch { return protocol.Epoch{4} }
+	j = must[*Journal](t)(OpenMem(d, o))
+	_, after, err := j.Latest()
+	if err != nil || len(after) != 1 || j.Head().Epoch != (protocol.Epoch{4}) || d.Aside() != 1 {
+		t.Fatalf("%+v %v", after, err)
+	}
+	want := protocol.EpochStarted{PrevEpoch: protocol.Epoch{1, 2, 3}, CertSerial: "0a", Software: "test", Reason: "corrupt"}
+	if diff := cmp.Diff(protocol.Body(want), after[0].Body); diff != "" {
+		t.Fatal(diff)
+	}
+	if fate, why := j.Fate(); fate != Renewed || !strings.Contains(why, "another folder") {
+		t.Fatalf("%s: %s", fate, why)
 	}
 }
 

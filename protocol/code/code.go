@@ -1,0 +1,99 @@
+// Package code is the catalogue of fault codes: stable names of what can be wrong with a device, each
+// with its cause and the next step of whoever stands before it.
+//
+//	f := code.Of(code.StorageFull)
+//	fmt.Println(f.Code, f.Cause, f.Next)
+package code
+
+import "slices"
+
+// Code names a fault. Codes never change their meaning and are never used again.
+type Code string
+
+// Codes of the journal's disk.
+const (
+	StorageOK       Code = "storage.ok"
+	StorageLow      Code = "storage.low"
+	StorageFull     Code = "storage.full"
+	StorageReadOnly Code = "storage.read_only"
+	StorageFailing  Code = "storage.failing"
+	StorageDenied   Code = "storage.denied"
+	StorageForeign  Code = "storage.foreign"
+	StorageRebuilt  Code = "storage.rebuilt"
+	StorageDamaged  Code = "storage.damaged"
+)
+
+// Codes with which the cloud stops a device.
+const (
+	JournalFork       Code = "journal.fork"
+	JournalEpoch      Code = "journal.epoch"
+	JournalRolledBack Code = "journal.rolled_back"
+	JournalWanting    Code = "journal.wanting"
+	IdentityRevoked   Code = "identity.revoked"
+)
+
+// Codes of the way to the bank.
+const (
+	LinkDown     Code = "link.down"
+	CloudSilent  Code = "link.cloud_silent"
+	AcquirerDown Code = "link.acquirer_down"
+)
+
+// Codes of hardware, as drivers say them.
+const (
+	PortAbsent  Code = "port_absent"
+	PortLost    Code = "port_lost"
+	DriverPanic Code = "driver_panic"
+	Silent      Code = "device_silent"
+	Unfit       Code = "not_configured"
+	Garbage     Code = "garbage"
+	Tamper      Code = "tamper"
+)
+
+// Fault is what a code means.
+type Fault struct {
+	Code  Code   `json:"code"`
+	Cause string `json:"cause"`
+	Next  string `json:"next"` // what to do, for a technician on site
+	Sells bool   `json:"sells"`
+}
+
+var faults = []Fault{
+	{StorageOK, "the journal's disk works and has room", "", true},
+	{StorageLow, "the disk fills up", "make room on it: old logs, downloads; df -h shows what is left", true},
+	{StorageFull, "the disk is full: no sale begins, what is under way ends", "make room on it now; it sells again by itself", false},
+	{StorageReadOnly, "the disk has become read-only, as file systems do after errors", "look at dmesg; check the file system; replace an old SD card", false},
+	{StorageFailing, "the disk answers with errors", "look at dmesg; replace the disk or SD card; keep the old one: records may be on it", false},
+	{StorageDenied, "the agent's user may not write to the data folder", "give the folder to the user that the agent runs as: chown -R", false},
+	{StorageForeign, "the data folder holds the journal of another device", "give this device a data folder of its own; that of the other must not be lost", false},
+	{StorageRebuilt, "a file of the journal was spoiled; it was made anew from the second copy, nothing is lost", "the disk wears out: plan to replace it; journal.damaged-N can go when support has seen it", true},
+	{StorageDamaged, "both copies of the journal were spoiled; a new one was begun", "replace the disk; keep journal.damaged-N for support: records that the cloud lacks are in it", true},
+	{JournalFork, "two boxes run on one journal: the disk was copied", "let only one of them run; call the operator", false},
+	{JournalEpoch, "the cloud does not know this journal: the data folder was lost or exchanged", "call the operator: coinop-cloud device add --replace", false},
+	{JournalRolledBack, "the cloud holds more than this disk: an old image was put back", "call the operator: coinop-cloud device add --replace", false},
+	{JournalWanting, "the cloud wants records that this device holds no more", "call the operator", false},
+	{IdentityRevoked, "this device's certificate was revoked", "call the operator; a new identity makes it good", false},
+	{LinkDown, "no connection to the cloud", "check the network; the log says what the connection met", false},
+	{CloudSilent, "the cloud does not answer", "call the operator if it lasts", false},
+	{AcquirerDown, "the bank cannot be reached from the cloud", "call the operator if it lasts", false},
+	{PortAbsent, "a serial port is not there", "is the cable in, and is the path right? ls -l /dev/serial/by-id shows what is there", false},
+	{PortLost, "a serial port went away", "is the cable in, and is the path right? ls -l /dev/serial/by-id shows what is there", false},
+	{DriverPanic, "a driver ended by a mistake of ours; it is started again", "send the log to support", false},
+	{Silent, "the port is open, the device says nothing", "is it switched on, and is this its port?", false},
+	{Unfit, "the device is set up for something else", "the log says what it lacks; see its manual", false},
+	{Garbage, "the device speaks another protocol", "is this its port, and is it the make that the configuration says?", false},
+	{Tamper, "the device says that it was opened", "look at it before it sells again", false},
+}
+
+// All are the faults of the catalogue, in the order of its parts.
+func All() []Fault { return slices.Clone(faults) }
+
+// Of is what a code means; of one that is not in the catalogue, its name alone.
+func Of(c Code) Fault {
+	for _, f := range faults {
+		if f.Code == c {
+			return f
+		}
+	}
+	return Fault{Code: c}
+}
