@@ -37,13 +37,15 @@ type Config struct {
 	Dir       string      // keys live here, and the ledger when Store is ""
 	Store     string      // "postgres://…": the ledger's database; "": a file in Dir
 	Listen    string      // of the broker; 127.0.0.1:8883
+	Broker    string      // "mqtts://host:port": a broker elsewhere, which other replicas may share; "": one inside, at Listen
 	Hosts     []string    // names and addresses devices reach it by; 127.0.0.1 and localhost
 	Acquirers []Acquirer  // none: every card is refused
 	HTTP      string      // of the HTTP interface, a loopback address; "": none
 	Version   string      // of this software, for the interface's document; "dev"
 	Rate      broker.Rate // of one device; zero: the broker's own
 	Log       *slog.Logger
-	// Ready is told the broker's address when devices can connect, ReadyHTTP the interface's; nil: nobody.
+	// Ready is told the broker's address when devices can connect to it, or when what they say at the
+	// broker elsewhere is heard; ReadyHTTP is told the interface's; nil: nobody.
 	Ready, ReadyHTTP func(addr string)
 }
 
@@ -160,7 +162,7 @@ func Run(ctx context.Context, cfg Config) error {
 		log: cfg.Log, links: map[string]acquirer.Acquirer{}, profiles: map[string]acquirer.Profile{},
 		under: map[acquirer.OpKey]*underway{},
 	}
-	var b *broker.Broker
+	var b engine
 	who := &presence{seen: map[protocol.DeviceID]protocol.Conn{}}
 	parts, err := Wire(st, Wiring{
 		Keys: keys, VaultKeys: vk, Log: cfg.Log,
@@ -171,7 +173,11 @@ func Run(ctx context.Context, cfg Config) error {
 			who.tell(c)
 			cfg.Log.Info("device", "device", c.Device, "online", c.Online, "reason", c.Reason, "connection", c.Connection)
 		},
-		Kick:      func(d protocol.DeviceID) { time.AfterFunc(kickAfter, func() { b.Kick(d) }) },
+		Kick: func(d protocol.DeviceID) {
+			if own, ok := b.(*broker.Broker); ok { // elsewhere it stays, and what it says is refused
+				time.AfterFunc(kickAfter, func() { own.Kick(d) })
+			}
+		},
 		Acquirers: s.acquirers,
 	})
 	if err != nil {
@@ -183,16 +189,7 @@ func Run(ctx context.Context, cfg Config) error {
 			return err
 		}
 	}
-	tlsConfig, err := serverTLS(keys, cfg.Hosts)
-	if err != nil {
-		return err
-	}
-	b, err = broker.New(broker.Config{
-		Addr: cfg.Listen, TLS: tlsConfig, Rate: cfg.Rate, Log: cfg.Log,
-		Tap:     func(m broker.Message) error { return parts.Relay.Receive(relay.Message(m)) },
-		Allowed: func(d protocol.DeviceID, serial string) error { return allowed(ctx, st, d, serial) },
-	})
-	if err != nil {
+	if b, err = openBroker(ctx, cfg, keys, st, parts.Relay); err != nil {
 		return err
 	}
 	if cfg.HTTP != "" {
@@ -214,9 +211,43 @@ func Run(ctx context.Context, cfg Config) error {
 		}
 	}
 	if cfg.Ready != nil {
-		cfg.Ready(b.Addr())
+		s.wg.Go(func() {
+			select {
+			case <-b.Ready():
+				cfg.Ready(b.Addr())
+			case <-ctx.Done():
+			}
+		})
 	}
 	return s.run(ctx, b)
+}
+
+// engine is a broker as the cloud needs it: the one inside it, or its end at one elsewhere.
+type engine interface {
+	Run(context.Context) error
+	Publish(context.Context, protocol.Topic, []byte) error
+	Addr() string
+	Ready() <-chan struct{}
+	Stats() *broker.Stats
+}
+
+func openBroker(ctx context.Context, cfg Config, keys identity.Keys, st *store.Store, r *relay.Relay) (engine, error) {
+	tap := func(m broker.Message) error { return r.Receive(relay.Message(m)) }
+	if cfg.Broker != "" {
+		client, err := replicaTLS(keys)
+		if err != nil {
+			return nil, err
+		}
+		return broker.NewRemote(broker.RemoteConfig{URL: cfg.Broker, TLS: client, Tap: tap, User: identity.ReplicaName, Log: cfg.Log})
+	}
+	server, err := serverTLS(keys, cfg.Hosts)
+	if err != nil {
+		return nil, err
+	}
+	return broker.New(broker.Config{
+		Addr: cfg.Listen, TLS: server, Rate: cfg.Rate, Log: cfg.Log, Tap: tap,
+		Allowed: func(d protocol.DeviceID, serial string) error { return allowed(ctx, st, d, serial) },
+	})
 }
 
 // allowed lets a registered device in with the certificate it was given last.
@@ -231,6 +262,20 @@ func allowed(ctx context.Context, st *store.Store, id protocol.DeviceID, serial 
 		return fmt.Errorf("certificate %s of %s is not good any more", serial, id)
 	}
 	return nil
+}
+
+// replicaTLS is a replica's side of a connection to a broker elsewhere. The key lives as long as the
+// process does.
+func replicaTLS(keys identity.Keys) (*tls.Config, error) {
+	me, err := keys.Replicas.Replica(time.Now())
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(keys.Authority.Cert)
+	return &tls.Config{
+		Certificates: []tls.Certificate{{Certificate: [][]byte{me.Cert}, PrivateKey: me.Key}}, RootCAs: roots, MinVersion: tls.VersionTLS13,
+	}, nil
 }
 
 func serverTLS(keys identity.Keys, hosts []string) (*tls.Config, error) {

@@ -9,7 +9,6 @@ import (
 
 	"coinop/cloud/acquirer"
 	"coinop/cloud/acquirer/iso8583"
-	"coinop/cloud/broker"
 	"coinop/cloud/payment"
 	"coinop/protocol"
 )
@@ -54,7 +53,7 @@ func (s *shell) acquirers() []protocol.AcquirerState {
 }
 
 // run serves until ctx ends: first no message comes in any more, then what is under way ends.
-func (s *shell) run(ctx context.Context, b *broker.Broker) error {
+func (s *shell) run(ctx context.Context, b engine) error {
 	links, stopLinks := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLinks()
 	s.ctx = links

@@ -77,6 +77,17 @@ func (p *presence) of(d protocol.DeviceID) protocol.Conn {
 	return p.seen[d]
 }
 
+func (p *presence) online() (n int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.seen {
+		if c.Online {
+			n++
+		}
+	}
+	return n
+}
+
 // reader is the store as the interface reads it.
 type reader struct{ *store.Store }
 
@@ -89,14 +100,21 @@ func (r reader) SalePayments(ctx context.Context, id protocol.SaleID) ([]payment
 }
 
 // handler wires the interface over what runs.
-func (s *shell) handler(b *broker.Broker, st *store.Store, who *presence, version string) http.Handler {
+func (s *shell) handler(b engine, st *store.Store, who *presence, version string) http.Handler {
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), s.metrics(b, st))
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), s.metrics(b, st, who))
 	return api.New(api.Config{
 		Ledger: reader{st}, Metrics: reg, Version: version,
 		Devices: func(ctx context.Context) ([]api.Device, error) { return devices(ctx, st, who) },
 		Health: func(ctx context.Context) api.Health {
-			h := api.Health{OK: true, Store: "ok", Acquirers: map[string]bool{}, Devices: b.Connected()}
+			h := api.Health{OK: true, Store: "ok", Broker: "ok", Acquirers: map[string]bool{}, Devices: connected(b, who)}
+			if r, ok := b.(*broker.Remote); ok {
+				if up, of := r.Up(); up == 0 {
+					h.OK, h.Broker = false, "no connection to "+r.Addr()
+				} else if up < of {
+					h.Broker = fmt.Sprintf("%d of %d connections to %s", up, of, r.Addr())
+				}
+			}
 			if err := st.Health(ctx); err != nil {
 				h.OK, h.Store = false, err.Error()
 			}
@@ -106,6 +124,14 @@ func (s *shell) handler(b *broker.Broker, st *store.Store, who *presence, versio
 			return h
 		},
 	})
+}
+
+// connected is how many devices are: by the broker's own count, or by what up/conn told since we began.
+func connected(b engine, who *presence) int64 {
+	if own, ok := b.(*broker.Broker); ok {
+		return own.Connected()
+	}
+	return who.online()
 }
 
 func devices(ctx context.Context, st *store.Store, who *presence) ([]api.Device, error) {
@@ -150,7 +176,7 @@ func (f figures) Collect(ch chan<- prometheus.Metric) {
 }
 
 // metrics are the counters of the parts. Names end in their unit; what only grows ends in _total.
-func (s *shell) metrics(b *broker.Broker, st *store.Store) prometheus.Collector {
+func (s *shell) metrics(b engine, st *store.Store, who *presence) prometheus.Collector {
 	var out figures
 	add := func(kind prometheus.ValueType, name, help string, read func() float64) {
 		out = append(out, gauge{prometheus.NewDesc("coinop_"+name, help, nil, nil), kind, read})
@@ -158,14 +184,25 @@ func (s *shell) metrics(b *broker.Broker, st *store.Store) prometheus.Collector 
 	count := func(name, help string, read func() int64) {
 		add(prometheus.CounterValue, name+"_total", help, func() float64 { return float64(read()) })
 	}
-	add(prometheus.GaugeValue, "devices_connected", "Connections past CONNECT.", func() float64 { return float64(b.Connected()) })
+	add(prometheus.GaugeValue, "devices_connected", "Devices that are connected.", func() float64 { return float64(connected(b, who)) })
 	bs, rs := b.Stats(), s.parts.Relay.Stats()
+	for _, r := range broker.Reasons() {
+		desc := prometheus.NewDesc("coinop_broker_offences_total", "Connections closed, refused or slowed, and topics denied, by reason.",
+			nil, prometheus.Labels{"reason": r.String()})
+		out = append(out, gauge{desc, prometheus.CounterValue, func() float64 { return float64(bs.By(r)) }})
+	}
 	count("broker_refused", "CONNECTs that were refused.", bs.Refused.Load)
-	count("broker_denied", "Topics that were denied.", func() int64 { return bs.By(broker.ReasonDenied) })
 	count("broker_panics", "Connections that ended in a panic.", bs.Panics.Load)
 	count("broker_takeovers", "Connections that took over an older one.", bs.Takeovers.Load)
 	count("broker_busy", "Messages the relay had no room for.", bs.Busy.Load)
-	count("broker_dropped", "Messages to a device whose queue was full.", bs.Dropped.Load)
+	count("broker_dropped", "Messages to devices that were dropped: no room, or lost with a connection.", bs.Dropped.Load)
+	switch b := b.(type) {
+	case *broker.Broker:
+		count("broker_inflight_dropped", "Messages to a device that acknowledges none of those before.", b.InflightDropped)
+	case *broker.Remote:
+		count("broker_lost", "Connections to the broker that ended.", bs.Lost.Load)
+		add(prometheus.GaugeValue, "broker_connections", "Connections to the broker.", func() float64 { up, _ := b.Up(); return float64(up) })
+	}
 	count("relay_handled", "Messages of devices that were handled.", rs.Handled.Load)
 	count("relay_dropped", "Messages that did not open, or were not the sender's.", rs.Dropped.Load)
 	count("relay_failed", "Messages the store had no answer for.", rs.Failed.Load)

@@ -33,7 +33,7 @@ func TestHTTPInterface(t *testing.T) {
 	}
 	for path, want := range map[string]string{
 		"/healthz": `"ok":true`, "/api/v1/sales": `"sales":[]`, "/api/v1/devices": `"devices":[]`, "/api/v1/cases": `"cases":[]`,
-		"/metrics": "coinop_relay_handled_total 0", "/openapi.json": `"openapi":"3.1.0"`,
+		"/metrics": `coinop_broker_offences_total{reason="denied"} 0`, "/openapi.json": `"openapi":"3.1.0"`,
 	} {
 		res, err := http.Get("http://" + addr + path)
 		if err != nil {

@@ -11,6 +11,8 @@ type Cloud struct {
 	Dir Path `key:"dir" need:"yes" like:"/var/lib/coinop" flag:"dir"`
 	// Address to listen at for machines; without a host it is every address of this computer, port 0 is any free one.
 	Listen Address `key:"listen" default:"127.0.0.1:8883" any:"yes" like:":8883" flag:"listen"`
+	// A broker elsewhere that machines connect to, in place of the one at listen; coinop-cloud broker mosquitto prepares one. Replicas share it.
+	Broker string `key:"broker" match:"mqtts://[^/ @]+:[0-9]+" says:"the address of a broker" like:"mqtts://mqtt.example.com:8884" flag:"broker"`
 	// Names and addresses machines reach this service by; its certificate says them.
 	Hosts []string `key:"hosts" default:"127.0.0.1 localhost" most:"32" match:"[A-Za-z0-9.:-]{1,253}" says:"a name or an address without a port" like:"pos.example.com" flag:"host"`
 	// Where the ledger is kept: sqlite is a file in dir; a URL is a database on PostgreSQL 15 or later, its password in PGPASSWORD or ~/.pgpass.

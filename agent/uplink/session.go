@@ -34,9 +34,6 @@ const (
 	writeTime = 10 * time.Second
 )
 
-// ErrFrame means the broker announced a packet longer than any we accept.
-var ErrFrame = errors.New("packet too long")
-
 // ErrRefused means that the broker does not let this device in. Retrying does not help until somebody
 // has added the device, or given it its new identity.
 var ErrRefused = errors.New("the broker refuses this device")
@@ -137,13 +134,11 @@ func (s *Session) end(why error) {
 	})
 }
 
-// bounded is the connection paho reads from. paho allocates whatever length a packet announces, so
-// the announcements are read here first (MQTT 3.1.1 section 2.2.3): one above the limit ends the
-// connection. It also gives every write, and every silence, an end.
+// bounded is the connection paho reads from: a packet announced longer than any we accept ends it,
+// and every write, and every silence, has an end.
 type bounded struct {
 	net.Conn
-	left int // bytes of the packet being passed on
-	head []byte
+	frames protocol.Frames
 }
 
 const maxFrame = protocol.MaxMessage + 1024
@@ -153,33 +148,10 @@ func (b *bounded) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	n, err := b.Conn.Read(p)
-	if bad := b.follow(p[:n]); bad != nil {
+	if bad := b.frames.Follow(p[:n], maxFrame); bad != nil {
 		return 0, errors.Join(bad, b.Close())
 	}
 	return n, err
-}
-
-func (b *bounded) follow(p []byte) error {
-	for len(p) > 0 {
-		if b.left > 0 {
-			n := min(b.left, len(p))
-			b.left, p = b.left-n, p[n:]
-			continue
-		}
-		b.head, p = append(b.head, p[0]), p[1:]
-		if len(b.head) < 2 || (b.head[len(b.head)-1]&0x80 != 0 && len(b.head) < 5) {
-			continue
-		}
-		length := 0
-		for i, d := range b.head[1:] {
-			length |= int(d&0x7f) << (7 * i)
-		}
-		if length > maxFrame || b.head[len(b.head)-1]&0x80 != 0 {
-			return fmt.Errorf("%w: %d bytes announced, at most %d", ErrFrame, length, maxFrame)
-		}
-		b.left, b.head = length, b.head[:0]
-	}
-	return nil
 }
 
 func (b *bounded) Write(p []byte) (int, error) {

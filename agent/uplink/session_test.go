@@ -1,14 +1,12 @@
 package uplink
 
 import (
-	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"errors"
 	"io"
 	"log/slog"
 	"math/big"
@@ -22,42 +20,6 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 	"go.uber.org/goleak"
 )
-
-// TestBounded: whatever the sizes of the reads, lengths are followed and one too long is refused.
-func TestBounded(t *testing.T) {
-	packet := func(n int) []byte {
-		head := []byte{0x30}
-		for d := n; ; {
-			c := byte(d % 128)
-			if d /= 128; d > 0 {
-				head = append(head, c|0x80)
-				continue
-			}
-			return append(append(head, c), make([]byte, n)...)
-		}
-	}
-	good := bytes.Join([][]byte{packet(0), packet(1), packet(127), packet(128), packet(20_000), packet(maxFrame), packet(2)}, nil)
-	for _, chunk := range []int{1, 2, 3, 7, 1000, len(good)} {
-		b := &bounded{}
-		for p := good; len(p) > 0; p = p[min(chunk, len(p)):] {
-			if err := b.follow(p[:min(chunk, len(p))]); err != nil {
-				t.Fatalf("chunks of %d: %v", chunk, err)
-			}
-		}
-		if b.left != 0 || len(b.head) != 0 {
-			t.Fatalf("chunks of %d: %d bytes left over", chunk, b.left)
-		}
-	}
-	for name, bad := range map[string][]byte{
-		"one more":     packet(maxFrame + 1)[:5],
-		"256 MiB":      {0x30, 0xff, 0xff, 0xff, 0x7f},
-		"never ending": {0x30, 0xff, 0xff, 0xff, 0xff, 0x01},
-	} {
-		if err := (&bounded{}).follow(bad); !errors.Is(err, ErrFrame) {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-}
 
 func certificate(t *testing.T) tls.Certificate {
 	t.Helper()

@@ -58,6 +58,7 @@ type Device struct {
 type Health struct {
 	OK        bool            `json:"ok"`
 	Store     string          `json:"store" doc:"ok, or what is wrong"`
+	Broker    string          `json:"broker" doc:"ok, or what is wrong"`
 	Acquirers map[string]bool `json:"acquirers" doc:"links to acquirers, by name: up"`
 	Devices   int64           `json:"devices" doc:"connected now"`
 }

@@ -6,7 +6,8 @@
 //	err = b.Publish(ctx, topic, payload) // accepted, not delivered
 //	b.Kick("snack-1")
 //
-// What it promises:
+// Remote is the cloud's end at a broker that runs elsewhere, and what such a one cannot do. Of the one
+// in here:
 //
 //   - Who a client is comes from its certificate alone; client id and user name must be the same.
 //     A device writes coinop/v1/{id}/up/…, reads coinop/v1/{id}/dn/…, and nothing else.
@@ -138,6 +139,11 @@ func New(cfg Config) (*Broker, error) {
 // Addr is where it listens.
 func (b *Broker) Addr() string { return b.door.l.Addr().String() }
 
+// Ready is closed: it listens from the start.
+func (b *Broker) Ready() <-chan struct{} { return listening }
+
+var listening = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
+
 // Stats are the counters; they only grow.
 func (b *Broker) Stats() *Stats { return &b.stats }
 
@@ -171,6 +177,10 @@ func (b *Broker) Kick(d protocol.DeviceID) {
 
 // Connected is the number of connections that are past CONNECT.
 func (b *Broker) Connected() int64 { return atomic.LoadInt64(&b.server.Info.ClientsConnected) }
+
+// InflightDropped is how many messages were dropped because their device had acknowledged none of the
+// 64 before. mochi tells nobody of these.
+func (b *Broker) InflightDropped() int64 { return atomic.LoadInt64(&b.server.Info.InflightDropped) }
 
 // tap hands a message on. A will is handed on even when the queue refuses it: it is only news.
 func (b *Broker) tap(m Message) error {

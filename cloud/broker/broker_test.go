@@ -396,4 +396,19 @@ func TestKickAndWill(t *testing.T) {
 	}
 }
 
+// A device that acknowledges nothing is sent 64 messages; what comes after is dropped, and counted.
+func TestInflightDroppedIsCounted(t *testing.T) {
+	h := open(t)
+	c := h.connected("m1")
+	c.subscribe(protocol.DownFilter("m1"))
+	for range maxInflight + 10 {
+		if err := h.b.Publish(t.Context(), protocol.TopicOf("m1", protocol.DnAuth), []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := h.b.InflightDropped(); n != 10 {
+		t.Fatalf("%d counted", n)
+	}
+}
+
 func cat(p ...[]byte) []byte { return bytes.Join(p, nil) }

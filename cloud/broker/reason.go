@@ -53,7 +53,8 @@ type Stats struct {
 	Panics    atomic.Int64 // connections that ended in one
 	Takeovers atomic.Int64
 	Busy      atomic.Int64 // messages the tap refused
-	Dropped   atomic.Int64 // messages to a device whose queue was full
+	Dropped   atomic.Int64 // messages to a device whose queue was full, or that were lost with the connection to a broker
+	Lost      atomic.Int64 // connections to a broker elsewhere that ended
 	by        [reasons]atomic.Int64
 }
 
@@ -63,6 +64,15 @@ func (s *Stats) By(r Reason) int64 {
 		return 0
 	}
 	return s.by[r].Load()
+}
+
+// Reasons are all there are.
+func Reasons() []Reason {
+	var all []Reason
+	for r := reasonNone + 1; r < reasons; r++ {
+		all = append(all, r)
+	}
+	return all
 }
 
 // Reasons are all that were met, by name.

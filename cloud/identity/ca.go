@@ -69,11 +69,11 @@ func NewAuthority(now time.Time) (*Authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newAuthority(key, now)
+	return newAuthority(key, "Coinop root", now)
 }
 
-func newAuthority(key *ecdsa.PrivateKey, now time.Time) (*Authority, error) {
-	tmpl, err := template("Coinop root", now, caLife)
+func newAuthority(key *ecdsa.PrivateKey, name string, now time.Time) (*Authority, error) {
+	tmpl, err := template(name, now, caLife)
 	if err != nil {
 		return nil, err
 	}
@@ -98,6 +98,14 @@ func (a *Authority) Device(id protocol.DeviceID, now time.Time, cloud Cloud) (Bu
 // Server makes a key and a server certificate for the broker at hosts (names or addresses).
 func (a *Authority) Server(hosts []string, now time.Time) (Bundle, error) {
 	return a.issue("coinop-cloud", now, serverLife, x509.ExtKeyUsageServerAuth, hosts, Cloud{})
+}
+
+// ReplicaName is who the cloud is at a broker outside it. No device can have it: an id holds no dot.
+const ReplicaName = "coinop.cloud"
+
+// Replica makes a key and a client certificate for the cloud's own connections to a broker outside it.
+func (a *Authority) Replica(now time.Time) (Bundle, error) {
+	return a.issue(ReplicaName, now, serverLife, x509.ExtKeyUsageClientAuth, nil, Cloud{})
 }
 
 func (a *Authority) issue(cn string, now time.Time, life time.Duration, use x509.ExtKeyUsage, hosts []string, cloud Cloud) (Bundle, error) {

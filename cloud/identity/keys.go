@@ -19,7 +19,8 @@ import (
 // Keys are a cloud's keys by role, one file a role in one folder. Only the relay key is shared by
 // all replicas of a cell.
 type Keys struct {
-	Authority *Authority
+	Authority *Authority      // certifies devices, and the broker they connect to
+	Replicas  *Authority      // certifies the cloud's own connections to a broker outside it
 	Relay     seal.PrivateKey // opens tickets
 	Payment   seal.PrivateKey // opens cards
 	Signing   seal.Signer     // signs checkpoints and policies
@@ -30,6 +31,8 @@ type Keys struct {
 const (
 	authorityKeyFile  = "authority.key"
 	authorityCertFile = "authority.crt"
+	replicasKeyFile   = "replicas.key"
+	replicasCertFile  = "replicas.crt"
 	relayFile         = "relay.key"
 	paymentFile       = "payment.key"
 	signingFile       = "signing.key"
@@ -44,7 +47,10 @@ func OpenKeys(dir string, now time.Time) (Keys, error) {
 	}
 	var k Keys
 	var err error
-	if k.Authority, err = openAuthority(dir, now); err != nil {
+	if k.Authority, err = openAuthority(dir, authorityKeyFile, authorityCertFile, "Coinop root", now); err != nil {
+		return Keys{}, err
+	}
+	if k.Replicas, err = openAuthority(dir, replicasKeyFile, replicasCertFile, "Coinop replicas", now); err != nil {
 		return Keys{}, err
 	}
 	if k.Relay, err = openSealKey(filepath.Join(dir, relayFile)); err != nil {
@@ -72,14 +78,14 @@ func (k Keys) Cloud() (Cloud, error) {
 	return Cloud{RelayKey: k.Relay.Public().Bytes(), PaymentKey: k.Payment.Public().Bytes(), SigningKey: signing}, err
 }
 
-func openAuthority(dir string, now time.Time) (*Authority, error) {
-	certFile := filepath.Join(dir, authorityCertFile)
-	key, err := openECDSA(filepath.Join(dir, authorityKeyFile))
+func openAuthority(dir, keyFile, certFile, name string, now time.Time) (*Authority, error) {
+	certFile = filepath.Join(dir, certFile)
+	key, err := openECDSA(filepath.Join(dir, keyFile))
 	if err != nil {
 		return nil, err
 	}
 	der, err := keep(certFile, "CERTIFICATE", func() ([]byte, error) {
-		a, err := newAuthority(key, now)
+		a, err := newAuthority(key, name, now)
 		if err != nil {
 			return nil, err
 		}
@@ -93,7 +99,7 @@ func openAuthority(dir string, now time.Time) (*Authority, error) {
 		return nil, fmt.Errorf("read %s: %w", certFile, err)
 	}
 	if pub, ok := cert.PublicKey.(*ecdsa.PublicKey); !ok || !pub.Equal(&key.PublicKey) {
-		return nil, fmt.Errorf("read %s: it is not the certificate of %s", certFile, authorityKeyFile)
+		return nil, fmt.Errorf("read %s: it is not the certificate of %s", certFile, keyFile)
 	}
 	return &Authority{Cert: cert, key: key}, nil
 }

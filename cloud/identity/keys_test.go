@@ -26,7 +26,7 @@ func TestKeysStay(t *testing.T) {
 		t.Fatalf("other keys the second time (%v)", err)
 	}
 	files, err := os.ReadDir(dir)
-	if err != nil || len(files) != 6 {
+	if err != nil || len(files) != 8 {
 		t.Fatalf("%d files, %v", len(files), err)
 	}
 	for _, f := range files {

@@ -197,7 +197,7 @@ func (r *Relay) handle(ctx context.Context, now protocol.UnixMS, m Message) erro
 	case protocol.UpJournal:
 		return r.journal(ctx, now, d, m)
 	case protocol.UpConn:
-		return r.conn(d, m)
+		return r.conn(now, d, m)
 	default:
 		return drop(fmt.Errorf("nobody takes %s", leaf))
 	}
@@ -216,6 +216,11 @@ func (r *Relay) open(now protocol.UnixMS, d identity.Device, msg []byte) (*chann
 	if err != nil {
 		return nil, drop(err)
 	}
+	return r.ticket(now, d, ticket)
+}
+
+// ticket is the channel of a ticket that is still good.
+func (r *Relay) ticket(now protocol.UnixMS, d identity.Device, ticket []byte) (*channel, error) {
 	c, err := r.find(now, d, ticket)
 	if err != nil {
 		return nil, err
@@ -432,14 +437,26 @@ func (r *Relay) checkpoint(ctx context.Context, c protocol.Checkpoint) error {
 }
 
 // conn: a device came or went. What an older connection says, above all its will, is old news; so
-// is the end of a connection of another epoch than the one that came last.
-func (r *Relay) conn(d identity.Device, m Message) error {
+// is the end of a connection of another epoch than the one that came last. Who comes shows a ticket: a
+// broker elsewhere lets in whoever has a certificate of that name, a revoked one too.
+func (r *Relay) conn(now protocol.UnixMS, d identity.Device, m Message) error {
 	var c protocol.Conn
 	if err := protocol.Decode(m.Payload, &c); err != nil {
 		return drop(err)
 	}
 	if c.Device != d.ID || c.V != protocol.Version {
 		return drop(fmt.Errorf("conn v%d of %q", c.V, c.Device))
+	}
+	if c.Online {
+		ch, err := r.ticket(now, d, c.Ticket)
+		switch {
+		case err != nil:
+			return err
+		case d.Revoked:
+			return drop(fmt.Errorf("%s is revoked", d.ID))
+		case ch.ticket.Epoch != c.Epoch || ch.ticket.Connection != c.Connection:
+			return drop(fmt.Errorf("conn of %s on the ticket of another connection", d.ID))
+		}
 	}
 	r.mu.Lock()
 	last, known := r.conns[d.ID]

@@ -427,15 +427,7 @@ func TestRevocation(t *testing.T) {
 		}
 	}
 	b.must(fresh.ask(3))
-	d, err := b.parts.Store.Device(t.Context(), "snack-1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	d.Revoked = true
-	if err := b.parts.Store.PutDevice(t.Context(), d, true); err != nil {
-		t.Fatal(err)
-	}
-	b.now += 1000
+	b.revoke(fresh)
 	b.must(fresh.ask(4))
 	var r protocol.AuthorizationResponse
 	var a protocol.Auth
@@ -511,13 +503,65 @@ func TestConn(t *testing.T) {
 		{"its own will", 2, 1, false, true},
 	} {
 		n := len(b.conns)
-		b.must(relay.Message{Device: x.id, Topic: x.topic(protocol.UpConn), Will: !s.online, Payload: protocol.MustEncode(protocol.Conn{
-			V: protocol.Version, Device: x.id, Online: s.online, Epoch: protocol.Epoch{s.epoch}, Connection: s.number,
-		})})
+		x.epoch, x.n = protocol.Epoch{s.epoch}, s.number-1
+		x.dial()
+		b.must(x.conn(s.online))
 		if (len(b.conns) > n) != s.told {
 			t.Errorf("%s: told %t", s.name, len(b.conns) > n)
 		}
 	}
+}
+
+// revoke revokes a device, and waits until that is known.
+func (b *bed) revoke(x *box) {
+	b.t.Helper()
+	d, err := b.parts.Store.Device(b.t.Context(), x.id)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	d.Revoked = true
+	if err := b.parts.Store.PutDevice(b.t.Context(), d, true); err != nil {
+		b.t.Fatal(err)
+	}
+	b.now += 1000
+}
+
+// conn is up/conn of the connection there is.
+func (x *box) conn(online bool) relay.Message {
+	c := protocol.Conn{V: protocol.Version, Device: x.id, Online: online, Epoch: x.epoch, Connection: x.n}
+	if online {
+		c.Ticket = x.ch.Ticket()
+	}
+	return relay.Message{Device: x.id, Topic: x.topic(protocol.UpConn), Will: !online, Payload: protocol.MustEncode(c)}
+}
+
+// Who comes shows a ticket that is good now: a broker elsewhere knows nothing of revoked certificates.
+func TestConnNeedsATicket(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	x := b.add("snack-1", false)
+	bare := x.conn(true)
+	bare.Payload = protocol.MustEncode(protocol.Conn{V: protocol.Version, Device: x.id, Online: true, Epoch: x.epoch, Connection: x.n})
+	other := x.conn(true)
+	other.Payload = protocol.MustEncode(protocol.Conn{V: protocol.Version, Device: x.id, Online: true, Epoch: x.epoch, Connection: x.n + 1, Ticket: x.ch.Ticket()})
+	old := x.conn(true)
+	b.must(old)
+	for name, m := range map[string]relay.Message{"no ticket": bare, "another connection's": other} {
+		if err := b.handle(m); !errors.Is(err, relay.ErrDropped) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	x = b.add("snack-1", true) // a new identity, the old one is revoked
+	b.now += 1000
+	if err := b.handle(old); !errors.Is(err, relay.ErrDropped) {
+		t.Errorf("the old certificate: %v", err)
+	}
+	b.must(x.conn(true))
+	b.revoke(x)
+	if err := b.handle(x.conn(true)); !errors.Is(err, relay.ErrDropped) {
+		t.Errorf("revoked: %v", err)
+	}
+	b.must(x.conn(false)) // that it goes is true all the same
 }
 
 // A full queue is busy, and what was queued is handled in its order.
@@ -541,7 +585,7 @@ func TestQueue(t *testing.T) {
 	})
 	m := func(n int) relay.Message {
 		return relay.Message{Device: "snack-1", Topic: protocol.TopicOf("snack-1", protocol.UpConn), Payload: protocol.MustEncode(protocol.Conn{
-			V: protocol.Version, Device: "snack-1", Online: true, Connection: uint64(n),
+			V: protocol.Version, Device: "snack-1", Connection: uint64(n),
 		})}
 	}
 	for i := range 8 {

@@ -281,3 +281,38 @@ func (c *client) finish() ([]packet, error) {
 
 // cut ends the connection as a pulled cable's timeout would: without a word.
 func (c *client) cut() { _ = c.c.NetConn().Close() }
+
+// Client is a device that is past CONNECT, for other tests of brokers.
+type Client struct {
+	c  *client
+	id uint16
+}
+
+// Dial connects a device.
+func Dial(t testing.TB, addr string, certificate func(name string) *tls.Config, device string) *Client {
+	t.Helper()
+	s := &suite{Broker: Broker{Addr: addr, Device: certificate}}
+	return &Client{c: s.device(t, device)}
+}
+
+// Subscribe subscribes a filter with QoS 1.
+func (c *Client) Subscribe(filter string) {
+	c.c.t.Helper()
+	if code := c.c.subscribe(filter); code != 1 {
+		c.c.t.Fatalf("SUBACK %#x", code)
+	}
+}
+
+// Publish sends with QoS 1 and waits for the PUBACK.
+func (c *Client) Publish(topic, payload string) {
+	c.c.t.Helper()
+	c.id = c.id%0xffff + 1
+	c.c.send(publish(0x32, topic, c.id, payload))
+	c.c.want(puback, word(c.id))
+}
+
+// WantMessage waits for one, acknowledges it and compares it.
+func (c *Client) WantMessage(topic, payload string) {
+	c.c.t.Helper()
+	c.c.wantMessage(topic, payload)
+}

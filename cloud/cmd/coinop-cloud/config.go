@@ -78,7 +78,7 @@ func (f *following) load() (configs.Cloud, error) {
 
 func (f *following) made(c *cobra.Command) (cloud.Config, error) {
 	r := f.read
-	cfg := cloud.Config{Dir: string(r.Dir), Store: r.Store, Listen: string(r.Listen), Hosts: r.Hosts, HTTP: string(r.HTTP)}
+	cfg := cloud.Config{Dir: string(r.Dir), Store: r.Store, Listen: string(r.Listen), Broker: r.Broker, Hosts: r.Hosts, HTTP: string(r.HTTP)}
 	if cfg.Store == "sqlite" {
 		cfg.Store = ""
 	}

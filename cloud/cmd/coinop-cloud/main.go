@@ -51,7 +51,7 @@ First register machines (device add), then serve. books may be read at any time.
 	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see %s --help", err, c.CommandPath())
 	})
-	c.AddCommand(serveCommand(env), deviceCommand(), booksCommand(), configCommand(env))
+	c.AddCommand(serveCommand(env), deviceCommand(), booksCommand(), brokerCommand(), configCommand(env))
 	return c
 }
 

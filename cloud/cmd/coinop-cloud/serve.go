@@ -45,6 +45,10 @@ level of the log is taken at once, and the log says what needs a restart.`,
   coinop-cloud serve --dir /var/lib/coinop --store postgres://coinop@db.example.com/coinop --listen :8883 \
       --acquirer bank=10.0.0.5:5000 --institution 123456
 
+  # a broker that runs elsewhere; any number of replicas share it and the ledger
+  coinop-cloud serve --dir /var/lib/coinop --store postgres://coinop@db.example.com/coinop \
+      --broker mqtts://mqtt.example.com:8884 --acquirer bank=10.0.0.5:5000 --institution 123456
+
   # a trial on this machine: any free port, and a file that says which
   coinop-cloud serve --dir /tmp/cloud --listen 127.0.0.1:0 --ready-file /tmp/cloud.addr \
       --acquirer bank=127.0.0.1:5000 --institution 1`,
@@ -104,6 +108,7 @@ level of the log is taken at once, and the log says what needs a restart.`,
 	placeFlags(c, &cfg.Dir, &cfg.Store)
 	f.SetAnnotation("dir", cobra.BashCompOneRequiredFlag, []string{"false"}) // the file may say it
 	f.StringVar(&cfg.Listen, "listen", "127.0.0.1:8883", "address of the broker; port 0 is any free one")
+	f.StringVar(&cfg.Broker, "broker", "", "use a broker elsewhere, mqtts://HOST:PORT, in place of the one inside at --listen; see coinop-cloud broker mosquitto")
 	f.StringArrayVar(&acquirers, "acquirer", nil, "link to a host, NAME=HOST:PORT; may be repeated. None: every card is refused")
 	f.StringVar(&institution, "institution", "", "acquiring institution code of the contract, ISO 8583 DE32: up to 11 digits")
 	f.StringArrayVar(&cfg.Hosts, "host", nil, "name or address machines reach this service by; may be repeated (127.0.0.1, localhost)")

@@ -1,0 +1,166 @@
+package brokertest
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"coinop/deploy/mosquitto"
+)
+
+// Mosquitto is one of our own, in a temporary folder and on free ports. Started by root, it runs as
+// the user mosquitto from the start.
+type Mosquitto struct {
+	mosquitto.Place
+	bin   string
+	as    *syscall.Credential
+	cmd   *exec.Cmd
+	ended chan struct{}
+}
+
+// StartMosquitto starts one on the files that fill writes into the place's folder: those of
+// deploy/mosquitto. It fails when Mosquitto is not installed.
+func StartMosquitto(fill func(mosquitto.Place) error) (_ *Mosquitto, err error) {
+	m := &Mosquitto{}
+	if m.bin, err = exec.LookPath("mosquitto"); err != nil {
+		m.bin = "/usr/sbin/mosquitto" // where Debian puts it, outside most users' PATH
+	}
+	if _, err := os.Stat(m.bin); err != nil {
+		return nil, fmt.Errorf(`mosquitto is not installed: "make tools" does so, or "apt-get install mosquitto" (%w)`, err)
+	}
+	if m.Dir, err = os.MkdirTemp("", "mosquitto"); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = os.RemoveAll(m.Dir)
+		}
+	}()
+	if m.Machines, err = freeAddr(); err != nil {
+		return nil, err
+	}
+	if m.Clouds, err = freeAddr(); err != nil {
+		return nil, err
+	}
+	if err := fill(m.Place); err != nil {
+		return nil, err
+	}
+	if err := m.unprivileged(); err != nil {
+		return nil, err
+	}
+	return m, m.Run()
+}
+
+// freeAddr is an address nobody listens at now.
+func freeAddr() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}
+
+func (m *Mosquitto) unprivileged() error {
+	if os.Getuid() != 0 {
+		return nil
+	}
+	u, err := user.Lookup("mosquitto")
+	if err != nil {
+		return err
+	}
+	uid, _ := strconv.Atoi(u.Uid)
+	gid, _ := strconv.Atoi(u.Gid)
+	m.as = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+	files, err := os.ReadDir(m.Dir)
+	for _, f := range files {
+		err = errors.Join(err, os.Chown(filepath.Join(m.Dir, f.Name()), uid, gid))
+	}
+	return errors.Join(err, os.Chown(m.Dir, uid, gid))
+}
+
+// Run starts it, again after Kill, and returns when it listens.
+func (m *Mosquitto) Run() error {
+	log, err := os.OpenFile(m.log(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	m.cmd = exec.Command(m.bin, "-c", filepath.Join(m.Dir, mosquitto.ConfFile))
+	m.cmd.Stdout, m.cmd.Stderr = log, log
+	// A group of its own: Ctrl-C ends the tests, and those end the broker. And it does not outlive them.
+	m.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: m.as, Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	if err := m.cmd.Start(); err != nil {
+		return fmt.Errorf("start mosquitto: %w", err)
+	}
+	m.ended = make(chan struct{})
+	go func(ended chan struct{}, cmd *exec.Cmd) {
+		_ = cmd.Wait()
+		close(ended)
+	}(m.ended, m.cmd)
+	for end := time.Now().Add(10 * time.Second); ; {
+		if m.listens() {
+			return nil
+		}
+		if err := m.Alive(); err != nil || time.Now().After(end) {
+			return fmt.Errorf("mosquitto does not listen on %s and %s: %w\n%s", m.Machines, m.Clouds, err, m.Log())
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func (m *Mosquitto) listens() bool {
+	for _, addr := range []string{m.Machines, m.Clouds} {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			return false
+		}
+		c.Close()
+	}
+	return true
+}
+
+// Alive says whether it still runs.
+func (m *Mosquitto) Alive() error {
+	select {
+	case <-m.ended:
+		return errors.New("mosquitto has ended")
+	default:
+		return nil
+	}
+}
+
+// Kill ends it at once, SIGKILL.
+func (m *Mosquitto) Kill() {
+	_ = m.cmd.Process.Kill()
+	<-m.ended
+}
+
+// Close ends it and removes its folder.
+func (m *Mosquitto) Close() error {
+	_ = m.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-m.ended:
+	case <-time.After(5 * time.Second):
+		m.Kill()
+	}
+	return os.RemoveAll(m.Dir)
+}
+
+func (m *Mosquitto) log() string { return filepath.Join(m.Dir, "log") }
+
+// Log is what it said.
+func (m *Mosquitto) Log() string {
+	text, err := os.ReadFile(m.log())
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
+}
