@@ -27,6 +27,7 @@ type shell struct {
 
 	mu    sync.Mutex                   // guards what follows
 	under map[acquirer.OpKey]*underway // reversals on their way
+	ended bool                         // timers that fire from now on find nobody
 }
 
 // underway says how far an operation has come.
@@ -67,6 +68,9 @@ func (s *shell) run(ctx context.Context, b engine) error {
 	err := b.Run(ctx)
 	stopLinks()
 	hosts.Wait()
+	s.mu.Lock()
+	s.ended = true
+	s.mu.Unlock()
 	s.wg.Wait()
 	return err
 }
@@ -93,15 +97,23 @@ func (s *shell) effect(e payment.Effect) {
 			s.feed(ev)
 		})
 	case payment.Timer:
-		s.wg.Go(func() {
-			select {
-			case <-time.After(time.Until(e.At.Time())):
-				s.feed(payment.Look{Device: e.Device, Payment: e.Payment})
-			case <-s.ctx.Done():
-			}
-		})
+		// Thousands wait at a time and nearly all find their payment answered: none is worth a goroutine.
+		time.AfterFunc(time.Until(e.At.Time()), func() { s.look(e) })
 	case payment.Publish: // the relay's
 	}
+}
+
+// look is a timer that fired.
+func (s *shell) look(e payment.Timer) {
+	s.mu.Lock()
+	if s.ended {
+		s.mu.Unlock()
+		return
+	}
+	s.wg.Add(1)
+	s.mu.Unlock()
+	defer s.wg.Done()
+	s.feed(payment.Look{Device: e.Device, Payment: e.Payment})
 }
 
 // begin notes a reversal as being on its way; done ends that.

@@ -57,8 +57,8 @@ type Config struct {
 	// Conn is told when a device comes and goes; nil: nobody.
 	Conn  func(protocol.Conn)
 	Log   *slog.Logger // nil: discard
-	Queue int          // messages a worker may have waiting; 0 = 1,024
-	Works int          // workers, each waiting for a commit that many share; 0 = 64
+	Queue int          // messages a worker may have waiting; 0 = 256
+	Works int          // workers, each waiting for a commit that many share; 0 = 256
 }
 
 // ErrBusy means that a device's queue is full. Its sender sends again.
@@ -110,10 +110,10 @@ func New(cfg Config) *Relay {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	if cfg.Queue == 0 {
-		cfg.Queue = 1024
+		cfg.Queue = 256
 	}
 	if cfg.Works == 0 {
-		cfg.Works = 64
+		cfg.Works = 256
 	}
 	r := &Relay{cfg: cfg, channels: map[seal.ChannelID]*channel{}, latest: map[protocol.DeviceID]*channel{}, conns: map[protocol.DeviceID]place{}}
 	for range cfg.Works {

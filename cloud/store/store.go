@@ -64,7 +64,7 @@ type Options struct {
 	// Gather is how long a group waits for more units when at least two are there: 1 ms; less than
 	// 0 is never. It ends early when those are back who were in the group before.
 	Gather time.Duration
-	// MaxGroup is the most units that share a commit: 64.
+	// MaxGroup is the most units that share a commit: 256. A page that many touch is written once.
 	MaxGroup int
 }
 
@@ -109,7 +109,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		o.Gather = time.Millisecond
 	}
 	if o.MaxGroup <= 0 {
-		o.MaxGroup = 64
+		o.MaxGroup = 256
 	}
 	db, err := openEngine(ctx, o.Path)
 	if err != nil {

@@ -84,6 +84,7 @@ level of the log is taken at once, and the log says what needs a restart.`,
 				}
 			}
 			cfg.Version = version
+			cloud.PaceCollector()
 			cfg.ReadyHTTP = func(addr string) {
 				cfg.Log.Info("http interface", "url", "http://"+addr+"/api/v1/sales", "document", "http://"+addr+"/openapi.json")
 				if readyHTTP != "" {

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -138,9 +140,9 @@ func (o *loadOptions) check() error {
 	return nil
 }
 
-// measured are the processes of --pid, by name.
+// measured are the processes of --pid, by name, and this one.
 func (o *loadOptions) measured() (map[string]int, error) {
-	out := map[string]int{}
+	out := map[string]int{"load": os.Getpid()}
 	for _, text := range o.pids {
 		name, number, ok := strings.Cut(text, "=")
 		pid, err := strconv.Atoi(number)
@@ -257,8 +259,8 @@ func (r loadReport) print(w io.Writer) error {
 	fmt.Fprintln(t, "phase\tdone\tin\trate\tp50\tp90\tp99\terrors\trepeats\tCPU each")
 	for _, p := range r.Phases {
 		var cpu []string
-		for name, us := range p.CPU {
-			cpu = append(cpu, fmt.Sprintf("%s %.0f µs", name, us))
+		for _, name := range slices.Sorted(maps.Keys(p.CPU)) {
+			cpu = append(cpu, fmt.Sprintf("%s %.0f µs", name, p.CPU[name]))
 		}
 		fmt.Fprintf(t, "%s\t%d\t%.1f s\t%.0f/s\t%.1f ms\t%.1f ms\t%.1f ms\t%d\t%d\t%s\n", p.Name, p.Done, p.Seconds, p.PerSecond,
 			p.P50MS, p.P90MS, p.P99MS, p.Failed(), p.Repeats, strings.Join(cpu, ", "))
@@ -271,7 +273,8 @@ func (r loadReport) print(w io.Writer) error {
 			fmt.Fprintf(w, "%s: %d times %s\n", p.Name, p.Errors[why], why)
 		}
 	}
-	for name, m := range r.Processes {
+	for _, name := range slices.Sorted(maps.Keys(r.Processes)) {
+		m := r.Processes[name]
 		each := float64(m.After-m.Before) / 1024 / float64(r.Devices)
 		fmt.Fprintf(w, "%s: RSS %.0f MB, with %d devices connected %.0f MB (%.1f KB each), at the end %.0f MB\n",
 			name, mb(m.Before), r.Devices, mb(m.After), each, mb(m.End))
