@@ -41,7 +41,7 @@ func (tx *Tx) OwedReversals(d protocol.DeviceID) ([]payment.OpRow, error) {
 		int64(acquirer.Reversal), int64(acquirer.PartialReversal))
 }
 
-// PutOp stores an operation over the one of its key.
+// PutOp stores an operation over the one of its key, whose device, link and authorization stay.
 func (tx *Tx) PutOp(o payment.OpRow) {
 	k := o.Op.Key
 	body, err := protocol.Encode(o.Op)
@@ -58,8 +58,7 @@ func (tx *Tx) PutOp(o payment.OpRow) {
 		int64(o.Due), int64(o.Lease), int64(o.Owed), int64(o.Tries), body,
 	}, query: "insert into op (payment, kind, n, device, link, follows, state, ready, due, lease, owed, tries, body)" +
 		" values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)" +
-		" on conflict (payment, kind, n) do update set device = excluded.device, link = excluded.link," +
-		" follows = excluded.follows, state = excluded.state, ready = excluded.ready, due = excluded.due," +
+		" on conflict (payment, kind, n) do update set state = excluded.state, ready = excluded.ready, due = excluded.due," +
 		" lease = excluded.lease, owed = excluded.owed, tries = excluded.tries, body = excluded.body"})
 }
 

@@ -50,7 +50,8 @@ func (tx *Tx) OpenOf(sale protocol.SaleID) ([]protocol.PaymentID, error) {
 func scanPaymentID(r row, id *protocol.PaymentID) error { return r.Scan(fixed(id[:])) }
 
 // PutPayment stores a row over the version it was read with: 0 is a row that is not there. Another
-// version fails the unit with ErrConflict, a second captured payment of a live sale with ErrTaken.
+// version fails the unit with ErrConflict, a second captured payment of a live sale with ErrTaken. Sale,
+// device, tenant and class are those of the first version: what is not written is not indexed anew.
 func (tx *Tx) PutPayment(p payment.Payment) {
 	body, err := protocol.Encode(p)
 	if err != nil {
@@ -61,16 +62,15 @@ func (tx *Tx) PutPayment(p payment.Payment) {
 	if d := p.Due(); d != 0 {
 		due = int64(d)
 	}
-	w := write{what: "put payment " + p.ID.String(), key: "payment" + string(p.ID[:]), check: replaces, args: []any{
-		p.ID[:], p.Sale[:], string(p.Device), p.Tenant, int64(p.Class), int64(p.State), flag(p.Takes()), due, body,
-	}}
+	w := write{what: "put payment", key: "payment" + string(p.ID[:]), check: replaces}
 	if p.Version == 0 {
+		w.args = []any{p.ID[:], p.Sale[:], string(p.Device), p.Tenant, int64(p.Class), int64(p.State), flag(p.Takes()), due, body}
 		w.query = "insert into payment (id, sale, device, tenant, class, state, takes, due, version, body)" +
 			" values ($1, $2, $3, $4, $5, $6, $7, $8, 1, $9) on conflict (id) do nothing"
 	} else {
-		w.query = "update payment set sale = $2, device = $3, tenant = $4, class = $5, state = $6, takes = $7, due = $8," +
-			" body = $9, version = version + 1 where id = $1 and version = $10"
-		w.args = append(w.args, int64(p.Version))
+		w.args = []any{p.ID[:], int64(p.State), flag(p.Takes()), due, body, int64(p.Version)}
+		w.query = "update payment set state = $2, takes = $3, due = $4, body = $5, version = version + 1" +
+			" where id = $1 and version = $6"
 	}
 	tx.put(w)
 }

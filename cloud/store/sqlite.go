@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"embed"
 	"errors"
 	"fmt"
@@ -19,14 +20,15 @@ import (
 )
 
 // sqliteDB is one writing connection, and others that read. In memory there is only the first, and
-// reads take turns with groups.
+// reads take turns with groups. The writing one is the driver's own, without a pool around it: at
+// some ten statements a unit, a microsecond each is felt.
 type sqliteDB struct {
-	writer *sql.DB
+	path   string
 	reader *sql.DB // nil: in memory
 
-	mu    sync.Mutex // guards the writing connection
-	conn  *sql.Conn  // nil after it broke
-	stmts map[string]*sql.Stmt
+	mu    sync.Mutex  // guards the writing connection
+	conn  driver.Conn // nil after it broke
+	stmts map[string]*statement
 
 	readMu sync.Mutex
 	reads  map[string]*sql.Stmt // of reader
@@ -47,29 +49,27 @@ const (
 )
 
 func openSQLite(ctx context.Context, path string) (_ *sqliteDB, err error) {
-	db := &sqliteDB{stmts: map[string]*sql.Stmt{}, reads: map[string]*sql.Stmt{}}
+	db := &sqliteDB{path: path, stmts: map[string]*statement{}, reads: map[string]*sql.Stmt{}}
 	defer func() {
 		if err != nil {
 			_ = db.close()
 		}
 	}()
-	if db.writer, err = sql.Open("sqlite", dsn(path, false)); err != nil {
+	if err := db.connect(); err != nil {
 		return nil, err
 	}
-	// One connection that never goes: it is the database when that is in memory.
-	db.writer.SetMaxOpenConns(1)
-	db.writer.SetMaxIdleConns(1)
 	if err := db.migrate(ctx); err != nil {
 		return nil, err
 	}
-	if path != memory {
-		if db.reader, err = sql.Open("sqlite", dsn(path, true)); err != nil {
-			return nil, err
-		}
-		db.reader.SetMaxOpenConns(readers)
-		db.reader.SetMaxIdleConns(readers)
+	if path == memory {
+		return db, nil
 	}
-	return db, db.connect()
+	if db.reader, err = sql.Open("sqlite", dsn(path, true)); err != nil {
+		return nil, err
+	}
+	db.reader.SetMaxOpenConns(readers)
+	db.reader.SetMaxIdleConns(readers)
+	return db, nil
 }
 
 // dsn: WAL and FULL sync every commit once. Foreign keys are not declared: rows of one unit come in
@@ -96,8 +96,12 @@ func (db *sqliteDB) migrate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// goose wants a pool. It gets the one connection there is, which is the database when that is in memory.
+	pool := sql.OpenDB(lent{db.conn})
+	pool.SetMaxOpenConns(1)
+	defer pool.Close()
 	for try := 1; ; try++ {
-		p, err := goose.NewProvider(goose.DialectSQLite3, db.writer, dir, goose.WithDisableGlobalRegistry(true))
+		p, err := goose.NewProvider(goose.DialectSQLite3, pool, dir, goose.WithDisableGlobalRegistry(true))
 		if err == nil {
 			_, err = p.Up(ctx)
 		}
@@ -110,9 +114,9 @@ func (db *sqliteDB) migrate(ctx context.Context) error {
 	}
 }
 
-// connect pins the writing connection.
+// connect makes the writing connection.
 func (db *sqliteDB) connect() (err error) {
-	db.conn, err = db.writer.Conn(context.Background())
+	db.conn, err = (&sqlite.Driver{}).Open(dsn(db.path, false))
 	return classify(err)
 }
 
@@ -131,19 +135,16 @@ func (db *sqliteDB) close() error {
 	}
 	clear(db.reads)
 	db.readMu.Unlock()
-	var err error
-	for _, d := range []*sql.DB{db.reader, db.writer} {
-		if d != nil {
-			err = errors.Join(err, d.Close())
-		}
+	if db.reader == nil {
+		return nil
 	}
-	return err
+	return db.reader.Close()
 }
 
 // drop lets go of the writing connection and what was prepared on it.
 func (db *sqliteDB) drop() {
 	for _, st := range db.stmts {
-		_ = st.Close()
+		_ = st.close()
 	}
 	clear(db.stmts)
 	if db.conn != nil {
@@ -182,15 +183,8 @@ func (db *sqliteDB) run(units []*unit) error {
 }
 
 func (db *sqliteDB) write(in querier, w *write) error {
-	res, err := db.exec(w.query, w.args...)
-	if err != nil {
-		return classify(err)
-	}
-	if w.check == nil {
-		return nil
-	}
-	n, err := res.RowsAffected()
-	if err != nil {
+	n, err := db.exec(w.query, w.args...)
+	if err != nil || w.check == nil {
 		return classify(err)
 	}
 	return w.check(w, in, n)
@@ -223,24 +217,23 @@ func (db *sqliteDB) broken() {
 	}
 }
 
-// exec runs a statement on the writing connection, prepared once. It must not be interrupted by the
-// end of one caller's context: the group is everybody's.
-func (db *sqliteDB) exec(query string, args ...any) (sql.Result, error) {
+// exec runs a statement on the writing connection, prepared once, and says how many rows it changed.
+func (db *sqliteDB) exec(query string, args ...any) (changed int64, err error) {
 	st, err := db.prepare(query)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
-	return st.ExecContext(context.Background(), args...)
+	return st.exec(args)
 }
 
-func (db *sqliteDB) prepare(query string) (*sql.Stmt, error) {
+func (db *sqliteDB) prepare(query string) (*statement, error) {
 	if st, ok := db.stmts[query]; ok {
 		return st, nil
 	}
 	if db.conn == nil {
 		return nil, sql.ErrConnDone
 	}
-	st, err := db.conn.PrepareContext(context.Background(), query)
+	st, err := prepare(db.conn, query)
 	if err != nil {
 		return nil, fmt.Errorf("prepare %q: %w", query, err)
 	}
@@ -251,12 +244,16 @@ func (db *sqliteDB) prepare(query string) (*sql.Stmt, error) {
 // writing reads on the writing connection, whose mutex is held.
 type writing struct{ db *sqliteDB }
 
-func (w writing) each(ctx context.Context, query string, args []any, do func(row) error) error {
+func (w writing) each(_ context.Context, query string, args []any, do func(row) error) error {
 	st, err := w.db.prepare(query)
 	if err != nil {
 		return classify(err)
 	}
-	return rows(context.WithoutCancel(ctx), st, args, do)
+	wrong, err := st.each(args, do)
+	if err != nil {
+		return classify(err)
+	}
+	return wrong
 }
 
 // each reads what is committed.
