@@ -27,7 +27,7 @@ help: ## this list
 
 build: ## bin/coinop-agent, bin/coinop-cloud, bin/coinop-sim, and every package compiled
 	$(GO) build ./...
-	CGO_ENABLED=0 $(GO) build -ldflags '$(STAMP)' -o bin/coinop-agent ./agent/cmd/coinop-agent
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w $(STAMP)' -o bin/coinop-agent ./agent/cmd/coinop-agent
 	$(GO) build -ldflags '$(STAMP)' -o bin/coinop-cloud ./cloud/cmd/coinop-cloud
 	$(GO) build -ldflags '$(STAMP)' -o bin/coinop-sim ./sim/cmd/coinop-sim
 

@@ -30,19 +30,20 @@ var barred = map[string][]string{
 // cloudArrows: which of cloud's rooms each may import. cloud itself (wiring) and tests may import
 // all; a room that is not named may import none of the others.
 var cloudArrows = map[string][]string{
-	"relay":    {"payment", "intake", "fleet", "identity"},
-	"api":      {"payment", "intake"},
-	"intake":   {"payment", "ledger", "fleet"},
-	"identity": {"acquirer"},
-	"payment":  {"ledger", "acquirer"},
-	"store":    {"payment", "ledger", "acquirer", "intake", "fleet", "identity", "vault", "settle", "audit", "people"},
-	"vault":    {"acquirer"},
-	"acquirer": {"acquirer"},
+	"relay":     {"payment", "intake", "fleet", "identity"},
+	"api":       {"payment", "intake"},
+	"intake":    {"payment", "ledger", "fleet"},
+	"identity":  {"acquirer"},
+	"payment":   {"ledger", "acquirer"},
+	"store":     {"payment", "ledger", "acquirer", "intake", "fleet", "identity", "vault", "settle", "audit", "people"},
+	"vault":     {"acquirer"},
+	"telemetry": {"acquirer"},
+	"acquirer":  {"acquirer"},
 }
 
 // agentArrows: the same for the agent's rooms. session, which is pure, sees none of them.
 var agentArrows = map[string][]string{
-	"journal": {}, "uplink": {}, "session": {}, "screen": {}, "update": {},
+	"journal": {}, "uplink": {}, "session": {}, "screen": {}, "update": {}, "telemetry": {},
 }
 
 // hardwareArrows: drivers do not see each other, and the far ends see no driver: a mistake made on
@@ -68,6 +69,8 @@ var doors = map[string][]string{
 	"crypto/hpke":                         {"protocol/seal"},
 	"github.com/danielgtaylor/huma":       {"cloud/api"},
 	"github.com/prometheus":               {"cloud"},
+	"go.opentelemetry.io":                 {"agent/telemetry", "cloud/telemetry"},
+	"golang.org/x/image":                  {"hardware/paper"},
 }
 
 // pure are the packages that may not touch the world, and what touching it would need.

@@ -34,11 +34,15 @@ type Config struct {
 	Foot     []string     // of receipts
 	Software string       // our version, for records and the cloud; "dev"
 	Log      *slog.Logger // nil: nothing is logged
+	// Telemetry is how often traces, metrics and log go to the cloud; 0: never.
+	Telemetry time.Duration
 	// Show puts a screen up; nil: a line in the log. It is called by the goroutine that decides and
 	// must return at once.
 	Show func(l protocol.Lane, on session.Screen, a money.Amount, reason string)
 	// Ready is called once the journal is recovered and the drivers have started; nil: nobody.
 	Ready func()
+
+	telemetry *told // nil: none
 }
 
 // LaneConfig is one place to buy at: how it sells, and what stands there.
@@ -123,6 +127,12 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	}
 	if cfg.Identity.Cloud == nil || cfg.Data == "" || len(cfg.Lanes) == 0 || !cfg.Policy.Currency.Known() {
 		return errors.New("agent: incomplete configuration")
+	}
+	if cfg.Telemetry > 0 {
+		if cfg.telemetry, err = newTelemetry(&cfg); err != nil {
+			return err
+		}
+		defer cfg.telemetry.end()
 	}
 	cfg.Log = cfg.Log.With("device", string(cfg.Identity.Device))
 	s, err := newShell(cfg)

@@ -78,12 +78,11 @@ type Tapped struct {
 
 // TappedCard is what the shell knows of a card. Sealed.Payment and Nonce are filled in here.
 type TappedCard struct {
-	Sealed      protocol.SealedCard
-	Tap         protocol.Tap
-	Ref         string // the reader's token, or PAR
-	TapHMAC     []byte
-	TC          bool
-	Traceparent string
+	Sealed  protocol.SealedCard
+	Tap     protocol.Tap
+	Ref     string // the reader's token, or PAR
+	TapHMAC []byte
+	TC      bool
 }
 
 // Uplink is an event of the link.
@@ -315,7 +314,7 @@ func (d *Device) card(now protocol.Reading, in Tapped) (session.Event, error) {
 	sale := st.Sale()
 	ev := session.CardRead{
 		Sale: protocol.SaleID(d.newID(now)), Payment: protocol.PaymentID(d.newID(now)), Spare: protocol.PaymentID(d.newID(now)),
-		Tap: c.Tap, TapHMAC: c.TapHMAC, TC: c.TC, Traceparent: c.Traceparent,
+		Tap: c.Tap, TapHMAC: c.TapHMAC, TC: c.TC,
 	}
 	if sale.IsZero() { // the card comes first
 		sale = ev.Sale

@@ -371,6 +371,7 @@ func (s *shell) handle(ins ...Input) error {
 			return err
 		}
 	}
+	s.cfg.telemetry.look(s.device, s.journal)
 	return nil
 }
 
@@ -410,6 +411,7 @@ func (s *shell) tellRecord(o protocol.Opened, charged map[protocol.SaleID]money.
 	case protocol.PaymentOutcome: // in one transaction with the sale's end
 		charged[o.Sale] = b.Amount
 	case protocol.SaleClosed:
+		s.cfg.telemetry.sale(s.journal, o.Sale)
 		log.Info("sale ended", "how", b.How.String(), "charged", charged[o.Sale].String(), "delivered", b.Delivered.String())
 	case protocol.CaseOpened:
 		log.Warn("case opened", "case", b.Case.String(), "cause", b.Cause.String(), "charged", b.Charged)

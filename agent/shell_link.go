@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"sync"
 	"syscall"
 	"time"
 
@@ -119,7 +120,11 @@ func (s *shell) connection(ctx context.Context) (stood bool, err error) {
 	}) {
 		return false, context.Cause(ctx)
 	}
+	var telling sync.WaitGroup
+	telling.Go(func() { s.cfg.telemetry.tell(live, ses, id) })
 	err = pump(live, ses, c.queue)
+	end(err)
+	telling.Wait()
 	if ctx.Err() != nil { // an end on purpose says so: the broker tells no last will after it
 		_ = ses.Publish(protocol.TopicOf(id, protocol.UpConn), farewell(will))
 		return true, context.Cause(ctx)

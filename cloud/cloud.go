@@ -30,6 +30,9 @@ import (
 	"coinop/cloud/store"
 	"coinop/cloud/vault"
 	"coinop/protocol"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 )
 
 // Config of a cloud. Dir is needed.
@@ -44,9 +47,17 @@ type Config struct {
 	Version   string      // of this software, for the interface's document; "dev"
 	Rate      broker.Rate // of one device; zero: the broker's own
 	Log       *slog.Logger
+	Telemetry Telemetry
 	// Ready is told the broker's address when devices can connect to it, or when what they say at the
 	// broker elsewhere is heard; ReadyHTTP is told the interface's; nil: nobody.
 	Ready, ReadyHTTP func(addr string)
+}
+
+// Telemetry is where traces, metrics and log go, this process's and the devices'.
+type Telemetry struct {
+	Endpoint string            // of an OTLP receiver, http://host:4318; "": nowhere, and what devices say is dropped
+	Headers  map[string]string // of each request to it
+	Every    time.Duration     // between two readings of the metrics; 60 s
 }
 
 // Acquirer is one link to a host.
@@ -158,8 +169,15 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	defer st.Close()
+	figures := prometheus.NewRegistry()
+	tel, err := startTelemetry(ctx, cfg, st, figures)
+	if err != nil {
+		return err
+	}
+	defer endTelemetry(tel)
+	cfg.Log = slog.New(tel.Handler(cfg.Log.Handler()))
 	s := &shell{
-		log: cfg.Log, links: map[string]acquirer.Acquirer{}, profiles: map[string]acquirer.Profile{},
+		log: cfg.Log, telemetry: tel, links: map[string]acquirer.Acquirer{}, profiles: map[string]acquirer.Profile{},
 		under: map[acquirer.OpKey]*underway{},
 	}
 	var b engine
@@ -178,7 +196,7 @@ func Run(ctx context.Context, cfg Config) error {
 				time.AfterFunc(kickAfter, func() { own.Kick(d) })
 			}
 		},
-		Acquirers: s.acquirers,
+		Acquirers: s.acquirers, Telemetry: tel,
 	})
 	if err != nil {
 		return err
@@ -192,6 +210,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if b, err = openBroker(ctx, cfg, keys, st, parts.Relay); err != nil {
 		return err
 	}
+	figures.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), s.metrics(b, st, who))
 	if cfg.HTTP != "" {
 		l, err := listenAPI(cfg.HTTP)
 		if err != nil {
@@ -201,7 +220,7 @@ func Run(ctx context.Context, cfg Config) error {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			if err := serveAPI(web, l, s.handler(b, st, who, cfg.Version)); err != nil {
+			if err := serveAPI(web, l, s.handler(figures, b, st, who, cfg.Version)); err != nil {
 				cfg.Log.Error("http interface ended", "error", err)
 			}
 		}()

@@ -10,17 +10,19 @@ import (
 	"coinop/cloud/acquirer"
 	"coinop/cloud/acquirer/iso8583"
 	"coinop/cloud/payment"
+	"coinop/cloud/telemetry"
 	"coinop/protocol"
 )
 
 // shell runs what payment wants done: it waits for hosts and timers, and feeds what comes of it
 // back. Nothing in it is worth keeping: a lease, the sweep and the devices' repeats replace it.
 type shell struct {
-	log      *slog.Logger
-	parts    Parts
-	links    map[string]acquirer.Acquirer
-	profiles map[string]acquirer.Profile
-	hosts    []host
+	log       *slog.Logger
+	telemetry *telemetry.Telemetry // nil: none
+	parts     Parts
+	links     map[string]acquirer.Acquirer
+	profiles  map[string]acquirer.Profile
+	hosts     []host
 
 	ctx context.Context // of the run; set before the first effect
 	wg  sync.WaitGroup
@@ -82,7 +84,9 @@ func (s *shell) effect(e payment.Effect) {
 		done := s.begin(e.Op.Key)
 		s.wg.Go(func() {
 			s.waitFor(e)
+			end := s.telemetry.Host(e.Op)
 			ans, err := s.do(e.Op)
+			end(ans, err)
 			done()
 			s.feed(payment.HostAnswer{Device: e.Device, Key: e.Op.Key, Answer: ans, Err: err})
 		})
@@ -199,12 +203,18 @@ func (s *shell) feed(ev payment.Event) {
 	if s.ctx.Err() != nil {
 		return
 	}
+	end := func(error) {}
+	if a, ok := ev.(payment.HostAnswer); ok {
+		end = s.telemetry.Answered(a.Key.Payment)
+	}
 	effects, err := s.parts.Payments.Handle(s.ctx, protocol.At(time.Now()), ev)
 	if err != nil {
+		end(err)
 		s.log.Error("payment event not handled", "event", fmt.Sprintf("%T", ev), "error", err)
 		return
 	}
-	if err := s.parts.Relay.Do(s.ctx, effects); err != nil {
+	err = s.parts.Relay.Do(s.ctx, effects)
+	if end(err); err != nil {
 		s.log.Debug("device not told", "error", err)
 	}
 }

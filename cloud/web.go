@@ -16,7 +16,6 @@ import (
 	"coinop/protocol"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 )
 
 // ErrExposed means that the interface would listen where strangers reach it, and it knows no users.
@@ -100,9 +99,7 @@ func (r reader) SalePayments(ctx context.Context, id protocol.SaleID) ([]payment
 }
 
 // handler wires the interface over what runs.
-func (s *shell) handler(b engine, st *store.Store, who *presence, version string) http.Handler {
-	reg := prometheus.NewRegistry()
-	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), s.metrics(b, st, who))
+func (s *shell) handler(reg *prometheus.Registry, b engine, st *store.Store, who *presence, version string) http.Handler {
 	return api.New(api.Config{
 		Ledger: reader{st}, Metrics: reg, Version: version,
 		Devices: func(ctx context.Context) ([]api.Device, error) { return devices(ctx, st, who) },
@@ -208,6 +205,12 @@ func (s *shell) metrics(b engine, st *store.Store, who *presence) prometheus.Col
 	count("relay_failed", "Messages the store had no answer for.", rs.Failed.Load)
 	count("relay_tickets", "Tickets that were opened.", rs.Tickets.Load)
 	count("relay_untold", "Answers that could not be published.", rs.Untold.Load)
+	if ts := s.telemetry.Stats(); ts != nil {
+		count("telemetry_forwarded", "Bodies of telemetry of devices that the receiver took.", ts.Forwarded.Load)
+		count("telemetry_refused", "Bodies that were too large, malformed, or said to be of another device.",
+			func() int64 { return ts.Large.Load() + ts.Malformed.Load() + ts.Foreign.Load() })
+		count("telemetry_dropped", "Bodies that found no room, or that the receiver did not take.", func() int64 { return ts.Dropped.Load() + ts.Failed.Load() })
+	}
 	count("store_units", "Units of work that were committed.", func() int64 { return int64(st.Stats().Units) })
 	count("store_commits", "Commits; units share them.", func() int64 { return int64(st.Stats().Commits) })
 	for _, h := range s.hosts {

@@ -16,6 +16,7 @@ import (
 	"coinop/cloud/payment"
 	"coinop/cloud/relay"
 	"coinop/cloud/store"
+	"coinop/cloud/telemetry"
 	"coinop/cloud/vault"
 	"coinop/protocol"
 )
@@ -40,8 +41,9 @@ type Wiring struct {
 	Effect    func(payment.Effect)
 	Conn      func(protocol.Conn)
 	Kick      func(protocol.DeviceID)
-	Now       func() time.Time // nil: time.Now
-	Random    io.Reader        // of ids; nil: crypto/rand
+	Telemetry *telemetry.Telemetry // nil: none
+	Now       func() time.Time     // nil: time.Now
+	Random    io.Reader            // of ids; nil: crypto/rand
 	Log       *slog.Logger
 	// Before runs before each unit of work, which an error ends: the simulator's power switch.
 	Before func() error
@@ -99,6 +101,7 @@ func Wire(st *store.Store, w Wiring) (Parts, error) {
 	p.Relay = relay.New(relay.Config{
 		Device: registry.device, Key: w.Keys.Relay, Signer: w.Keys.Signing, Payments: p.Payments, Intake: p.Intake,
 		Publish: w.Publish, Effect: w.Effect, Conn: w.Conn, Kick: w.Kick, Log: w.Log,
+		Asked: w.Telemetry.Asked, Telemetry: w.Telemetry.Forward,
 	})
 	return p, nil
 }

@@ -21,6 +21,8 @@ type Agent struct {
 	Lanes []Lane `key:"lanes" need:"yes" most:"16"`
 	// What stands on every receipt.
 	Receipt Receipt `key:"receipt"`
+	// What the agent tells of itself to the fleet's operators, by OpenTelemetry over the connection it has.
+	Telemetry Telemetry `key:"telemetry"`
 	// How long the agent waits for others.
 	Timeouts Timeouts `key:"timeouts"`
 	// What the agent writes to standard error.
@@ -73,6 +75,14 @@ type Receipt struct {
 	Head []string `key:"head" most:"8" match:".{1,100}" says:"1 to 100 characters" like:"Coffee Ltd"`
 	// Below: whom to ask, in whose language.
 	Foot []string `key:"foot" most:"8" match:".{1,100}" says:"1 to 100 characters" like:"Questions? 0800 123 456"`
+}
+
+// Telemetry is traces, metrics and log; no card data is in them. It costs about 1 MB a day at the default.
+type Telemetry struct {
+	// off on lines that are paid by the byte.
+	Export string `key:"export" default:"on" one:"on off"`
+	// How often metrics leave; traces and log leave after a tenth of it.
+	Every time.Duration `key:"every" default:"1m" least:"10s" most:"1h" flag:"telemetry"`
 }
 
 // Timeouts are the longest waits.

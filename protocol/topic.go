@@ -19,6 +19,9 @@ const (
 	UpJournal    Leaf = "up/journal"
 	UpEvent      Leaf = "up/event"
 	UpReply      Leaf = "up/reply"
+	UpTraces     Leaf = "up/otlp/traces" // OTLP protobuf, gzip; as are the two below
+	UpMetrics    Leaf = "up/otlp/metrics"
+	UpLogs       Leaf = "up/otlp/logs"
 	DnAuth       Leaf = "dn/auth"
 	DnAck        Leaf = "dn/ack"
 	DnCheckpoint Leaf = "dn/checkpoint"

@@ -48,8 +48,6 @@ type CardRead struct {
 	TapHMAC     []byte
 	// TC is set when the card approved offline although the terminal asked for an ARQC: row S07.
 	TC bool
-	// Traceparent is the W3C trace context of the tap, or empty.
-	Traceparent string
 }
 
 // CardFailed is a card that could not be used; Reason is shown to the buyer by name.

@@ -345,7 +345,7 @@ func (s *State) authorize(o *Output, now protocol.Reading, c CardRead, p protoco
 	w := uint32(s.wait(now).Milliseconds())
 	ask := protocol.Ask{
 		V: protocol.Version, Device: s.cfg.Device, Sale: s.d.Sale, Payment: c.Payment, Lane: s.cfg.Lane, Class: s.d.Class,
-		AuthorizedBy: protocol.ByHost, Traceparent: c.Traceparent, Purpose: p, Amount: s.d.Due, Lines: protocol.HashOf(s.d.Lines),
+		AuthorizedBy: protocol.ByHost, Traceparent: protocol.Traceparent(s.d.Sale, c.Payment), Purpose: p, Amount: s.d.Due, Lines: protocol.HashOf(s.d.Lines),
 		Tap: c.Tap, Sealed: c.Sealed, Anchor: now.Anchor, SinceAnchorMS: now.SinceAnchor.Milliseconds(), WaitMS: w,
 		PolicyVersion: s.policy.Version, Bus: s.cfg.Bus,
 	}

@@ -113,6 +113,11 @@ func (s *Session) Publish(topic protocol.Topic, payload []byte) error {
 	return nil
 }
 
+// Tell hands bytes to the session with QoS 0, for what may be lost, and waits until they have left.
+func (s *Session) Tell(ctx context.Context, topic protocol.Topic, payload []byte) error {
+	return settled(ctx, s.client.Publish(string(topic), 0, false, payload))
+}
+
 // Lost is closed when the session is over; Err then says why.
 func (s *Session) Lost() <-chan struct{} { return s.lost }
 

@@ -55,10 +55,14 @@ type Config struct {
 	// Kick closes a device's connection, after what was published to it had time to leave; nil: nobody does.
 	Kick func(protocol.DeviceID)
 	// Conn is told when a device comes and goes; nil: nobody.
-	Conn  func(protocol.Conn)
-	Log   *slog.Logger // nil: discard
-	Queue int          // messages a worker may have waiting; 0 = 256
-	Works int          // workers, each waiting for a commit that many share; 0 = 256
+	Conn func(protocol.Conn)
+	// Asked is told of a request for an authorization, and the func it returns of its end; nil: nobody.
+	Asked func(protocol.AuthorizationRequest) func(error)
+	// Telemetry takes what a device says of itself; nil: nobody does.
+	Telemetry func(protocol.DeviceID, protocol.Leaf, []byte) error
+	Log       *slog.Logger // nil: discard
+	Queue     int          // messages a worker may have waiting; 0 = 256
+	Works     int          // workers, each waiting for a commit that many share; 0 = 256
 }
 
 // ErrBusy means that a device's queue is full. Its sender sends again.
@@ -198,6 +202,14 @@ func (r *Relay) handle(ctx context.Context, now protocol.UnixMS, m Message) erro
 		return r.journal(ctx, now, d, m)
 	case protocol.UpConn:
 		return r.conn(now, d, m)
+	case protocol.UpTraces, protocol.UpMetrics, protocol.UpLogs:
+		if d.Revoked || r.cfg.Telemetry == nil {
+			return nil
+		}
+		if err := r.cfg.Telemetry(d.ID, leaf, m.Payload); err != nil {
+			return drop(err)
+		}
+		return nil
 	default:
 		return drop(fmt.Errorf("nobody takes %s", leaf))
 	}
@@ -281,7 +293,7 @@ func (r *Relay) heard(c *channel, taken bool) {
 	r.latest[c.ticket.Device] = c
 }
 
-func (r *Relay) auth(ctx context.Context, now protocol.UnixMS, d identity.Device, m Message) error {
+func (r *Relay) auth(ctx context.Context, now protocol.UnixMS, d identity.Device, m Message) (err error) {
 	c, err := r.open(now, d, m.Payload)
 	if err != nil {
 		return err
@@ -303,6 +315,10 @@ func (r *Relay) auth(ctx context.Context, now protocol.UnixMS, d identity.Device
 			return drop(err)
 		}
 		ev = payment.Request{From: from(d), Request: q, Stopped: d.Revoked}
+		if r.cfg.Asked != nil {
+			end := r.cfg.Asked(q)
+			defer func() { end(err) }()
+		}
 	case protocol.MsgOutcomeCopy:
 		if d.Revoked {
 			return drop(fmt.Errorf("%s is revoked", d.ID))

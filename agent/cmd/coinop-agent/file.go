@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"coinop/agent"
 	"coinop/configs"
@@ -103,7 +104,7 @@ func (f fileOptions) config(a configs.Agent, stderr io.Writer) (agent.Config, er
 	}
 	cfg := agent.Config{
 		Identity: id, Data: string(a.Data), Cloud: string(a.Cloud), Software: version,
-		Head: a.Receipt.Head, Foot: a.Receipt.Foot,
+		Telemetry: telemetryOf(a.Telemetry), Head: a.Receipt.Head, Foot: a.Receipt.Foot,
 		Log: slog.New(card.LogHandler(handler)),
 		Policy: protocol.Policy{ // the reader keeps the spans within their ranges
 			Version: 1, Currency: scale[0].Currency,
@@ -142,6 +143,13 @@ func (f fileOptions) config(a configs.Agent, stderr io.Writer) (agent.Config, er
 		return agent.Config{}, problems
 	}
 	return cfg, nil
+}
+
+func telemetryOf(t configs.Telemetry) time.Duration {
+	if t.Export == "off" {
+		return 0
+	}
+	return t.Every
 }
 
 // knownAs are words in a port's name under /dev/serial/by-id, in small letters, by driver.

@@ -61,7 +61,7 @@ type options struct {
 	printer                            string
 	currency                           string
 	scale, decimals                    int
-	wait, vend, order                  time.Duration
+	wait, vend, order, telemetry       time.Duration
 	log, ready                         string
 }
 
@@ -113,6 +113,7 @@ func newRun(env []string) *cobra.Command {
 	f.DurationVar(&o.wait, "wait", 10*time.Second, "longest wait for the bank, 5s to 28s")
 	f.DurationVar(&o.vend, "vend-timeout", 60*time.Second, "longest wait for the machine to say how a vend ended, 2s to 10m")
 	f.DurationVar(&o.order, "order-timeout", 60*time.Second, "longest wait for a card, 5s to 10m; the machine gives up on its own after about 24s")
+	f.DurationVar(&o.telemetry, "telemetry", time.Minute, "how often metrics go to the cloud, traces and log ten times as often; 0: never")
 	f.StringVar(&o.log, "log", "text", "form of the log on stderr: text or json")
 	f.StringVar(&o.ready, "ready-file", "", "`file` that appears when the agent runs and goes when it ends; it holds the process id")
 	return c
@@ -216,6 +217,9 @@ func (o options) config(stderr io.Writer) (agent.Config, error) {
 	default:
 		bad("--log %q: want text or json", o.log)
 	}
+	if o.telemetry != 0 && (o.telemetry < 100*time.Millisecond || o.telemetry > time.Hour) {
+		bad("--telemetry %v: want 100ms to 1h, or 0 for none", o.telemetry)
+	}
 	if err := errors.Join(errs...); err != nil {
 		return agent.Config{}, err
 	}
@@ -231,7 +235,7 @@ func (o options) config(stderr io.Writer) (agent.Config, error) {
 		lane.Printer = agent.ESCPOS(o.printer)
 	}
 	return agent.Config{
-		Identity: id, Data: o.data, Cloud: o.cloud, Policy: policy, Software: version, Lanes: []agent.LaneConfig{lane},
+		Identity: id, Data: o.data, Cloud: o.cloud, Policy: policy, Software: version, Lanes: []agent.LaneConfig{lane}, Telemetry: o.telemetry,
 		Log: slog.New(card.LogHandler(handler)),
 	}, nil
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -34,7 +36,11 @@ what is in --dir.
 
 All of it can stand in a file, --config, where a flag given beside it goes before what it says;
 coinop-cloud config explain tells its keys. On SIGHUP or a change the file is read again, the
-level of the log is taken at once, and the log says what needs a restart.`,
+level of the log is taken at once, and the log says what needs a restart.
+
+With OTEL_EXPORTER_OTLP_ENDPOINT in the environment (http://collector:4318; and, when it wants them,
+OTEL_EXPORTER_OTLP_HEADERS) traces, metrics and log go to that OTLP receiver, and what the machines
+say of themselves too. OTEL_METRIC_EXPORT_INTERVAL is in milliseconds, 60000.`,
 		Example: `  coinop-cloud serve --config /etc/coinop/cloud.yaml
 
   # one bank, machines reach this host by name
@@ -72,6 +78,9 @@ level of the log is taken at once, and the log says what needs a restart.`,
 				if cfg.Acquirers, err = parseAcquirers(acquirers, institution, profile); err != nil {
 					return err
 				}
+			}
+			if cfg.Telemetry, err = telemetryOf(env); err != nil {
+				return err
 			}
 			var notReady error
 			cfg.Ready = func(addr string) {
@@ -120,6 +129,42 @@ level of the log is taken at once, and the log says what needs a restart.`,
 	f.StringVar(&readyHTTP, "http-ready-file", "", "file that gets the HTTP interface's address")
 	f.StringVar(&log, "log", "text", "text or json, to standard error")
 	return c
+}
+
+// telemetryOf reads the variables of OpenTelemetry's specification that are ours to follow.
+func telemetryOf(env []string) (t cloud.Telemetry, err error) {
+	for _, e := range env {
+		name, text, _ := strings.Cut(e, "=")
+		switch name {
+		case "OTEL_EXPORTER_OTLP_ENDPOINT":
+			t.Endpoint = text
+		case "OTEL_METRIC_EXPORT_INTERVAL":
+			ms, err := strconv.ParseUint(text, 10, 31)
+			if err != nil || ms == 0 {
+				return t, fmt.Errorf("environment %s=%q: want milliseconds", name, text)
+			}
+			t.Every = time.Duration(ms) * time.Millisecond //nolint:gosec // 31 bits
+		case "OTEL_EXPORTER_OTLP_HEADERS":
+			if t.Headers, err = headersOf(text); err != nil {
+				return t, err
+			}
+		}
+	}
+	return t, nil
+}
+
+// headersOf reads name=value,name=value with values as in a URL (W3C Baggage).
+func headersOf(text string) (map[string]string, error) {
+	out := map[string]string{}
+	for _, one := range strings.FieldsFunc(text, func(r rune) bool { return r == ',' }) {
+		name, value, ok := strings.Cut(strings.TrimSpace(one), "=")
+		value, err := url.PathUnescape(value)
+		if !ok || name == "" || err != nil { // what is wrong is not shown: it may be a key
+			return nil, errors.New("environment OTEL_EXPORTER_OTLP_HEADERS: want name=value,name=value")
+		}
+		out[name] = value
+	}
+	return out, nil
 }
 
 // parseAcquirers reads NAME=HOST:PORT.
