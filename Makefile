@@ -20,7 +20,7 @@ define stage
 	printf '== %s: %.1f s\n' "$(1)" "$$(echo "$$(date +%s.%N) - $$start" | awk '{print $$1 - $$3}')"
 endef
 
-.PHONY: help tools build test check sim soak defences fuzz bench demo
+.PHONY: help tools tool-gcc tool-postgres tool-mosquitto build test check sim soak defences fuzz bench demo
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,8 +31,8 @@ build: ## bin/coinop-agent, bin/coinop-cloud, bin/coinop-sim, and every package 
 	$(GO) build -ldflags '$(STAMP)' -o bin/coinop-cloud ./cloud/cmd/coinop-cloud
 	$(GO) build -ldflags '$(STAMP)' -o bin/coinop-sim ./sim/cmd/coinop-sim
 
-demo: build ## a whole installation for DEMO_FOR (20s) with the buyers of SEED (1); Ctrl-C ends it, the books are compared
-	@bin/coinop-sim demo --for $(DEMO_FOR) --seed $(SEED) --receipts out/receipts
+demo: build $(BROKER:%=tool-%) $(STORE:%=tool-%) ## a whole installation for DEMO_FOR (20s) with the buyers of SEED (1), on BROKER=mosquitto STORE=postgres; Ctrl-C ends it, the books are compared
+	@bin/coinop-sim demo --for $(DEMO_FOR) --seed $(SEED) --receipts out/receipts $(BROKER:%=--broker %) $(STORE:%=--store %)
 
 # Unit tests run under the race detector; what starts processes or plays whole fleets runs without it.
 LONG := coinop/sim|coinop/sim/demo|coinop/sim/bench
@@ -41,14 +41,17 @@ UNIT  = $$($(GO) list ./... | grep -vxE 'coinop|$(LONG)')
 # The race detector needs a C compiler, the store's tests a PostgreSQL to start and the broker's suite a
 # Mosquitto; Debian keeps both out of the path. Their packages may start servers of their own: nothing
 # here uses those.
-tools:
-	@command -v gcc >/dev/null || { echo "== gcc is missing: installing it with apt"; \
-	  sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); $$sudo apt-get update -q && $$sudo apt-get install -y -q gcc libc6-dev; }
+APT = sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); $$sudo apt-get update -q && $$sudo apt-get install -y -q
+
+tools: tool-gcc tool-postgres tool-mosquitto
+tool-gcc:
+	@command -v gcc >/dev/null || { echo "== gcc is missing: installing it with apt"; $(APT) gcc libc6-dev; }
+tool-postgres:
 	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { \
-	  echo "== PostgreSQL is missing: installing it with apt"; \
-	  sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); $$sudo apt-get update -q && $$sudo apt-get install -y -q postgresql; }
-	@[ -x /usr/sbin/mosquitto ] || command -v mosquitto >/dev/null || { echo "== mosquitto is missing: installing it with apt"; \
-	  sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); $$sudo apt-get update -q && $$sudo apt-get install -y -q mosquitto; }
+	  echo "== PostgreSQL is missing: installing it with apt"; $(APT) postgresql; }
+tool-mosquitto:
+	@[ -x /usr/sbin/mosquitto ] || command -v mosquitto >/dev/null || { \
+	  echo "== mosquitto is missing: installing it with apt"; $(APT) mosquitto; }
 
 check: tools ## format, vet, staticcheck, the tree's shape, unit tests with -race
 	$(call stage,format,test -z "$$($(GOFUMPT) -l . | tee /dev/stderr)")

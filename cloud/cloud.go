@@ -78,6 +78,9 @@ const (
 // kickAfter is the time that what was last told to a device has to leave.
 const kickAfter = time.Second
 
+// storeAgain is how often a database that is not there is looked for.
+const storeAgain = 500 * time.Millisecond
+
 // sweepEvery is how often a replica looks for what is owed or left behind.
 const sweepEvery = 250 * time.Millisecond
 
@@ -129,6 +132,22 @@ func (p Place) Open(ctx context.Context) (*store.Store, identity.Keys, vault.Key
 	return st, keys, vk, err
 }
 
+// await is Open, when the database's server answers: a service may start before it does.
+func (p Place) await(ctx context.Context, log *slog.Logger) (*store.Store, identity.Keys, vault.Keys, error) {
+	for {
+		st, keys, vk, err := p.Open(ctx)
+		if p.Store == "" || !errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrRefused) {
+			return st, keys, vk, err
+		}
+		log.Warn("waiting for the database", "error", err)
+		select {
+		case <-time.After(storeAgain):
+		case <-ctx.Done():
+			return nil, keys, vk, context.Cause(ctx)
+		}
+	}
+}
+
 func openVaultKeys(path string) (vault.Keys, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -164,7 +183,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if cfg.Version == "" {
 		cfg.Version = "dev"
 	}
-	st, keys, vk, err := Place{cfg.Dir, cfg.Store}.Open(ctx)
+	st, keys, vk, err := Place{cfg.Dir, cfg.Store}.await(ctx, cfg.Log)
 	if err != nil {
 		return err
 	}

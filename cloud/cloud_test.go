@@ -84,6 +84,61 @@ func TestRunRefusesAcquirersOfOneName(t *testing.T) {
 	}
 }
 
+// A run that starts while the database's server is away waits for it; one that is refused ends at once.
+func TestRunWaitsForTheDatabase(t *testing.T) {
+	t.Parallel()
+	server, err := storetest.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := server.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if err := server.Create("here"); err != nil {
+		t.Fatal(err)
+	}
+	run := func(database string) (ready chan string, ended chan error, stop func()) {
+		ctx, cancel := context.WithCancel(t.Context())
+		ready, ended = make(chan string, 1), make(chan error, 1)
+		cfg := Config{Dir: t.TempDir(), Store: server.URL(database), Listen: "127.0.0.1:0", Ready: func(a string) { ready <- a }}
+		go func() { ended <- Run(ctx, cfg) }()
+		return ready, ended, cancel
+	}
+	_, ended, stop := run("missing")
+	defer stop()
+	if err := <-ended; !errors.Is(err, store.ErrRefused) {
+		t.Errorf("no such database: %v", err)
+	}
+	if err := server.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	ready, ended, stop := run("here")
+	defer stop()
+	select {
+	case <-ready:
+		t.Fatal("ready without a database")
+	case err := <-ended:
+		t.Fatal(err)
+	case <-time.After(2 * storeAgain):
+	}
+	if err := server.Run(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-ready:
+	case err := <-ended:
+		t.Fatal(err)
+	case <-time.After(20 * time.Second):
+		t.Fatal("not ready")
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
 // What a dead run left behind on the disk, an authorization that may be at the host, the next one
 // undoes, and sends it to nobody again. And a run leaves no goroutine.
 func TestRunFinishesWhatWasLeft(t *testing.T) {

@@ -122,10 +122,14 @@ func (db *postgresDB) migrate(ctx context.Context) error {
 
 func (db *postgresDB) connect(ctx context.Context) (*pgx.Conn, error) {
 	conn, err := pgx.ConnectConfig(ctx, db.config)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	if err == nil {
+		return conn, nil
 	}
-	return conn, nil
+	var e *pgconn.PgError
+	if errors.As(err, &e) && (e.Code[:2] == "28" || e.Code[:2] == "3D") { // password, role, name of the database
+		err = fmt.Errorf("%w: %w", ErrRefused, err)
+	}
+	return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 }
 
 func (db *postgresDB) writers() []writer {

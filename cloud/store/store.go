@@ -50,6 +50,7 @@ var (
 	ErrReadAfterWrite = errors.New("read after a put in one unit")          // a bug of the fn: it would not see what it put
 	ErrBusy           = errors.New("the database is locked by another")     // nothing was done
 	ErrUnavailable    = errors.New("the database cannot be written")        // disk full, read-only, broken
+	ErrRefused        = errors.New("the database server lets us not in")    // beside ErrUnavailable: password, role, name
 	ErrAborted        = errors.New("the unit was cut short by another")     // an fn ended its goroutine
 	ErrClosed         = errors.New("the store is closed")                   // nothing was done
 	errOver           = errors.New("a unit of work was used after its end") // a bug of the fn

@@ -42,8 +42,8 @@ func payments(ctx context.Context, st *store.Store) ([]payment.Payment, error) {
 
 // readLedger is every payment with what the transfers say of it, and the error of a ledger that is
 // not balanced.
-func readLedger(ctx context.Context, dir string) (books []Booked, unbalanced error, err error) {
-	st, err := cloud.OpenLedger(ctx, dir)
+func readLedger(ctx context.Context, place cloud.Place) (books []Booked, unbalanced error, err error) {
+	st, err := place.OpenLedger(ctx)
 	if err != nil {
 		return nil, nil, err
 	}

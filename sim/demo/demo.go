@@ -27,9 +27,13 @@ type Options struct {
 	Dir      string        // an empty folder, kept; "": a temporary one, kept only when something is wrong
 	For      time.Duration // how long buyers come: 20 s. The run ends earlier when ctx does
 	Seed     uint64        // of the buyers
+	Broker   string        // "": the cloud's own; "mosquitto": a Mosquitto
+	Store    string        // "": a file; "postgres": a PostgreSQL server. With both there are two replicas
 	MinSales int           // fewer are an error; 0: 30 per 20 s of what was run, at most 30
 	Receipts string        // folder that gets a picture of each machine's last receipts; "": in Dir
 	Out      io.Writer     // what happens is printed to it; nil: nowhere
+
+	inspect func(f *fleet) // looks at the engines before they end; nil: nobody
 }
 
 // Deadlines.
@@ -42,6 +46,9 @@ const (
 // has been printed.
 var ErrWrong = errors.New("not all is well")
 
+// ErrEngine means an engine that there is none of.
+var ErrEngine = errors.New(`the broker is "mosquitto" or "", the store "postgres" or ""`)
+
 // Run is one demonstration. Its error wraps ErrWrong when the books do not agree or a process did
 // not end by itself; the files are then kept, and it says where.
 func Run(ctx context.Context, o Options) (Verdict, error) {
@@ -50,6 +57,9 @@ func Run(ctx context.Context, o Options) (Verdict, error) {
 	}
 	if o.Out == nil {
 		o.Out = io.Discard
+	}
+	if o.Broker != "" && o.Broker != "mosquitto" || o.Store != "" && o.Store != "postgres" {
+		return Verdict{}, fmt.Errorf("broker %q, store %q: %w", o.Broker, o.Store, ErrEngine)
 	}
 	dir, keep := o.Dir, o.Dir != ""
 	var err error
@@ -80,6 +90,20 @@ func Run(ctx context.Context, o Options) (Verdict, error) {
 	return *v, err
 }
 
+func (f *fleet) brokerName() string {
+	if f.mosquitto != nil {
+		return "Mosquitto"
+	}
+	return "the cloud's own broker"
+}
+
+func (f *fleet) storeName() string {
+	if f.postgres != nil {
+		return "PostgreSQL"
+	}
+	return "a file"
+}
+
 func emptyDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return err
@@ -92,16 +116,27 @@ func emptyDir(dir string) error {
 }
 
 func run(ctx context.Context, o Options, dir string, p *printer) (v *Verdict, err error) {
-	f := &fleet{o: fleetOptions{Bin: o.Bin, Dir: dir, Seed: o.Seed, Machines: 3, Vend: vend, Receipts: o.Receipts, On: p.event}}
+	f := &fleet{o: fleetOptions{
+		Bin: o.Bin, Dir: dir, Seed: o.Seed, Machines: 3, Broker: o.Broker, Store: o.Store, Vend: vend, Receipts: o.Receipts, On: p.event,
+	}}
 	// What must end in order ends after Ctrl-C too.
 	orderly := context.WithoutCancel(ctx)
-	defer func() { err = errors.Join(err, f.down()) }()
+	defer func() {
+		err = errors.Join(err, f.down())
+		if o.inspect != nil {
+			o.inspect(f)
+		}
+		err = errors.Join(err, f.closeEngines())
+	}()
 	p.note("seed %d, files in %s", o.Seed, dir)
 	if err := f.up(ctx); err != nil {
 		return nil, err
 	}
-	p.note("bank on %s, cloud on %s (MQTT over TLS)", f.hostAddr, f.cloudAddr)
-	p.note("look: http://%[1]s/api/v1/sales, .../sales/{id}, http://%[1]s/api/v1/devices, /healthz, /metrics, /openapi.json", f.httpAddr)
+	p.note("bank on %s, machines connect to %s (MQTT over TLS, %s), ledger in %s", f.hostAddr, f.cloudAddr, f.brokerName(), f.storeName())
+	for _, r := range f.replicas {
+		p.note("%s, process %d: http://%[3]s/api/v1/sales, .../sales/{id}, http://%[3]s/api/v1/devices, /healthz, /metrics, /openapi.json",
+			r.name, r.proc.cmd.Process.Pid, r.http)
+	}
 	if o.Receipts != "" {
 		p.note("pictures of the last receipts: %s", filepath.Join(o.Receipts, "*", "*.png"))
 	}
@@ -124,7 +159,7 @@ func run(ctx context.Context, o Options, dir string, p *printer) (v *Verdict, er
 	shown := -1
 	if !errors.Is(wrong, errEnded) {
 		var err error
-		if shown, err = captured(orderly, f.httpAddr); err != nil {
+		if shown, err = captured(orderly, f.replicas[0].http); err != nil {
 			wrong = errors.Join(wrong, err)
 		}
 	}
@@ -201,6 +236,7 @@ func (f *fleet) perform(ctx context.Context, span time.Duration, p *printer) err
 			return nil
 		}},
 		{0.60, func(ctx context.Context) error { return f.killInVend(ctx, third, p) }},
+		{0.70, func(ctx context.Context) error { return f.killReplica(ctx, f.replicas[len(f.replicas)-1], p) }},
 		{0.80, func(context.Context) error {
 			p.act("the controller of %s will reset in the middle of its next vend: it falls, nobody says so, and a case asks", second.name)
 			return second.tell("fault reset_drop")
@@ -228,6 +264,21 @@ func (f *fleet) perform(ctx context.Context, span time.Duration, p *printer) err
 			return errors.Join(errs...)
 		}
 	}
+}
+
+// killReplica kills one of several replicas of the cloud and starts it again; of one there is none to spare.
+func (f *fleet) killReplica(ctx context.Context, r *replica, p *printer) error {
+	if len(f.replicas) < 2 {
+		return nil
+	}
+	pid := r.proc.cmd.Process.Pid
+	r.proc.kill()
+	p.act("%s killed (SIGKILL, process %d): what it had in hand the others take over", r.name, pid)
+	if err := f.startReplica(ctx, r); err != nil {
+		return err
+	}
+	p.act("%s started again (process %d)", r.name, r.proc.cmd.Process.Pid)
+	return nil
 }
 
 // killInVend kills an agent while its machine's motor turns, and starts it again.

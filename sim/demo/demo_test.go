@@ -67,32 +67,73 @@ func (l logged) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// TestFleet is make demo, short.
+// engines are the pairs of broker and store that everything here runs on.
+var engines = []struct{ name, broker, store string }{
+	{"own broker and file", "", ""},
+	{"mosquitto and postgres", "mosquitto", "postgres"},
+}
+
+// TestFleet is make demo, short: with Mosquitto and PostgreSQL on two replicas, of which one is killed.
 func TestFleet(t *testing.T) {
 	bin := programs(t)
-	var out strings.Builder
-	dir := filepath.Join(t.TempDir(), "run")
-	v, err := Run(t.Context(), Options{Bin: bin, Dir: dir, For: 6 * time.Second, Seed: 1, MinSales: 5, Out: &out})
-	if err != nil {
-		t.Fatalf("%v\n%s", err, out.String())
+	for _, e := range engines {
+		t.Run(e.name, func(t *testing.T) {
+			t.Parallel()
+			var out strings.Builder
+			dir := filepath.Join(t.TempDir(), "run")
+			v, err := Run(t.Context(), Options{
+				Bin: bin, Dir: dir, For: 6 * time.Second, Seed: 1, MinSales: 5, Out: &out, Broker: e.broker, Store: e.store,
+				inspect: func(f *fleet) {
+					noCardInClear(t, dir)
+					if f.postgres != nil {
+						noCardInClear(t, f.postgres.Dir())
+					}
+				},
+			})
+			if err != nil {
+				t.Fatalf("%v\n%s", err, out.String())
+			}
+			lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+			last := lines[len(lines)-1]
+			if last != v.String() || !regexp.MustCompile(`^sales \d+ · captured \d+\.\d\d EUR · voided \d+ · declined \d+ · cases \d+ · lost 0 · `+
+				`doubled 0 · unexplained 0 · ledger balanced$`).MatchString(last) {
+				t.Errorf("last line %q", last)
+			}
+			wants := []string{"loses its line", "is mended", "killed (SIGKILL", "started again", "  sold", "nothing fell", "all has settled"}
+			if e.broker != "" && e.store != "" {
+				wants = append(wants, "cloud-2 killed (SIGKILL", "cloud-2 started again", "Mosquitto", "ledger in PostgreSQL")
+			}
+			for _, want := range wants {
+				if !strings.Contains(out.String(), want) {
+					t.Errorf("nothing says %q:\n%s", want, out.String())
+				}
+			}
+			if v.Voided == 0 || v.Declined == 0 {
+				t.Errorf("%s: want a void and a decline", v)
+			}
+			t.Log(v)
+			printed(t, dir, v.Sales)
+		})
 	}
-	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
-	last := lines[len(lines)-1]
-	if last != v.String() || !regexp.MustCompile(`^sales \d+ · captured \d+\.\d\d EUR · voided \d+ · declined \d+ · cases \d+ · lost 0 · `+
-		`doubled 0 · unexplained 0 · ledger balanced$`).MatchString(last) {
-		t.Errorf("last line %q", last)
+}
+
+// Each engine is an engine of its own.
+func TestOneOtherEngine(t *testing.T) {
+	bin := programs(t)
+	for _, o := range []Options{{Broker: "mosquitto"}, {Store: "postgres"}} {
+		t.Run(o.Broker+o.Store, func(t *testing.T) {
+			t.Parallel()
+			o.Bin, o.For, o.Seed, o.MinSales = bin, 2*time.Second, 4, 1
+			v, err := Run(t.Context(), o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Log(v)
+		})
 	}
-	for _, want := range []string{"loses its line", "is mended", "killed (SIGKILL", "started again", "  sold", "nothing fell", "all has settled"} {
-		if !strings.Contains(out.String(), want) {
-			t.Errorf("nothing says %q:\n%s", want, out.String())
-		}
+	if _, err := Run(t.Context(), Options{Bin: bin, Store: "oracle"}); !errors.Is(err, ErrEngine) {
+		t.Error(err)
 	}
-	if v.Voided == 0 || v.Declined == 0 {
-		t.Errorf("%s: want a void and a decline", v)
-	}
-	t.Log(v)
-	noCardInClear(t, dir)
-	printed(t, dir, v.Sales)
 }
 
 // printed: every sale left a receipt in its agent's folder, but for one whose agent was killed in that
@@ -165,7 +206,7 @@ func noCardInClear(t *testing.T, dir string) {
 		return err
 	})
 	if err != nil || files < 15 {
-		t.Errorf("%d files looked through: %v", files, err)
+		t.Errorf("%d files looked through in %s: %v", files, dir, err)
 	}
 }
 
@@ -208,11 +249,14 @@ func TestWrong(t *testing.T) {
 	}
 }
 
-// TestKill kills agents and the cloud at random moments of sales and starts them again at once;
-// after that the three books agree. COINOP_SEED chooses others than the usual buyers and moments.
+// kills is how often what is killed.
+type kills struct{ agents, clouds, brokers, stores int }
+
+// TestKill kills agents and the cloud, and the broker and the database server where they are their
+// own, at random moments of sales and starts them again at once; after that the three books agree.
+// COINOP_SEED chooses others than the usual buyers and moments.
 func TestKill(t *testing.T) {
 	bin := programs(t)
-	const agents, clouds = 15, 5
 	seed := uint64(1)
 	if s := os.Getenv("COINOP_SEED"); s != "" {
 		var err error
@@ -220,79 +264,156 @@ func TestKill(t *testing.T) {
 			t.Fatalf("COINOP_SEED: %v", err)
 		}
 	}
-	dir, err := os.MkdirTemp("", "coinop-kill-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 150*time.Second)
-	defer cancel()
-	p := &printer{out: logged{t}, began: time.Now()}
-	f := &fleet{o: fleetOptions{Bin: bin, Dir: dir, Seed: seed, Machines: 3, Vend: 2 * time.Second, On: p.event}}
-	err = killAndHeal(ctx, t, f, p, seed, agents, clouds)
-	if err = errors.Join(err, f.down()); err != nil {
-		t.Fatalf("seed %d: %v\nthe files of this run are kept in %s", seed, err, dir)
-	}
-	v, err := f.compare(ctx)
-	if err != nil || !v.OK() {
-		t.Fatalf("seed %d: %s\n%s\n%v\nthe files of this run are kept in %s", seed, v, strings.Join(v.Findings, "\n"), err, dir)
-	}
-	if err := os.RemoveAll(dir); err != nil {
-		t.Error(err)
-	}
-	t.Logf("seed %d, %d agents and %d clouds killed, %.0f s: %s", seed, agents, clouds, time.Since(p.began).Seconds(), v)
-	if v.Sales < agents {
-		t.Errorf("only %d sales: that was no test", v.Sales)
+	for _, e := range engines {
+		n := kills{agents: 40, clouds: 5} // of the only one there is: every machine has to connect again
+		if e.broker != "" {
+			n = kills{agents: 5, clouds: 10, brokers: 1, stores: 2}
+		}
+		t.Run(e.name, func(t *testing.T) {
+			t.Parallel()
+			dir, err := os.MkdirTemp("", "coinop-kill-")
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 150*time.Second)
+			defer cancel()
+			p := &printer{out: logged{t}, began: time.Now()}
+			f := &fleet{o: fleetOptions{
+				Bin: bin, Dir: dir, Seed: seed, Machines: 5, Vend: 2 * time.Second, On: p.event, Broker: e.broker, Store: e.store,
+			}}
+			defer func() {
+				if err := f.closeEngines(); err != nil {
+					t.Error(err)
+				}
+			}()
+			hit, err := killAndHeal(ctx, f, p, seed, n)
+			if err = errors.Join(err, f.down()); err != nil {
+				t.Fatalf("seed %d: %v\nthe files of this run are kept in %s", seed, err, dir)
+			}
+			v, err := f.compare(ctx)
+			if err != nil || !v.OK() {
+				t.Fatalf("seed %d: %s\n%s\n%v\nthe files of this run are kept in %s", seed, v, strings.Join(v.Findings, "\n"), err, dir)
+			}
+			if err := os.RemoveAll(dir); err != nil {
+				t.Error(err)
+			}
+			t.Logf("seed %d, killed %+v after %v, %.0f s: %s", seed, n, hit, time.Since(p.began).Seconds(), v)
+			if v.Sales < n.agents/3 || hit["idle"] > (n.agents+n.clouds)/2 {
+				t.Errorf("%d sales, killed after %v: that was no test", v.Sales, hit)
+			}
+		})
 	}
 }
 
-func killAndHeal(ctx context.Context, t *testing.T, f *fleet, p *printer, seed uint64, agents, clouds int) error {
+// killAndHeal kills side by side: each machine's agent by itself, the replicas in turn, broker and
+// database server. It says after what agents and replicas were hit.
+func killAndHeal(ctx context.Context, f *fleet, p *printer, seed uint64, n kills) (hit map[string]int, err error) {
 	if err := f.up(ctx); err != nil {
-		return err
+		return nil, err
 	}
 	for _, s := range f.stations {
 		if err := s.tell("resume"); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	rnd := rand.New(rand.NewPCG(seed, 2))
-	moments := []string{EventChose, EventTapped, EventTapped, EventVending, EventVending}
-	hit := map[string]int{}
-	for i, n := range rnd.Perm(agents + clouds) {
-		if i%4 == 1 { // and a vend nobody hears the end of: a case
-			doubt := []string{"reset_drop", "reset_jam"}[rnd.IntN(2)]
-			if err := f.stations[rnd.IntN(len(f.stations))].tell("fault " + doubt); err != nil {
-				return err
+	hit = map[string]int{}
+	var mu sync.Mutex // of hit and errs
+	var errs []error
+	var all sync.WaitGroup
+	side := func(times int, stream uint64, do func(*rand.Rand, int) (string, error)) {
+		all.Go(func() {
+			rnd := rand.New(rand.NewPCG(seed, stream))
+			for i := range times {
+				what, err := do(rnd, i)
+				mu.Lock()
+				if hit[what]++; err != nil {
+					errs = append(errs, err)
+				}
+				mu.Unlock()
+				if err != nil {
+					return
+				}
 			}
-		}
-		s, what := f.stations[rnd.IntN(len(f.stations))], moments[rnd.IntN(len(moments))]
-		// One that nobody can buy at is killed all the same.
-		if s.await(ctx, 3*time.Second, what, s.count(what)+1) != nil {
-			what = "idle"
-		}
-		if !sleep(ctx, time.Duration(rnd.Int64N(int64(200*time.Millisecond)))) {
-			return context.Cause(ctx)
-		}
-		if err := f.watch(); err != nil {
-			return err
-		}
-		hit[what]++
-		if n < clouds {
-			f.cloud.kill()
-			p.act("cloud killed, %s after %s", s.name, what)
-			if err := f.startCloud(ctx); err != nil {
-				return err
+		})
+	}
+	for i, s := range f.stations {
+		times := n.agents / len(f.stations)
+		side(times, uint64(i), func(rnd *rand.Rand, i int) (string, error) {
+			if i%4 == 1 { // and a vend nobody hears the end of: a case
+				if err := s.tell("fault " + []string{"reset_drop", "reset_jam"}[rnd.IntN(2)]); err != nil {
+					return "", err
+				}
 			}
-			continue
+			what, err := moment(ctx, s, rnd)
+			if err != nil {
+				return what, err
+			}
+			s.agent.kill()
+			p.act("%s killed, after %s", s.agentName(), what)
+			return what, f.startAgent(s)
+		})
+	}
+	side(n.clouds, 100, func(rnd *rand.Rand, i int) (string, error) {
+		if len(f.replicas) == 1 && !sleep(ctx, 3*time.Second) { // until machines are connected again, and sell
+			return "", context.Cause(ctx)
 		}
-		s.agent.kill()
-		p.act("%s killed, after %s", s.agentName(), what)
-		if err := f.startAgent(s); err != nil {
-			return err
+		s := f.stations[rnd.IntN(len(f.stations))]
+		what, err := moment(ctx, s, rnd)
+		if err != nil {
+			return what, err
+		}
+		r := f.replicas[i%len(f.replicas)]
+		if !r.proc.alive() {
+			return what, r.proc.died()
+		}
+		r.proc.kill()
+		p.act("%s killed, %s after %s", r.name, s.name, what)
+		return what, f.startReplica(ctx, r)
+	})
+	apart := func(what string, kill, run func() error) func(*rand.Rand, int) (string, error) {
+		return func(rnd *rand.Rand, _ int) (string, error) {
+			if !sleep(ctx, time.Second+rand.N(2*time.Second)) {
+				return "", context.Cause(ctx)
+			}
+			if err := kill(); err != nil {
+				return "", err
+			}
+			p.act("%s killed", what)
+			if !sleep(ctx, time.Duration(rnd.Int64N(int64(500*time.Millisecond)))) {
+				return "", context.Cause(ctx)
+			}
+			return what, run()
 		}
 	}
-	p.note("killed after: %v", hit)
+	if f.mosquitto != nil {
+		side(n.brokers, 101, apart("broker", func() error { f.mosquitto.Kill(); return nil }, f.mosquitto.Run))
+	}
+	if f.postgres != nil {
+		side(n.stores, 102, apart("database server", f.postgres.Kill, f.postgres.Run))
+	}
+	all.Wait()
+	if err := errors.Join(append(errs, f.watch())...); err != nil {
+		return hit, err
+	}
 	if err := f.pause(ctx); err != nil {
-		return err
+		return hit, err
 	}
-	return f.settle(ctx, func(waits string) { p.note("still waiting for %s", waits) })
+	return hit, f.settle(ctx, func(waits string) { p.note("still waiting for %s", waits) })
+}
+
+// moment waits for the next moment of some kind at a machine and a little longer, and says which. One
+// that nobody can buy at is idle.
+func moment(ctx context.Context, s *station, rnd *rand.Rand) (string, error) {
+	moments := []string{EventChose, EventTapped, EventTapped, EventVending, EventVending}
+	what := moments[rnd.IntN(len(moments))]
+	if s.await(ctx, 4*time.Second, what, s.count(what)+1) != nil {
+		what = "idle"
+	}
+	if !sleep(ctx, time.Duration(rnd.Int64N(int64(200*time.Millisecond)))) {
+		return what, context.Cause(ctx)
+	}
+	if !s.sim.alive() {
+		return what, s.sim.died()
+	}
+	return what, nil
 }

@@ -15,16 +15,22 @@ import (
 
 	"coinop/cloud"
 	"coinop/cloud/acquirer"
+	"coinop/cloud/broker/brokertest"
+	"coinop/cloud/store/storetest"
+	"coinop/deploy/mosquitto"
 	"coinop/protocol"
 )
 
-// fleetOptions is what a fleet is made for. All of it is needed.
+// fleetOptions is what a fleet is made for. All of it but the engines is needed.
 type fleetOptions struct {
 	Bin      string // folder of coinop-agent, coinop-cloud and coinop-sim
 	Dir      string // everything it writes
 	Seed     uint64
 	Machines int
 	Receipts string // folder of pictures of receipts; "": in Dir
+	// Broker and Store are engines beside the cloud's own: "mosquitto" and "postgres"; "" is none. With
+	// both there are two replicas of the cloud.
+	Broker, Store string
 	// Vend is how long an agent waits for what became of a vend.
 	Vend time.Duration
 	// On is called with every event of a machine, by one goroutine a machine; it must not block.
@@ -41,11 +47,20 @@ const (
 type fleet struct {
 	o         fleetOptions
 	host      *proc
-	cloud     *proc
+	replicas  []*replica
+	place     cloud.Place
 	hostAddr  string
-	cloudAddr string
-	httpAddr  string // of the cloud's HTTP interface
+	cloudAddr string // where machines connect
 	stations  []*station
+	mosquitto *brokertest.Mosquitto // nil: the cloud's own broker
+	postgres  *storetest.Server     // nil: a file
+}
+
+// replica is one process of the cloud.
+type replica struct {
+	name string
+	proc *proc
+	http string // of its HTTP interface
 }
 
 // station is one machine and the agent in it.
@@ -87,8 +102,13 @@ func (f *fleet) up(ctx context.Context) error {
 	if f.hostAddr, err = f.host.ready(ctx, ready); err != nil {
 		return err
 	}
-	if err := f.startCloud(ctx); err != nil {
+	if err := f.startEngines(); err != nil {
 		return err
+	}
+	for _, r := range f.replicas {
+		if err := f.startReplica(ctx, r); err != nil {
+			return err
+		}
 	}
 	for i := range f.o.Machines {
 		s, err := f.newStation(ctx, i+1)
@@ -116,29 +136,85 @@ func (f *fleet) up(ctx context.Context) error {
 	return nil
 }
 
-// startCloud starts the cloud, for the first time or again, and leads every line to it.
-func (f *fleet) startCloud(ctx context.Context) error {
-	ready, web := f.path("run", "cloud"), f.path("run", "cloud-http")
+// startEngines starts what the cloud uses beside itself, and says how many replicas there are.
+func (f *fleet) startEngines() error {
+	f.place = cloud.Place{Dir: f.path("cloud")}
+	f.replicas = []*replica{{name: "cloud"}}
+	if f.o.Store == "postgres" {
+		var err error
+		if f.postgres, err = storetest.Start(); err != nil {
+			return err
+		}
+		if err := f.postgres.Create("coinop"); err != nil {
+			return err
+		}
+		f.place.Store = f.postgres.URL("coinop")
+	}
+	if f.o.Broker == "mosquitto" {
+		var err error
+		f.mosquitto, err = brokertest.StartMosquitto(func(at mosquitto.Place) error {
+			return f.place.WriteMosquitto(at, []string{"127.0.0.1"})
+		})
+		if err != nil {
+			return err
+		}
+		f.cloudAddr = f.mosquitto.Machines
+	}
+	if f.postgres != nil && f.mosquitto != nil {
+		f.replicas = []*replica{{name: "cloud-1"}, {name: "cloud-2"}}
+	}
+	return nil
+}
+
+// closeEngines ends them. Their books are read before.
+func (f *fleet) closeEngines() error {
+	var errs []error
+	if f.mosquitto != nil {
+		errs = append(errs, f.mosquitto.Close())
+		f.mosquitto = nil
+	}
+	if f.postgres != nil {
+		errs = append(errs, f.postgres.Close())
+		f.postgres = nil
+	}
+	return errors.Join(errs...)
+}
+
+// startReplica starts one replica of the cloud, for the first time or again. When it has the broker
+// inside, every line is led to it.
+func (f *fleet) startReplica(ctx context.Context, r *replica) error {
+	ready, web := f.path("run", r.name), f.path("run", r.name+"-http")
 	for _, old := range []string{ready, web} {
 		if err := os.Remove(old); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
 	}
+	args := []string{
+		"serve", "--dir", f.place.Dir, "--acquirer", "bank=" + f.hostAddr, "--institution", "123456",
+		"--late-window", lateWindow.String(), "--ready-file", ready, "--http", "127.0.0.1:0", "--http-ready-file", web,
+	}
+	if f.place.Store != "" {
+		args = append(args, "--store", f.place.Store)
+	}
+	if f.mosquitto != nil {
+		args = append(args, "--broker", "mqtts://"+f.mosquitto.Clouds)
+	} else {
+		args = append(args, "--listen", "127.0.0.1:0")
+	}
 	var err error
-	f.cloud, err = start("cloud", f.logOf("cloud"), nil, nil, f.bin("coinop-cloud"), "serve", "--dir", f.path("cloud"),
-		"--listen", "127.0.0.1:0", "--acquirer", "bank="+f.hostAddr, "--institution", "123456",
-		"--late-window", lateWindow.String(), "--ready-file", ready, "--http", "127.0.0.1:0", "--http-ready-file", web)
-	if err != nil {
+	if r.proc, err = start(r.name, f.logOf(r.name), nil, nil, f.bin("coinop-cloud"), args...); err != nil {
 		return err
 	}
-	if f.httpAddr, err = f.cloud.ready(ctx, web); err != nil {
+	if r.http, err = r.proc.ready(ctx, web); err != nil {
 		return err
 	}
-	if f.cloudAddr, err = f.cloud.ready(ctx, ready); err != nil {
+	addr, err := r.proc.ready(ctx, ready)
+	if err != nil || f.mosquitto != nil {
 		return err
 	}
+	f.cloudAddr = addr
 	for _, s := range f.stations {
-		s.line.lead(f.cloudAddr)
+		s.line.lead(addr)
 	}
 	return nil
 }
@@ -150,7 +226,7 @@ func (f *fleet) newStation(ctx context.Context, n int) (*station, error) {
 		seen: map[string]int{}, changed: make(chan struct{}),
 	}
 	s.dir = f.path(string(s.name))
-	_, err := cloud.AddDevice(ctx, f.path("cloud"), filepath.Join(s.dir, "identity"), cloud.NewDevice{
+	_, err := f.place.AddDevice(ctx, filepath.Join(s.dir, "identity"), cloud.NewDevice{
 		ID: s.name, Link: "bank", Merchant: acquirer.Merchant{
 			TID: s.tid, MID: "000000000012345", MCC: "5814", Country: "276",
 			Location: "Demonstration",
@@ -273,7 +349,10 @@ func (f *fleet) pause(ctx context.Context) error {
 
 // watch returns an error for every process that ended and was not ended by us.
 func (f *fleet) watch() error {
-	procs := []*proc{f.host, f.cloud}
+	procs := []*proc{f.host}
+	for _, r := range f.replicas {
+		procs = append(procs, r.proc)
+	}
 	for _, s := range f.stations {
 		procs = append(procs, s.sim, s.agent)
 	}
@@ -309,5 +388,8 @@ func (f *fleet) down() error {
 		s.heard.Wait()
 		s.line.close()
 	}
-	return errors.Join(append(errs, f.cloud.stop(), f.host.stop())...)
+	for _, r := range f.replicas {
+		errs = append(errs, r.proc.stop())
+	}
+	return errors.Join(append(errs, f.host.stop())...)
 }

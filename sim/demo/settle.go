@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"coinop/cloud"
 	"coinop/cloud/store"
 	"coinop/protocol"
 )
@@ -23,7 +22,7 @@ const settleRounds = 3
 // settle waits until nothing is open any more and stops the agents. Nobody may be buying. It says
 // what it waits for, and gives up when ctx ends.
 func (f *fleet) settle(ctx context.Context, say func(string)) error {
-	st, err := cloud.OpenLedger(ctx, f.path("cloud"))
+	st, err := f.place.OpenLedger(ctx)
 	if err != nil {
 		return err
 	}
@@ -151,7 +150,7 @@ func (f *fleet) compare(ctx context.Context) (Verdict, error) {
 	if err != nil {
 		return Verdict{}, err
 	}
-	booked, unbalanced, err := readLedger(ctx, f.path("cloud"))
+	booked, unbalanced, err := readLedger(ctx, f.place)
 	if err != nil {
 		return Verdict{}, err
 	}

@@ -105,6 +105,9 @@ func (s *Server) command(name string, args ...string) *exec.Cmd {
 	return c
 }
 
+// Dir is where all its files are.
+func (s *Server) Dir() string { return s.dir }
+
 func (s *Server) data() string { return filepath.Join(s.dir, "data") }
 
 // URL of a database.

@@ -14,12 +14,16 @@ import (
 func demoCommand() *cobra.Command {
 	var o demo.Options
 	c := &cobra.Command{
-		Use:   "demo --for 20s --seed N",
+		Use:   "demo --for 20s --seed N [--broker mosquitto] [--store postgres]",
 		Short: "Run a whole installation, let things go wrong, and compare the books",
 		Long: `demo starts a bank, the cloud, three vending machines with card readers and printers on ptys, and the agents in
 them, each a process of its own, all on free ports of 127.0.0.1. Buyers come and go. One agent is
 killed in the middle of a vend, one line is cut, one motor turns and nothing falls, one controller
 resets before it has said whether something fell (a case), some cards are declined.
+
+With --broker mosquitto the machines connect to a Mosquitto, with --store postgres the ledger is in a
+PostgreSQL: both are started for the run and end with it. With both there are two replicas of the
+cloud, and one of them is killed and started again.
 
 After --for, or Ctrl-C, the buyers stop, everything settles, the processes end, and three books that
 nobody shares are compared: the bank's, the ledger, and what fell out of the machines. The last line is
@@ -29,6 +33,7 @@ nobody shares are compared: the bank's, the ledger, and what fell out of the mac
 lost: something fell that nobody paid and no case names. doubled: paid twice, or paid and not fallen.
 unexplained: money at the bank that nobody can account for. Exit code 1 when one of them is not 0.`,
 		Example: `  make demo DEMO_FOR=20s SEED=7
+  make demo BROKER=mosquitto STORE=postgres
   coinop-sim demo --for 1m --seed 7 --dir /tmp/demo`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -50,6 +55,8 @@ unexplained: money at the bank that nobody can account for. Exit code 1 when one
 	f := c.Flags()
 	f.DurationVar(&o.For, "for", 20*time.Second, "how long buyers come")
 	f.Uint64Var(&o.Seed, "seed", 1, "the same seed gives the same buyers")
+	f.StringVar(&o.Broker, "broker", "", "mosquitto, or nothing for the cloud's own")
+	f.StringVar(&o.Store, "store", "", "postgres, or nothing for a file")
 	f.StringVar(&o.Dir, "dir", "", "empty folder for all files, kept; none: a temporary one, kept when something is wrong")
 	f.StringVar(&o.Receipts, "receipts", "", "folder that gets a picture of each machine's last 20 receipts; none: in --dir")
 	f.StringVar(&o.Bin, "bin", "", "folder of coinop-agent and coinop-cloud; none: that of this program")
