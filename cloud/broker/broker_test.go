@@ -12,6 +12,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -412,3 +413,56 @@ func TestInflightDroppedIsCounted(t *testing.T) {
 }
 
 func cat(p ...[]byte) []byte { return bytes.Join(p, nil) }
+
+// What agents send and are told all day does not pass mochi; what was subscribed otherwise does, and
+// nothing comes to who has unsubscribed.
+func TestShortWay(t *testing.T) {
+	h := open(t)
+	up, dn := string(protocol.TopicOf("m1", protocol.UpAuth)), protocol.TopicOf("m1", protocol.DnAuth)
+	mochi := func() int64 {
+		i := h.b.server.Info
+		return atomic.LoadInt64(&i.MessagesReceived) + atomic.LoadInt64(&i.MessagesSent)
+	}
+	c := h.connected("m1")
+	for i, filter := range []string{string(dn), protocol.DownFilter("m1")} {
+		c.subscribe(filter)
+		before := mochi()
+		c.publish(up, "ask")
+		if head, body, err := c.recv(); err != nil || head != 0x40 || body != "\x00\x09" {
+			t.Fatalf("%x %x %v", head, body, err)
+		}
+		if m := h.next(); m.Device != "m1" || string(m.Topic) != up || string(m.Payload) != "ask" || m.Will {
+			t.Fatalf("%+v", m)
+		}
+		for n := range uint16(3) {
+			if err := h.b.Publish(t.Context(), dn, []byte("answer")); err != nil {
+				t.Fatal(err)
+			}
+			head, body, err := c.recv()
+			rest, ok := strings.CutPrefix(body, str(string(dn)))
+			if err != nil || head != 0x32 || !ok || rest[2:] != "answer" {
+				t.Fatalf("%x %q %v", head, body, err)
+			}
+			if id := binary.BigEndian.Uint16([]byte(rest)); i == 1 && id != firstNumber+1+n {
+				t.Errorf("packet %x", id)
+			}
+			c.send(0x40, rest[:2])
+		}
+		if passed := mochi() - before; i == 0 && passed < 3 || i == 1 && passed != 0 {
+			t.Errorf("subscribed to %s: %d messages passed mochi", filter, passed)
+		}
+	}
+	for _, f := range []string{string(dn), protocol.DownFilter("m1")} {
+		c.send(0xa2, "\x00\x07"+str(f))
+		if head, _, err := c.recv(); err != nil || head != 0xb0 {
+			t.Fatalf("%x %v", head, err)
+		}
+	}
+	if err := h.b.Publish(t.Context(), dn, []byte("nobody listens")); err != nil {
+		t.Fatal(err)
+	}
+	c.send(0xc0, "")
+	if head, body, err := c.recv(); err != nil || head != 0xd0 {
+		t.Fatalf("%x %q %v", head, body, err)
+	}
+}

@@ -27,7 +27,9 @@ type conn struct {
 	once   sync.Once
 	closed chan struct{} // closed by Close and abort
 	stats  *Stats
+	tap    func(Message) error
 	out    outbox
+	express
 
 	// Read's own, on the one goroutine that serves the connection.
 	in       io.Reader // the tls.Conn
@@ -47,13 +49,12 @@ const (
 	keptBuffer  = 4 << 10
 )
 
-func newConn(raw net.Conn, cfg *tls.Config, rate Rate, stats *Stats) *conn {
+func newConn(raw net.Conn, cfg *tls.Config, rate Rate, stats *Stats, tap func(Message) error) *conn {
 	c := &conn{
-		Conn: tls.Server(raw, cfg), raw: raw, done: make(chan struct{}), closed: make(chan struct{}), stats: stats,
+		Conn: tls.Server(raw, cfg), raw: raw, done: make(chan struct{}), closed: make(chan struct{}), stats: stats, tap: tap,
 		messages: newBucket(rate.Messages, rate.MessagesBurst), bytes: newBucket(rate.Bytes, rate.BytesBurst),
 	}
 	c.in = c.Conn
-	c.out.init()
 	if a, err := netip.ParseAddrPort(raw.RemoteAddr().String()); err == nil {
 		c.from = a.Addr().Unmap()
 	}
@@ -69,7 +70,8 @@ func (o offence) Error() string { return "not a packet we take: " + o.reason.Str
 // owed (MQTT 3.1.1, section 3.1.2.2).
 var unacceptable = []byte{0x20, 2, 0, 1}
 
-// Read hands on bytes of packets the guard has let through, and of no others.
+// Read hands on bytes of packets the guard has let through, and of no others; not of those that take
+// the short way.
 func (c *conn) Read(p []byte) (int, error) {
 	for c.start == c.good {
 		have := c.buf[c.start:c.end]
@@ -86,6 +88,9 @@ func (c *conn) Read(p []byte) (int, error) {
 				return 0, err
 			}
 			c.good += f.size
+			if c.took(f, have) {
+				c.start = c.good
+			}
 		default:
 			if err := c.fill(); err != nil {
 				return 0, err

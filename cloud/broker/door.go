@@ -49,7 +49,7 @@ func (d *door) Serve(establish listeners.EstablishFn) {
 			continue
 		}
 		raw.SetDeadline(time.Now().Add(connectTime))
-		c := newConn(raw, d.b.cfg.TLS, d.b.cfg.Rate, &d.b.stats)
+		c := newConn(raw, d.b.cfg.TLS, d.b.cfg.Rate, &d.b.stats, d.b.tap)
 		if !d.admit(c) {
 			raw.Close()
 			continue
@@ -95,9 +95,8 @@ func (d *door) serve(c *conn, establish listeners.EstablishFn) {
 	defer d.forget(c)
 	defer func() {
 		_ = c.Close()
-		<-c.out.done
+		c.out.writers.Wait()
 	}()
-	go c.write()
 	defer func() {
 		if p := recover(); p != nil {
 			d.b.stats.Panics.Add(1)

@@ -251,9 +251,8 @@ func FuzzGuard(f *testing.F) {
 func reader(r io.Reader) *conn {
 	far, raw := net.Pipe()
 	far.Close()
-	c := newConn(raw, nil, unlimited(), &Stats{})
+	c := newConn(raw, nil, unlimited(), &Stats{}, nil)
 	c.in = r
-	close(c.out.done) // nobody writes
 	return c
 }
 

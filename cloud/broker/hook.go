@@ -23,6 +23,7 @@ func (h *hook) ID() string { return "coinop" }
 func (h *hook) Provides(b byte) bool {
 	return bytes.IndexByte([]byte{
 		mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnPublish, mqtt.OnWill, mqtt.OnPublishDropped,
+		mqtt.OnSubscribed, mqtt.OnUnsubscribed,
 	}, b) >= 0
 }
 
@@ -71,7 +72,7 @@ func (h *hook) identify(c *conn, pk packets.Packet) error {
 			return err
 		}
 	}
-	c.device = id
+	c.introduce(id, pk.Connect.Keepalive)
 	return nil
 }
 
@@ -89,6 +90,32 @@ func (h *hook) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
 	}
 	h.b.stats.count(ReasonDenied)
 	return false
+}
+
+// OnSubscribed opens the short way down to a device that subscribed as agents do.
+func (h *hook) OnSubscribed(cl *mqtt.Client, pk packets.Packet, granted []byte) {
+	c, ok := cl.Net.Conn.(*conn)
+	if !ok {
+		return
+	}
+	for i, f := range pk.Filters {
+		if f.Filter == protocol.DownFilter(c.device) {
+			c.listens.Store(granted[i] == 1)
+		}
+	}
+}
+
+// OnUnsubscribed closes it.
+func (h *hook) OnUnsubscribed(cl *mqtt.Client, pk packets.Packet) {
+	c, ok := cl.Net.Conn.(*conn)
+	if !ok {
+		return
+	}
+	for _, f := range pk.Filters {
+		if f.Filter == protocol.DownFilter(c.device) {
+			c.listens.Store(false)
+		}
+	}
 }
 
 // OnPublish is the tap: a device's message goes there and nowhere else.

@@ -11,13 +11,17 @@ import (
 // same lock to number a message for it: with a peer that does not read, whoever publishes to it, a
 // worker with a payment in hand, would wait until its keepalive is over. So a Write only queues, and
 // a peer that lets too much wait is closed; what mattered the device asks for again.
+//
+// Who writes is a goroutine that lives while there is something to write: most devices are silent
+// most of the time, and there are many.
 type outbox struct {
-	mu    sync.Mutex
-	queue []byte
-	spare []byte // the buffer written last
-	shut  bool
-	wake  chan struct{} // holds one
-	done  chan struct{} // closed when the writer has ended
+	mu      sync.Mutex
+	queue   []byte
+	spare   []byte // the buffer written last
+	shut    bool
+	writing bool
+	flushed chan struct{} // made by Close; closed when nothing is written any more
+	writers sync.WaitGroup
 }
 
 // Limits of an outbox.
@@ -29,71 +33,67 @@ const (
 
 var errSlow = errors.New("the peer does not read")
 
-func (o *outbox) init() { o.wake, o.done = make(chan struct{}, 1), make(chan struct{}) }
-
-func (o *outbox) signal() {
-	select {
-	case o.wake <- struct{}{}:
-	default:
-	}
-}
-
 // Write queues. It never waits for the peer.
 func (c *conn) Write(p []byte) (int, error) {
+	if err := c.queue(p, nil); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// queue is Write of two pieces that belong together.
+func (c *conn) queue(head, body []byte) error {
 	o := &c.out
 	o.mu.Lock()
-	full, shut := len(o.queue)+len(p) > maxWaiting, o.shut
+	full, shut := len(o.queue)+len(head)+len(body) > maxWaiting, o.shut
 	if !full && !shut {
-		o.queue = append(o.queue, p...)
+		o.queue = append(append(o.queue, head...), body...)
+		if !o.writing {
+			o.writing = true
+			o.writers.Go(c.write)
+		}
 	}
 	o.mu.Unlock()
 	switch {
 	case shut:
-		return 0, net.ErrClosed
+		return net.ErrClosed
 	case full:
 		if !c.isClosed() {
 			c.stats.count(ReasonSlow)
 		}
 		c.abort()
-		return 0, errSlow
+		return errSlow
 	}
-	o.signal()
-	return len(p), nil
+	return nil
 }
 
-// write sends what is queued until the connection ends or, after Close, nothing is left.
+// write sends what is queued until nothing is left or the connection ends.
 func (c *conn) write() {
 	o := &c.out
-	defer close(o.done)
 	for {
 		o.mu.Lock()
-		p, shut := o.queue, o.shut
-		o.queue = o.spare[:0]
-		o.mu.Unlock()
-		if c.isClosed() || len(p) == 0 && shut {
+		p := o.queue
+		if len(p) == 0 || c.isClosed() {
+			o.writing = false
+			if o.flushed != nil {
+				close(o.flushed)
+				o.flushed = nil
+			}
+			o.mu.Unlock()
 			return
 		}
-		if len(p) > 0 {
-			_ = c.SetWriteDeadline(time.Now().Add(writeTime))
-			if _, err := c.Conn.Write(p); err != nil {
-				c.abort()
-				return
-			}
+		o.queue, o.spare = o.spare[:0], nil
+		o.mu.Unlock()
+		_ = c.SetWriteDeadline(time.Now().Add(writeTime))
+		if _, err := c.Conn.Write(p); err != nil {
+			c.abort()
 		}
 		if cap(p) > keptBuffer {
-			p = nil
+			continue
 		}
 		o.mu.Lock()
 		o.spare = p
-		more := len(o.queue) > 0 || o.shut
 		o.mu.Unlock()
-		if more {
-			continue
-		}
-		select {
-		case <-o.wake:
-		case <-c.closed:
-		}
 	}
 }
 
@@ -105,13 +105,16 @@ func (c *conn) SetDeadline(t time.Time) error { return c.SetReadDeadline(t) }
 func (c *conn) Close() error {
 	o := &c.out
 	o.mu.Lock()
-	first := !o.shut
+	var flushed chan struct{}
+	if !o.shut && o.writing {
+		flushed = make(chan struct{})
+		o.flushed = flushed
+	}
 	o.shut = true
 	o.mu.Unlock()
-	o.signal()
-	if first && !c.isClosed() {
+	if flushed != nil {
 		select {
-		case <-o.done:
+		case <-flushed:
 		case <-c.closed:
 		case <-time.After(flushTime):
 		}
