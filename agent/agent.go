@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"coinop/agent/journal"
@@ -18,9 +16,8 @@ import (
 	"coinop/hardware/mdb"
 	"coinop/hardware/vivopay"
 	"coinop/protocol"
+	"coinop/protocol/code"
 	"coinop/protocol/money"
-
-	"golang.org/x/sys/unix"
 )
 
 // Config is what Run is made for. Identity, Data, Cloud, Policy and Lanes are needed.
@@ -30,8 +27,10 @@ type Config struct {
 	Cloud    string // host:port of the broker
 	Policy   protocol.Policy
 	Lanes    []LaneConfig
-	Head     []string     // of receipts: the seller's name, and below it the address
-	Foot     []string     // of receipts
+	Head     []string // of receipts: the seller's name, and below it the address
+	Foot     []string // of receipts
+	Storage  Storage
+	After    code.Code    // what an Again of the process before said; "": nothing
 	Software string       // our version, for records and the cloud; "dev"
 	Log      *slog.Logger // nil: nothing is logged
 	// Telemetry is how often traces, metrics and log go to the cloud; 0: never.
@@ -113,8 +112,9 @@ var (
 )
 
 // Run is one device's life: it recovers, drives the hardware and sells until ctx ends, which is no
-// error. An error means that it must be started anew; it then goes on from its journal. It may be
-// killed at any moment.
+// error. It may be killed at any moment, and goes on from its journal.
+//
+// A disk that does not work ends the selling, not the Run: it stays up, says so, and tries again.
 //
 // Run owns every goroutine it starts and returns after the last has ended. One of them owns the
 // Device and reads one bounded channel; see shell for what happens when that is full.
@@ -135,28 +135,75 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		defer cfg.telemetry.end()
 	}
 	cfg.Log = cfg.Log.With("device", string(cfg.Identity.Device))
-	s, err := newShell(cfg)
-	if err != nil {
+	cfg.Storage = cfg.Storage.withDefaults()
+	a := &agent{cfg: cfg, log: cfg.Log, show: cfg.Show, since: time.Now(), was: cfg.After, retry: firstRetry}
+	if a.show == nil {
+		a.show = a.showInLog
+	}
+	if _, err := cfg.Identity.tls(cfg.Cloud); err != nil {
 		return err
 	}
+	defer a.status.stop()
+	for {
+		open, err := a.live(ctx)
+		c := ofStorage(err)
+		if c == "" || ctx.Err() != nil {
+			return err
+		}
+		if open { // its sales have ended with it; no time must be lost
+			a.retry = firstRetry
+		}
+		cause, ok := errors.AsType[*storageError](err)
+		if !ok {
+			cause = &storageError{c, err}
+		}
+		if err := a.wait(ctx, cause, open); err != nil || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// agent is what outlives a journal that cannot be used.
+type agent struct {
+	cfg    Config
+	log    *slog.Logger
+	show   func(protocol.Lane, session.Screen, money.Amount, string)
+	since  time.Time
+	was    code.Code     // of storage, before this life; "": nothing was wrong
+	retry  time.Duration // until the journal is opened again
+	status statusServer
+}
+
+// live is one life of the journal: from its opening to an error or the end of ctx. open: it had begun
+// to sell.
+func (a *agent) live(ctx context.Context) (open bool, err error) {
+	cfg := a.cfg
+	s := newShell(a)
 	unlock, err := lock(cfg.Data)
+	if err == nil {
+		defer unlock()
+	} else if ofStorage(err) == "" {
+		return false, err
+	}
+	if err := a.status.serve(cfg.Data, cfg.Log); err != nil {
+		a.log.Warn("status is not served", "error", err)
+	}
 	if err != nil {
-		return err
+		return false, err
 	}
-	defer unlock()
-	if err := room(cfg.Data); err != nil {
-		return err
-	}
-	s.journal, err = journal.OpenBadger(filepath.Join(cfg.Data, "journal"), journal.Options{
+	s.journal, err = journal.OpenBadger(filepath.Join(cfg.Data, journalName), journal.Options{
 		Device: cfg.Identity.Device, NewEpoch: newID[protocol.Epoch], CertSerial: cfg.Identity.Signer.KeyID,
 		Software: cfg.Software, Now: s.now(),
+		KeepRecords: cfg.Storage.KeepRecords, KeepFor: cfg.Storage.KeepFor, Ballast: cfg.Storage.Ballast,
 	})
 	if err != nil {
-		return fmt.Errorf("data folder %s: %w; check that the disk has room and is not read-only, and that the folder is of device %s",
-			cfg.Data, err, cfg.Identity.Device)
+		return false, onDisk(fmt.Errorf("data folder %s: %w", cfg.Data, err))
 	}
-	defer func() { err = errors.Join(err, s.journal.Close()) }()
-	return s.run(ctx)
+	err = s.run(ctx)
+	if s.journal.Health() == nil && ofStorage(err) == "" {
+		return true, errors.Join(err, s.journal.Close())
+	}
+	return true, err // as it is: see Journal.Close
 }
 
 // newID is a random UUIDv7 of any kind.
@@ -164,50 +211,4 @@ func newID[T ~[16]byte]() T {
 	var r [10]byte
 	_, _ = rand.Read(r[:]) // never fails
 	return T(protocol.NewID[struct{}](protocol.At(time.Now()), r))
-}
-
-// lock makes the data folder ours. The kernel gives a flock back when we die, however that happens.
-func lock(dir string) (unlock func(), err error) {
-	bad := func(err error) error {
-		return fmt.Errorf("%s %w: %w; check that it is a folder that the user the agent runs as may write to", dir, ErrData, err)
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, bad(err)
-	}
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, bad(err)
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		who := make([]byte, 16)
-		n, _ := f.ReadAt(who, 0)
-		_ = f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("data folder %s: %w (process %s); stop that one first, or give this agent a folder of its own",
-				dir, ErrInUse, strings.TrimSpace(string(who[:n])))
-		}
-		return nil, bad(err)
-	}
-	if err = f.Truncate(0); err == nil {
-		_, err = fmt.Fprintf(f, "%d\n", os.Getpid())
-	}
-	if err != nil { // a disk without a byte to spare is no place for a journal
-		return nil, errors.Join(bad(err), f.Close())
-	}
-	return func() { _ = f.Close() }, nil
-}
-
-// roomNeeded is what the journal's files take at once when it is opened; on a disk without it the
-// process would die of SIGBUS, because they are mapped.
-const roomNeeded = 16 << 20
-
-func room(dir string) error {
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
-		return fmt.Errorf("%s %w: %w", dir, ErrData, err)
-	}
-	if free := st.Bavail * uint64(st.Bsize); free < roomNeeded { //nolint:gosec // not negative
-		return fmt.Errorf("%s %w: its disk has %d KiB free, %d are needed; make room on it", dir, ErrData, free>>10, roomNeeded>>10)
-	}
-	return nil
 }

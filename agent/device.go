@@ -91,12 +91,19 @@ type Uplink struct{ Event uplink.Event }
 // Everywhere is an event for every lane: a policy, tamper, storage.
 type Everywhere struct{ Event session.Event }
 
+// Fault is something wrong with the device itself, or over: it is written for the cloud.
+type Fault struct {
+	Code   code.Code
+	Detail string
+}
+
 func (Lane) input()       {}
 func (Chosen) input()     {}
 func (Asked) input()      {}
 func (Tapped) input()     {}
 func (Uplink) input()     {}
 func (Everywhere) input() {}
+func (Fault) input()      {}
 
 // Do is one thing the shell must do, in order. The switch that does them has no default.
 type Do interface{ do() }
@@ -198,6 +205,16 @@ func (d *Device) Handle(now protocol.Reading, ins ...Input) ([]Do, error) {
 		case Everywhere:
 			for _, l := range d.cfg.Core.Lanes {
 				evs = append(evs, d.in(now, l.Lane, in.Event))
+			}
+		case Fault:
+			effects, err := d.core.Handle(d.reading(now), nil, protocol.Record{Body: protocol.DeviceEvent{Code: string(in.Code), Detail: in.Detail}})
+			if err != nil {
+				return nil, err
+			}
+			do, err := d.effects(now, effects)
+			out = append(out, do...)
+			if err != nil {
+				return nil, err
 			}
 		case Chosen:
 			evs = append(evs, d.in(now, in.Lane, d.order(now, in)))

@@ -31,8 +31,9 @@ const (
 func recordsOf(j *journal.Journal, sale protocol.SaleID) ([]protocol.Opened, error) {
 	const step = 64
 	var all []protocol.Opened
-	for end := j.Head().Seq; end > 0 && j.Head().Seq-end < farthest; {
-		after := end - min(end, step)
+	gone := j.Oldest() - 1 // released, and deleted
+	for end := j.Head().Seq; end > gone && j.Head().Seq-end < farthest; {
+		after := end - min(end-gone, step)
 		sealed, err := j.Read(after, int(end-after))
 		if err != nil {
 			return nil, err

@@ -17,17 +17,12 @@ import (
 	"coinop/hardware"
 	"coinop/hardware/paper"
 	"coinop/protocol"
+	"coinop/protocol/code"
 	"coinop/protocol/money"
 )
 
-// Bounds of queues and spans.
-const (
-	inboxSize    = 256
-	storageEvery = 10 * time.Second
-	// storageLow is what must be free on the disk for a sale to begin: the journal's files may grow
-	// by a few MB, and it dies on a disk that is full. Half of that more and it sells again.
-	storageLow = 32 << 20
-)
+// inboxSize bounds what waits for the owner.
+const inboxSize = 256
 
 // shell is the world around a Device. The goroutine of run owns every field that is not said to be
 // anybody's; the others only send to inbox. When inbox is full,
@@ -50,9 +45,15 @@ type shell struct {
 	lanes   map[protocol.Lane]*lane
 	timers  map[timerKey]deadline
 	wake    time.Duration // Mono of the next Tick; 0: none
+	agent   *agent
 	check   time.Duration // Mono of the next look at the disk
-	storage session.StorageState
-	conn    *conn // nil: no connection stands
+	trim    time.Duration // Mono of the next Trim
+	touched time.Duration // Mono of the last touch
+	storage code.Code     // of the disk, as last told
+	conn    *conn         // nil: no connection stands
+	joined  time.Time     // when it was made
+	heard   time.Time     // the cloud, last
+	last    *LastSale     // nil: none is known
 	told    protocol.Seq
 	stopped bool
 	job     uint32 // the last of any printer
@@ -66,6 +67,7 @@ type lane struct {
 	printer Printer // nil: none
 	columns int     // of its paper
 	signal  hardware.Signal
+	devices []DeviceStatus
 	armed   *money.Amount // the session waits for a card for this
 	idle    bool          // armed, but the reader does not know
 }
@@ -102,25 +104,23 @@ type call struct {
 	done chan struct{}
 }
 
-func newShell(cfg Config) (*shell, error) {
-	s := &shell{
-		cfg: cfg, log: cfg.Log, start: time.Now(), inbox: make(chan any, inboxSize), show: cfg.Show,
-		lanes: map[protocol.Lane]*lane{}, timers: map[timerKey]deadline{}, storage: session.StorageOK,
+func newShell(a *agent) *shell {
+	return &shell{
+		cfg: a.cfg, log: a.log, start: time.Now(), inbox: make(chan any, inboxSize), show: a.show, agent: a,
+		lanes: map[protocol.Lane]*lane{}, timers: map[timerKey]deadline{}, storage: code.StorageOK,
 	}
-	if s.show == nil {
-		s.show = func(l protocol.Lane, on session.Screen, a money.Amount, reason string) {
-			attrs := []any{"lane", int(l), "screen", on.String()}
-			if !a.IsZero() {
-				attrs = append(attrs, "amount", a.String())
-			}
-			if reason != "" {
-				attrs = append(attrs, "reason", reason)
-			}
-			s.log.Info("screen", attrs...)
-		}
+}
+
+// showInLog is what is shown when nobody else shows it.
+func (a *agent) showInLog(l protocol.Lane, on session.Screen, amount money.Amount, reason string) {
+	attrs := []any{"lane", int(l), "screen", on.String()}
+	if !amount.IsZero() {
+		attrs = append(attrs, "amount", amount.String())
 	}
-	_, err := cfg.Identity.tls(cfg.Cloud)
-	return s, err
+	if reason != "" {
+		attrs = append(attrs, "reason", reason)
+	}
+	a.log.Info("screen", attrs...)
 }
 
 func (s *shell) mono() time.Duration { return time.Since(s.start) }
@@ -143,9 +143,18 @@ func (s *shell) run(ctx context.Context) error {
 	if err := s.install(ctx, &drivers); err != nil {
 		return err
 	}
-	if err := s.handle(s.carryOut(do)...); err != nil {
+	ins := s.carryOut(do)
+	if s.agent.was != "" {
+		ins = append(ins, Fault{Code: s.agent.was, Detail: "it works again"})
+		s.agent.was = ""
+		for _, l := range s.cfg.Lanes {
+			s.service(l.Lane)
+		}
+	}
+	if err := s.handle(ins...); err != nil {
 		return err
 	}
+	s.tellStatus()
 	drivers.Go(func() { s.uplink(ctx) })
 	if s.cfg.Ready != nil {
 		s.cfg.Ready()
@@ -172,6 +181,10 @@ func (s *shell) boot() ([]Do, error) {
 		})
 	}
 	s.told = s.journal.Head().Seq
+	s.told -= min(s.told+1-s.journal.Oldest(), lastSaleWithin)
+	if err := s.findLast(); err != nil {
+		return nil, err
+	}
 	device, do, err := NewDevice(s.now(), DeviceConfig{
 		Core:   CoreConfig{Lanes: lanes, Policy: cfg.Policy},
 		Signer: id.Signer, Relay: id.Relay, Payment: id.Payment, Cloud: id.Cloud,
@@ -258,6 +271,7 @@ func (s *shell) take(m any) error {
 	case heard:
 		return s.hear(m)
 	case uplink.Inbound:
+		s.heard = time.Now()
 		return s.handle(Uplink{m})
 	case call:
 		defer close(m.done)
@@ -338,24 +352,14 @@ func (s *shell) due() error {
 	}
 	if s.check <= now {
 		s.check = now + storageEvery
-		if st := s.disk(); st != s.storage {
-			s.storage = st
-			s.log.Warn("disk", "state", st.String(), "free_bytes", s.journal.Free(), "check", "no sale begins while the disk is full; make room on it")
-			ins = append(ins, Everywhere{session.Storage{State: st}})
+		more, err := s.watch()
+		if err != nil {
+			return err
 		}
+		ins = append(ins, more...)
+		defer s.tellStatus()
 	}
 	return s.handle(ins...)
-}
-
-func (s *shell) disk() session.StorageState {
-	free, need := s.journal.Free(), uint64(storageLow)
-	if s.storage == session.StorageFull {
-		need += storageLow / 2
-	}
-	if free < need {
-		return session.StorageFull
-	}
-	return session.StorageOK
 }
 
 // handle lets the Device decide, and carries out what it wants until it wants nothing more. After an
@@ -411,6 +415,10 @@ func (s *shell) tellRecord(o protocol.Opened, charged map[protocol.SaleID]money.
 	case protocol.PaymentOutcome: // in one transaction with the sale's end
 		charged[o.Sale] = b.Amount
 	case protocol.SaleClosed:
+		s.last = &LastSale{
+			Sale: o.Sale, Lane: o.Lane, At: o.At.Wall.Time(), How: b.How.String(),
+			Charged: charged[o.Sale].String(), Delivered: b.Delivered.String(),
+		}
 		s.cfg.telemetry.sale(s.journal, o.Sale)
 		log.Info("sale ended", "how", b.How.String(), "charged", charged[o.Sale].String(), "delivered", b.Delivered.String())
 	case protocol.CaseOpened:

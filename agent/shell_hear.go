@@ -68,6 +68,9 @@ func (s *shell) hear(h heard) error {
 	case hardware.CardRemoved:
 		return tell(session.CardRemoved{})
 	case hardware.VendRequest:
+		if err := s.touch(); err != nil {
+			return err
+		}
 		return s.handle(Asked{l.id, session.VendRequest{
 			Bus: ev.Bus, Price: ev.Price, Item: ev.Item, Bad: ev.Bad, Since: max(0, s.mono()-ev.At),
 		}})
@@ -111,6 +114,7 @@ func (s *shell) hear(h heard) error {
 }
 
 func (s *shell) tellHealth(l *lane, h hardware.Health) {
+	l.sees(h)
 	level, attrs := slog.LevelWarn, []any{"lane", int(l.id), "part", h.Device, "state", h.State.String(), "code", h.Code}
 	if h.State == hardware.Ready {
 		level = slog.LevelInfo

@@ -114,7 +114,7 @@ func (s *shell) connection(ctx context.Context) (stood bool, err error) {
 	}
 	c := &conn{queue: make(chan Publish, publishQueue), end: end}
 	if !s.inOwner(ctx, func() error {
-		s.conn = c
+		s.conn, s.joined = c, time.Now()
 		s.log.Info("connected to the cloud", "cloud", s.cfg.Cloud, "connection", connected.Number)
 		return s.handle(Uplink{connected})
 	}) {

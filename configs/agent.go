@@ -21,6 +21,8 @@ type Agent struct {
 	Lanes []Lane `key:"lanes" need:"yes" most:"16"`
 	// What stands on every receipt.
 	Receipt Receipt `key:"receipt"`
+	// How the disk is watched that the journal lies on. It should be a partition without logs and downloads.
+	Storage Storage `key:"storage"`
 	// What the agent tells of itself to the fleet's operators, by OpenTelemetry over the connection it has.
 	Telemetry Telemetry `key:"telemetry"`
 	// How long the agent waits for others.
@@ -85,6 +87,18 @@ type Telemetry struct {
 	Every time.Duration `key:"every" default:"1m" least:"10s" most:"1h" flag:"telemetry"`
 }
 
+// Storage is the journal's disk.
+type Storage struct {
+	// Below this free space the cloud is told that the disk fills up; sales go on.
+	WarnBelow Size `key:"warn_below" default:"128MB" least:"32MB" most:"999GB"`
+	// Below this free space no sale begins. What is under way ends and is reported. The journal needs 32MB to work in.
+	StopBelow Size `key:"stop_below" default:"48MB" least:"32MB" most:"999GB"`
+	// A file that keeps room back, and is given up on a full disk so that what is under way can end. 0MB: none.
+	Ballast Size `key:"ballast" default:"16MB" least:"0MB" most:"1GB"`
+	// How long records stay that the cloud holds, for a cloud that must be restored from a backup; at most the last 50,000, and none when the disk fills up.
+	KeepFor time.Duration `key:"keep_for" default:"720h" least:"1h" most:"8760h"`
+}
+
 // Timeouts are the longest waits.
 type Timeouts struct {
 	// Longest wait for the bank. Under 5s a bank cannot answer; MDB leaves 28s of its 30.
@@ -130,6 +144,9 @@ func (a Agent) check() []Problem {
 		if l.Printer != nil {
 			see(fmt.Sprintf("lanes.%d.printer.port", i), l.Printer.Driver, l.Printer.Port)
 		}
+	}
+	if a.Storage.WarnBelow < a.Storage.StopBelow {
+		ps = append(ps, a.Refuse("storage.warn_below", "is below storage.stop_below: nobody would be warned", "write more than that, as 128MB"))
 	}
 	return ps
 }

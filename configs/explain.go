@@ -84,7 +84,7 @@ func (k Key) explain(b *strings.Builder, path string, settings []Setting) {
 		line("default", k.Default)
 	}
 	switch {
-	case k.kind == isDuration:
+	case k.kind == isDuration || k.kind == isSize:
 		line("range", k.Least+" to "+k.Most)
 	case k.kind == isBool:
 		line("one of", "true, false")

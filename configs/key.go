@@ -41,6 +41,7 @@ const (
 	isCurrency
 	isScale
 	isDuration
+	isSize
 	isBool
 	isTexts  // a list of texts
 	isBlock  // a struct
@@ -56,6 +57,7 @@ var kinds = map[reflect.Type]kind{
 	reflect.TypeFor[Currency]():      isCurrency,
 	reflect.TypeFor[Scale]():         isScale,
 	reflect.TypeFor[time.Duration](): isDuration,
+	reflect.TypeFor[Size]():          isSize,
 	reflect.TypeFor[bool]():          isBool,
 	reflect.TypeFor[[]string]():      isTexts,
 }

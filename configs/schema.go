@@ -148,6 +148,8 @@ func (k Key) schema() schema {
 		s.Type, s.Pattern = []string{"string", "number"}, `^(auto|[0-9]{1,6}(\.[0-9]{1,4})?)$`
 	case isDuration:
 		s.Pattern = durationPattern
+	case isSize:
+		s.Pattern = sizeForm.String()
 	case isBool:
 		s.Type, s.Default = "boolean", k.Default == "true"
 	case isTexts:
@@ -176,7 +178,7 @@ func (k Key) schema() schema {
 		}
 	}
 	s.Description = comments()[k.field]
-	if k.kind == isDuration {
+	if k.kind == isDuration || k.kind == isSize {
 		s.Description += " From " + k.Least + " to " + k.Most + "."
 	}
 	return s

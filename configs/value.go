@@ -31,6 +31,9 @@ type Currency string
 // smallest unit.
 type Scale string
 
+// Size is bytes of disk, as people and disks' makers write them: 64MB is 64,000,000.
+type Size int64
+
 // Units is the scale as the bus has it: a factor and decimals, of a currency with so many decimals.
 func (s Scale) Units(exponent int) (factor, decimals int, err error) {
 	if s == "" {
@@ -95,6 +98,8 @@ func (k Key) value(v given) (any, *wrong) {
 		return k.scale(t)
 	case isDuration:
 		return k.duration(t)
+	case isSize:
+		return k.size(t)
 	case isBool:
 		if v.quoted || (t != "true" && t != "false") {
 			return nil, &wrong{what: quote(t) + " is neither true nor false", instead: "write true or false, without quotes"}
@@ -191,6 +196,37 @@ func (k Key) duration(t string) (any, *wrong) {
 		return nil, &wrong{what: t + " is finer than a millisecond", instead: k.span()}
 	}
 	return d, nil
+}
+
+var sizeForm = regexp.MustCompile(`^([0-9]{1,6})(MB|GB)$`)
+
+func parseSize(t string) (Size, bool) {
+	m := sizeForm.FindStringSubmatch(t)
+	if m == nil {
+		return 0, false
+	}
+	n, _ := strconv.ParseInt(m[1], 10, 64) // six digits
+	if m[2] == "GB" {
+		n *= 1000
+	}
+	return Size(n * 1_000_000), true
+}
+
+func (k Key) size(t string) (any, *wrong) {
+	n, ok := parseSize(t)
+	least, _ := parseSize(k.Least)
+	most, _ := parseSize(k.Most)
+	switch {
+	case !ok && numberForm.MatchString(t):
+		return nil, &wrong{what: t + " has no unit", instead: "write " + t + "MB; " + k.span()}
+	case !ok:
+		return nil, &wrong{what: quote(t) + " is no size", instead: "write a whole number and MB or GB, as " + k.Default + "; " + k.span()}
+	case n < least:
+		return nil, &wrong{what: t + " is too little", instead: k.span()}
+	case n > most:
+		return nil, &wrong{what: t + " is too much", instead: k.span()}
+	}
+	return n, nil
 }
 
 // span is what may be, in words.

@@ -21,7 +21,7 @@ func TestWrong(t *testing.T) {
 		{"hyphen", least + "timeouts: {vend-timeout: 5s}\n", `f:6:12: timeouts.vend-timeout: unknown key; did you mean "vend_timeout"?`},
 		{"wrong level", least + "port: /dev/x\n", `f:6:1: port: unknown key; did you mean lanes[].printer.port?`},
 		{"a flag's name", least + "vmc: /dev/x\n", `f:6:1: vmc: unknown key; did you mean lanes[].vending.port?`},
-		{"no likeness", least + "zzz: x\n", `f:6:1: zzz: unknown key; keys here: identity, data, cloud, currency, lanes, receipt, telemetry, timeouts, log`},
+		{"no likeness", least + "zzz: x\n", `f:6:1: zzz: unknown key; keys here: identity, data, cloud, currency, lanes, receipt, storage, telemetry, timeouts, log`},
 		{"secret", least + "password: hunter2\n", `f:6:1: password: a secret does not belong in this file; what is secret has files of its own; remove the line`},
 		{"secret below", reader + "      {pin: \"1234\"}\n", `f:7:8: lanes.0.reader.pin: a secret does not belong in this file; what is secret has files of its own; remove the line`},
 		{"pem", swap("/i\n", "\"-----BEGIN PRIVATE KEY-----\"\n"), `f:1:11: identity: has a key or certificate in it; put that into a file of its own and write its path here`},
@@ -53,6 +53,10 @@ func TestWrong(t *testing.T) {
 		{"port range", swap("c.example:1", "c.example:70000"), `f:3:8: cloud: "70000" is no port; write 1 to 65535`},
 		{"no host", swap("c.example:1", ":1"), `f:3:8: cloud: ":1" has no host; write host:port, as cloud.example.com:8883`},
 		{"currency", least + "currency: euro\n", `f:6:11: currency: "euro" is no currency; write its three capital letters, as EUR`},
+		{"size without a unit", least + "storage: {ballast: 64}\n", "f:6:20: storage.ballast: 64 has no unit; write 64MB; 0MB to 1GB may be"},
+		{"size", least + "storage: {stop_below: 64 MiB}\n", `f:6:23: storage.stop_below: "64 MiB" is no size; write a whole number and MB or GB, as 48MB; 32MB to 999GB may be`},
+		{"size too small", least + "storage: {stop_below: 8MB}\n", "f:6:23: storage.stop_below: 8MB is too little; 32MB to 999GB may be"},
+		{"nobody warned", least + "storage: {warn_below: 64MB, stop_below: 1GB}\n", "f:6:23: storage.warn_below: is below storage.stop_below: nobody would be warned; write more than that, as 128MB"},
 		{"unit", least + "timeouts: {wait: 10}\n", "f:6:18: timeouts.wait: 10 has no unit; write 10s for seconds; 5s to 28s may be"},
 		{"time", least + "timeouts: {wait: 10 sec}\n", `f:6:18: timeouts.wait: "10 sec" is no time; write a number and a unit, as 10s or 1m30s; 5s to 28s may be`},
 		{"too short", least + "timeouts: {wait: 1s}\n", "f:6:18: timeouts.wait: 1s is too short; 5s to 28s may be"},
@@ -75,7 +79,7 @@ func TestWrong(t *testing.T) {
 		{"indent", least + "timeouts:\n  wait: 5s\n   order_timeout: 6s\n", "f:8:4: a second colon, or this line is too far right; a value with a colon and a blank goes in quotes; keys of one block begin in the same column"},
 		{"dedent", least + "timeouts:\n    wait: 5s\n  order_timeout: 6s\n", "f:8:3: this line does not begin where its block does; keys of one block begin in the same column"},
 		{"open quote", swap("/d", "\"/d"), "f:2:1: a quote is not closed; close it on the same line"},
-		{"only text", "hello", `f:1:1: want keys here: identity, data, cloud, currency, lanes, receipt, telemetry, timeouts, log; write "identity: …" on a line below, two blanks further in`},
+		{"only text", "hello", `f:1:1: want keys here: identity, data, cloud, currency, lanes, receipt, storage, telemetry, timeouts, log; write "identity: …" on a line below, two blanks further in`},
 	} {
 		_, err := ParseAgent("f", []byte(c.file), nil)
 		es, ok := errors.AsType[Errors](err)

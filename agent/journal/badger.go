@@ -129,4 +129,6 @@ func (e *badgerEngine) repaired() string { return e.mended }
 
 func (e *badgerEngine) free() uint64 { return e.folder.free() }
 
+func (e *badgerEngine) refill() error { return e.folder.fill() }
+
 func (e *badgerEngine) close() error { return errors.Join(e.db.Close(), e.folder.closeTwin()) }

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 
 	"coinop/protocol"
@@ -203,10 +202,13 @@ func TestDiedOpening(t *testing.T) {
 	}
 }
 
+var lifeRecords = 100_000
+
 // A long life: 100,000 records are written, acknowledged and released; the folder stays small.
 func TestLongLife(t *testing.T) {
 	t.Parallel()
-	const records, each, kept, most = 100_000, 250, 1000, 24 << 20
+	const each, kept, most = 250, 1000, 24 << 20
+	records := lifeRecords
 	o := opts()
 	o.KeepRecords = kept
 	dir := t.TempDir()
@@ -251,7 +253,7 @@ func used(t *testing.T, dir string) (n int64) {
 			return nil // a table may go meanwhile
 		}
 		if st, err := e.Info(); err == nil {
-			n += st.Sys().(*syscall.Stat_t).Blocks * 512
+			n += blocks(st)
 		}
 		return nil
 	})

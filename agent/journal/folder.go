@@ -54,6 +54,10 @@ func (f *folder) usable() error {
 	return f.fill()
 }
 
+// Check reports whether a journal could be opened in a folder, as far as its disk is concerned: nil,
+// ErrFull or what the disk said. It gives the ballast up when the disk is full.
+func Check(dir string) error { return (&folder{dir: dir}).usable() }
+
 // Probe writes a small file into a folder, syncs and reads it, and takes it away: nil when its disk
 // works.
 func Probe(dir string) (err error) {
@@ -350,6 +354,14 @@ func writeFile(path string, write func(io.Writer) error) (size int64, err error)
 		return 0, err
 	}
 	return size, syncDir(filepath.Dir(path))
+}
+
+// blocks is what a file takes, which is less than its size where it has holes.
+func blocks(st fs.FileInfo) int64 {
+	if sys, ok := st.Sys().(*syscall.Stat_t); ok {
+		return sys.Blocks * 512
+	}
+	return st.Size()
 }
 
 func syncDir(dir string) error {

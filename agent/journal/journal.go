@@ -77,6 +77,7 @@ type engine interface {
 	scan(prefix, first []byte, f func(key, value []byte) (more bool, err error)) error
 	repaired() string
 	free() uint64
+	refill() error
 	close() error
 }
 
@@ -647,6 +648,9 @@ func (j *Journal) Health() error {
 
 // Free is the free space under the journal in bytes.
 func (j *Journal) Free() uint64 { return j.eng.free() }
+
+// Refill puts the ballast back when it was given up and there is room for it again.
+func (j *Journal) Refill() error { return j.eng.refill() }
 
 // Close releases the disk. A journal that was not closed opens just as well. One that failed is left as
 // it is: Badger would write to a disk that takes nothing, and die. This process must not open it again.

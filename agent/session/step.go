@@ -140,6 +140,9 @@ func (s *State) stop(o *Output, n TimerName) {
 	}
 }
 
+// Gate names why no sale can begin now, or is "".
+func (s State) Gate(now protocol.Reading) string { return s.gate(now) }
+
 // gate names why nothing can be sold now, or is "".
 func (s State) gate(now protocol.Reading) string {
 	switch {

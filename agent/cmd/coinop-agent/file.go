@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -106,6 +107,9 @@ func (f fileOptions) config(a configs.Agent, stderr io.Writer) (agent.Config, er
 		Identity: id, Data: string(a.Data), Cloud: string(a.Cloud), Software: version,
 		Telemetry: telemetryOf(a.Telemetry), Head: a.Receipt.Head, Foot: a.Receipt.Foot,
 		Log: slog.New(card.LogHandler(handler)),
+		Storage: agent.Storage{
+			Low: int64(a.Storage.WarnBelow), Full: int64(a.Storage.StopBelow), Ballast: cmp.Or(int64(a.Storage.Ballast), -1), KeepFor: a.Storage.KeepFor,
+		},
 		Policy: protocol.Policy{ // the reader keeps the spans within their ranges
 			Version: 1, Currency: scale[0].Currency,
 			WaitMS:  uint32(a.Timeouts.Wait.Milliseconds()),         //nolint:gosec // up to 28 s

@@ -17,6 +17,7 @@ import (
 	"coinop/hardware/mdb"
 	"coinop/protocol"
 	"coinop/protocol/card"
+	"coinop/protocol/code"
 	"coinop/protocol/money"
 
 	"github.com/spf13/cobra"
@@ -45,8 +46,11 @@ and the log says what needs a restart. coinop-agent config check FILE checks it.
 Each flag can be given in the environment: --scale-factor is
 COINOP_SCALE_FACTOR. A flag goes before the environment, that before the file.
 
+A disk that is full, read-only, failing or spoiled does not end it: it says so,
+sells nothing, and goes on by itself; coinop-agent status shows what to do.
+
 It ends with 0 when it was stopped, and with 1 and a reason when something must
-be mended first. Let a service manager start it again after a 1.`
+be mended first. Let a service manager start it again.`
 
 const example = `  coinop-agent run --identity /etc/coinop/identity --data /var/lib/coinop \
     --cloud cloud.example.com:8883 \
@@ -71,7 +75,7 @@ func newRoot(env []string) *cobra.Command {
 		SilenceUsage: true, SilenceErrors: true,
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(newRun(env), newConfig(env), newReceipt(env), &cobra.Command{
+	root.AddCommand(newRun(env), newConfig(env), newReceipt(env), newStatus(env), &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			_, err := fmt.Fprintf(c.OutOrStdout(), "coinop-agent %s, protocol %d\n", version, protocol.Version)
@@ -147,6 +151,9 @@ func (o options) run(c *cobra.Command) error {
 	return o.agent(c.Context(), cfg)
 }
 
+// afterVariable tells the next process what ended this one.
+const afterVariable = "COINOP_AGENT_AFTER"
+
 // agent runs it, with the ready file.
 func (o options) agent(ctx context.Context, cfg agent.Config) error {
 	if o.ready != "" {
@@ -157,7 +164,12 @@ func (o options) agent(ctx context.Context, cfg agent.Config) error {
 		}
 		defer func() { _ = os.Remove(o.ready) }()
 	}
-	return agent.Run(ctx, cfg)
+	cfg.After = code.Code(os.Getenv(afterVariable))
+	err := agent.Run(ctx, cfg)
+	if again, ok := errors.AsType[*agent.Again](err); ok {
+		return exit{exitAgain, errors.Join(err, os.Setenv(afterVariable, string(again.After)))}
+	}
+	return err
 }
 
 // appear writes a file that is whole from its first moment on.

@@ -1,0 +1,188 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"coinop/agent"
+	"coinop/configs"
+	"coinop/protocol/code"
+
+	"github.com/spf13/cobra"
+)
+
+func newStatus(env []string) *cobra.Command {
+	var data, file string
+	var asJSON bool
+	c := &cobra.Command{
+		Use: "status", Short: "Show how this device stands, and what to do", Args: cobra.NoArgs,
+		Long: `Status asks the agent that runs on a data folder, as the same user or as root.
+When none runs it shows what the disk says, and changes nothing.
+
+It ends with
+  0  healthy: the agent runs, and nothing is wrong
+  1  there is nothing to show: the folder is wrong
+  2  degraded: it runs, and something is wrong; the table says what to do
+  3  not running`,
+		Example: `  coinop-agent status --data /var/lib/coinop
+  coinop-agent status --config /etc/coinop/agent.yaml --json`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := fromEnvironment(c.Flags(), lookup(env), "data", "config"); err != nil {
+				return err
+			}
+			if data == "" && file != "" {
+				a, err := configs.LoadAgent(file, env)
+				if err != nil {
+					return fmt.Errorf("--config:\n%w", err)
+				}
+				data = string(a.Data)
+			}
+			if data == "" {
+				return errors.New("--data or --config is missing: what run was given")
+			}
+			st, err := agent.AskStatus(data)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				err = json.NewEncoder(c.OutOrStdout()).Encode(st)
+			} else {
+				err = printStatus(c.OutOrStdout(), st)
+			}
+			switch {
+			case err != nil:
+				return err
+			case st.Running == agent.NotRunning:
+				return exit{exitNotRunning, nil}
+			case !st.Healthy:
+				return exit{exitDegraded, nil}
+			}
+			return nil
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&data, "data", "", "`folder` of the journal")
+	f.StringVar(&file, "config", "", "configuration `file` that names it")
+	f.BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+func printStatus(out io.Writer, st agent.Status) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	line := func(name, format string, args ...any) { fmt.Fprintf(w, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
+	next := func(f code.Fault) {
+		if f.Next != "" {
+			line("", "-> %s", f.Next)
+		}
+	}
+	line("device", "%s", or(st.Device, "not known"))
+	switch st.Running {
+	case agent.IsRunning:
+		line("agent", "%s, process %d, up %s, certificate %s", st.Software, st.Process, span(st.At.Sub(st.Since)), st.Certificate)
+	case agent.NotAnswering:
+		line("agent", "process %d has the data folder and does not answer", st.Process)
+	case agent.NotRunning:
+		line("agent", "not running; this is what the disk says")
+	}
+	health := "healthy"
+	if !st.Healthy {
+		health = "degraded"
+		if st.Running == agent.NotRunning {
+			health = "down"
+		}
+	}
+	line("health", "%s", health)
+	for _, f := range st.Faults {
+		line("", "%s: %s", f.Code, or(f.Cause, "see the log"))
+		next(f)
+	}
+	s := st.Storage
+	line("storage", "%s, %s free, journal %s, ballast %s", s.Code, size(s.Free), size(s.Used), size(s.Ballast))
+	if s.Full > 0 {
+		line("", "warns below %s, sells nothing below %s", size(s.Low), size(s.Full))
+	}
+	if s.Error != "" {
+		line("", "the disk said: %s", s.Error)
+	}
+	if s.Damaged > 0 {
+		line("", "%d damaged journals are kept beside it", s.Damaged)
+	}
+	j := st.Journal
+	if j.Epoch != "" {
+		held := fmt.Sprintf("the cloud holds 1 to %d", j.Acked)
+		if !j.Known {
+			held = fmt.Sprintf("the cloud holds at least 1 to %d", max(j.Acked, j.Released))
+		}
+		line("journal", "epoch %s, %d records, %s, %d wait", j.Epoch, j.Head, held, j.Waiting)
+	}
+	if j.Repaired != "" {
+		line("", "%s at its opening: %s", j.Opened, j.Repaired)
+	}
+	if st.Running == agent.IsRunning && st.Link.Way != "" {
+		l := st.Link
+		stands := "not connected"
+		if !l.Connected.IsZero() {
+			stands = "connected for " + span(st.At.Sub(l.Connected))
+		}
+		heard := "never heard"
+		if !l.Heard.IsZero() {
+			heard = "heard " + span(st.At.Sub(l.Heard)) + " ago"
+		}
+		line("cloud", "%s, %s, %s, way to the bank %s, acquirer %s", l.Cloud, stands, heard, l.Way, l.Acquirer)
+	}
+	for _, l := range st.Lanes {
+		sells := "sells"
+		if l.Refuses != "" {
+			sells = "sells nothing: " + l.Refuses
+		}
+		line(fmt.Sprintf("lane %d", l.Lane), "%s, %s", l.Phase, sells)
+		for _, d := range l.Devices {
+			text := d.State
+			if string(d.Code) != d.State {
+				text += ", " + string(d.Code)
+			}
+			if d.Detail != "" {
+				text += ": " + d.Detail
+			}
+			line("  "+d.Name, "%s, for %s", text, span(st.At.Sub(d.Since)))
+		}
+	}
+	if l := st.LastSale; l != nil {
+		text := fmt.Sprintf("%s, lane %d, %s", l.At.Local().Format(time.DateTime), l.Lane, l.How)
+		if l.Charged != "" {
+			text += ", charged " + l.Charged
+		}
+		line("last sale", "%s, delivered %s", text, l.Delivered)
+	}
+	return w.Flush()
+}
+
+func or(text, other string) string {
+	if text == "" {
+		return other
+	}
+	return text
+}
+
+// span is a time as people say it: 3h12m.
+func span(d time.Duration) string {
+	switch d = max(d, 0); {
+	case d < time.Minute:
+		return d.Round(time.Second).String()
+	case d < 48*time.Hour:
+		return strings.TrimSuffix(d.Round(time.Minute).String(), "0s")
+	}
+	return fmt.Sprintf("%d days", int(d.Hours())/24)
+}
+
+func size(n int64) string {
+	if n < 1_000_000_000 {
+		return fmt.Sprintf("%.1f MB", float64(n)/1e6)
+	}
+	return fmt.Sprintf("%.1f GB", float64(n)/1e9)
+}

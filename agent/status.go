@@ -1,0 +1,471 @@
+package agent
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"coinop/agent/journal"
+	"coinop/agent/session"
+	"coinop/agent/uplink"
+	"coinop/hardware"
+	"coinop/protocol"
+	"coinop/protocol/code"
+
+	"golang.org/x/sys/unix"
+)
+
+// Running says whether an agent answered.
+type Running string
+
+// What AskStatus can find.
+const (
+	IsRunning    Running = "running"
+	NotAnswering Running = "not_answering" // it has the data folder, and says nothing
+	NotRunning   Running = "not_running"   // what is known was read from the disk
+)
+
+// Status is how a device stands.
+type Status struct {
+	Running     Running   `json:"running"`
+	At          time.Time `json:"at"`
+	Device      string    `json:"device"`
+	Certificate string    `json:"certificate,omitempty"` // its serial number
+	Software    string    `json:"software,omitempty"`
+	Process     int       `json:"process,omitempty"`
+	Since       time.Time `json:"since,omitzero"`
+	Healthy     bool      `json:"healthy"`
+	// Faults are what is wrong now, the gravest first.
+	Faults   []code.Fault  `json:"faults"`
+	Storage  StorageStatus `json:"storage"`
+	Journal  JournalStatus `json:"journal"`
+	Link     LinkStatus    `json:"link"`
+	Lanes    []LaneStatus  `json:"lanes"`
+	LastSale *LastSale     `json:"last_sale,omitempty"`
+}
+
+// StorageStatus is the journal's disk.
+type StorageStatus struct {
+	code.Fault
+	Error   string `json:"error,omitempty"` // what the disk said
+	Free    int64  `json:"free_bytes"`
+	Ballast int64  `json:"ballast_bytes"`
+	Low     int64  `json:"low_below_bytes,omitempty"`
+	Full    int64  `json:"full_below_bytes,omitempty"`
+	Used    int64  `json:"used_bytes"`
+	Damaged int    `json:"kept_damaged"` // journals that were moved aside
+}
+
+// JournalStatus is how far the records have come.
+type JournalStatus struct {
+	Epoch    string       `json:"epoch,omitempty"`
+	Head     protocol.Seq `json:"head"`
+	Acked    protocol.Seq `json:"acked"` // the cloud holds them, by its last word
+	Known    bool         `json:"acked_known"`
+	Released protocol.Seq `json:"released"`
+	Oldest   protocol.Seq `json:"oldest,omitempty"`
+	Waiting  uint64       `json:"waiting"` // records that the cloud may lack
+	Opened   string       `json:"opened,omitempty"`
+	Repaired string       `json:"repaired,omitempty"`
+}
+
+// LinkStatus is the way to the cloud and the bank.
+type LinkStatus struct {
+	Cloud     string    `json:"cloud,omitempty"`
+	Way       string    `json:"way,omitempty"`
+	Connected time.Time `json:"connected_since,omitzero"`
+	Heard     time.Time `json:"heard_at,omitzero"` // the cloud's last word
+	Acquirer  string    `json:"acquirer,omitempty"`
+	Stopped   code.Code `json:"stopped,omitempty"`
+}
+
+// LaneStatus is one place to buy.
+type LaneStatus struct {
+	Lane    protocol.Lane  `json:"lane"`
+	Phase   string         `json:"phase"`
+	Refuses string         `json:"refuses,omitempty"` // why a sale could not begin now
+	Devices []DeviceStatus `json:"devices"`
+}
+
+// DeviceStatus is a piece of hardware.
+type DeviceStatus struct {
+	Name   string    `json:"name"`
+	State  string    `json:"state"`
+	Code   code.Code `json:"code,omitempty"`
+	Detail string    `json:"detail,omitempty"`
+	Since  time.Time `json:"since,omitzero"`
+}
+
+// LastSale is the newest sale that ended.
+type LastSale struct {
+	Sale      protocol.SaleID `json:"sale"`
+	Lane      protocol.Lane   `json:"lane"`
+	At        time.Time       `json:"at"` // by this device's clock
+	How       string          `json:"how"`
+	Charged   string          `json:"charged"`
+	Delivered string          `json:"delivered"`
+}
+
+// lastSaleWithin is how many records back a start looks for it.
+const lastSaleWithin = 256
+
+// findLast finds the last sale among the newest records.
+func (s *shell) findLast() error {
+	sealed, err := s.journal.Read(s.told, lastSaleWithin)
+	if err != nil {
+		return err
+	}
+	var l lastSale
+	for _, r := range sealed {
+		o, err := protocol.OpenRecord(r.Bytes)
+		if err != nil {
+			return err
+		}
+		l.see(o)
+		s.told = r.Position.Seq
+	}
+	s.last = l.sale
+	return nil
+}
+
+// lastSale finds it among records in order.
+type lastSale struct {
+	charged map[protocol.SaleID]string
+	sale    *LastSale
+}
+
+func (l *lastSale) see(o protocol.Opened) {
+	switch b := o.Body.(type) {
+	case protocol.PaymentOutcome:
+		l.charged = map[protocol.SaleID]string{o.Sale: b.Amount.String()}
+	case protocol.SaleClosed:
+		l.sale = &LastSale{Sale: o.Sale, Lane: o.Lane, At: o.At.Wall.Time(), How: b.How.String(), Charged: l.charged[o.Sale], Delivered: b.Delivered.String()}
+	}
+}
+
+// base is what is known without a journal.
+func (a *agent) base() Status {
+	st := Status{
+		Running: IsRunning, At: time.Now(), Device: string(a.cfg.Identity.Device), Certificate: a.cfg.Identity.Signer.KeyID,
+		Software: a.cfg.Software, Process: os.Getpid(), Since: a.since, Lanes: []LaneStatus{},
+	}
+	st.Link.Cloud = a.cfg.Cloud
+	st.disk(a.cfg.Data)
+	st.Storage.Low, st.Storage.Full = a.cfg.Storage.Low, a.cfg.Storage.Full
+	return st
+}
+
+func (st *Status) disk(data string) {
+	d := journal.Measure(filepath.Join(data, journalName))
+	st.Storage.Free, st.Storage.Ballast, st.Storage.Used, st.Storage.Damaged = d.Free, d.Ballast, d.Used, d.Damaged
+}
+
+// judge says what is wrong, from the parts.
+func (st *Status) judge() {
+	st.Faults = []code.Fault{}
+	add := func(c code.Code) { st.Faults = append(st.Faults, code.Of(c)) }
+	if c := st.Link.Stopped; c != "" {
+		add(c)
+	}
+	if c := st.Storage.Code; c != code.StorageOK {
+		add(c)
+	}
+	switch st.Journal.Opened {
+	case journal.Rebuilt.String():
+		add(code.StorageRebuilt)
+	case journal.Renewed.String():
+		add(code.StorageDamaged)
+	}
+	for _, l := range st.Lanes {
+		for _, d := range l.Devices {
+			if d.State != hardware.Ready.String() {
+				add(d.Code)
+			}
+		}
+	}
+	switch st.Link.Way {
+	case uplink.WayDown.String():
+		add(code.LinkDown)
+	case uplink.WayCloudDown.String():
+		add(code.CloudSilent)
+	case uplink.WayAcquirerDown.String():
+		add(code.AcquirerDown)
+	}
+	st.Healthy = st.Running == IsRunning && len(st.Faults) == 0
+}
+
+// tellDown is the status while there is no journal.
+func (a *agent) tellDown(cause *storageError) {
+	st := a.base()
+	st.Storage.Fault, st.Storage.Error = code.Of(cause.code), cause.err.Error()
+	if was := a.status.now.Load(); was != nil {
+		st.Journal, st.LastSale = was.Journal, was.LastSale
+	} else if p, err := journal.Peek(filepath.Join(a.cfg.Data, journalName), nil); err == nil {
+		st.peeked(p)
+	}
+	for _, l := range a.cfg.Lanes {
+		st.Lanes = append(st.Lanes, LaneStatus{Lane: l.Lane, Phase: session.Idle.String(), Refuses: reason(cause.code), Devices: []DeviceStatus{}})
+	}
+	st.judge()
+	a.status.now.Store(&st)
+}
+
+func (st *Status) peeked(p journal.Peeked) {
+	st.Device = string(p.Device)
+	st.Journal.Epoch, st.Journal.Head, st.Journal.Released = p.Head.Epoch.String(), p.Head.Seq, p.Released
+	st.Journal.Waiting = uint64(p.Head.Seq - p.Released)
+}
+
+// tellStatus is the status of a shell that works; the owner calls it.
+func (s *shell) tellStatus() {
+	st := s.agent.base()
+	st.Storage.Fault = code.Of(s.storage)
+	head, link := s.journal.Head(), s.device.Link()
+	acked, known := link.Acked()
+	if !known {
+		acked = max(acked, s.journal.Released())
+	}
+	fate, why := s.journal.Fate()
+	st.Journal = JournalStatus{
+		Epoch: head.Epoch.String(), Head: head.Seq, Acked: acked, Known: known, Released: s.journal.Released(), Oldest: s.journal.Oldest(),
+		Waiting: uint64(head.Seq - acked), Opened: fate.String(), Repaired: why,
+	}
+	st.Link.Way, st.Link.Heard, st.Link.Stopped = link.Way().String(), s.heard, code.Code(link.Stopped())
+	if s.conn != nil {
+		st.Link.Connected = s.joined
+	}
+	switch link.Way() {
+	case uplink.WayUp:
+		st.Link.Acquirer = "up"
+	case uplink.WayAcquirerDown:
+		st.Link.Acquirer = "down"
+	case uplink.WayDown, uplink.WayCloudDown:
+		st.Link.Acquirer = "not known"
+	}
+	for _, c := range s.cfg.Lanes {
+		l, ok := s.lanes[c.Lane]
+		state, has := s.device.LaneState(c.Lane)
+		if !ok || !has {
+			continue
+		}
+		devices := l.devices
+		if devices == nil {
+			devices = []DeviceStatus{}
+		}
+		st.Lanes = append(st.Lanes, LaneStatus{
+			Lane: c.Lane, Phase: state.Phase().String(), Refuses: state.Gate(s.now()), Devices: append([]DeviceStatus(nil), devices...),
+		})
+	}
+	st.LastSale = s.last
+	st.judge()
+	s.agent.status.now.Store(&st)
+}
+
+// sees keeps how a piece of hardware stands.
+func (l *lane) sees(h hardware.Health) {
+	d := DeviceStatus{Name: h.Device, State: h.State.String(), Code: code.Code(h.Code), Detail: h.Detail, Since: time.Now()}
+	for i, was := range l.devices {
+		if was.Name == d.Name {
+			if was.State == d.State && was.Code == d.Code {
+				d.Since = was.Since
+			}
+			l.devices[i] = d
+			return
+		}
+	}
+	l.devices = append(l.devices, d)
+}
+
+// statusServer gives the newest Status to whoever connects, as one line of JSON. Its socket lies in
+// the data folder, for the agent's user alone; on a disk that takes no new file it is an abstract one,
+// which looks at who asks.
+type statusServer struct {
+	now  atomic.Pointer[Status]
+	l    *net.UnixListener
+	path string
+	ends sync.WaitGroup
+}
+
+const statusName = "status.sock"
+
+// abstract is the name of a folder's socket outside of every file system.
+func abstract(data string) string {
+	if full, err := filepath.Abs(data); err == nil {
+		data = full
+	}
+	sum := sha256.Sum256([]byte(data))
+	return "@coinop-agent-" + hex.EncodeToString(sum[:12])
+}
+
+// serve begins to, once. The caller has the data folder's lock.
+func (s *statusServer) serve(data string, log *slog.Logger) error {
+	if s.l != nil {
+		return nil
+	}
+	path := filepath.Join(data, statusName)
+	l, err := listenStatus(path)
+	if err != nil {
+		path = abstract(data)
+		var second error
+		if l, second = net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"}); second != nil {
+			return errors.Join(err, second)
+		}
+	}
+	s.l, s.path = l, path
+	s.ends.Go(func() {
+		for {
+			c, err := l.AcceptUnix()
+			if err != nil {
+				if !errors.Is(err, net.ErrClosed) {
+					log.Error("status is served no more", "error", err)
+				}
+				return
+			}
+			s.answer(c, strings.HasPrefix(path, "@"))
+		}
+	})
+	return nil
+}
+
+// listenStatus makes the socket. A path too long for a socket's name is reached through its folder's
+// descriptor.
+func listenStatus(path string) (*net.UnixListener, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	name, done, err := short(path)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: name, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	l.SetUnlinkOnClose(false)
+	return l, os.Chmod(path, 0o600)
+}
+
+// short is a name of at most 107 bytes for a path.
+func short(path string) (name string, done func(), err error) {
+	if len(path) < 100 {
+		return path, func() {}, nil
+	}
+	d, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return "", nil, err
+	}
+	return fmt.Sprintf("/proc/self/fd/%d/%s", d.Fd(), filepath.Base(path)), func() { _ = d.Close() }, nil
+}
+
+func (s *statusServer) answer(c *net.UnixConn, ask bool) {
+	defer c.Close()
+	if ask && !ours(c) {
+		return
+	}
+	st := s.now.Load()
+	if st == nil {
+		return
+	}
+	_ = c.SetWriteDeadline(time.Now().Add(time.Second))
+	_ = json.NewEncoder(c).Encode(st)
+}
+
+// ours: the other end runs as our user, or root.
+func ours(c *net.UnixConn) bool {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return false
+	}
+	ok := false
+	_ = raw.Control(func(fd uintptr) {
+		cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) //nolint:gosec // a descriptor
+		ok = err == nil && (cred.Uid == 0 || int(cred.Uid) == os.Geteuid())
+	})
+	return ok
+}
+
+func (s *statusServer) stop() {
+	if s.l == nil {
+		return
+	}
+	_ = s.l.Close()
+	s.ends.Wait()
+	if !strings.HasPrefix(s.path, "@") {
+		_ = os.Remove(s.path)
+	}
+	s.l = nil
+}
+
+// AskStatus asks the agent of a data folder; when none answers, it reads what the disk says, and
+// changes nothing. An error: there is nothing to read.
+func AskStatus(data string) (Status, error) {
+	if st, err := os.Stat(data); err != nil || !st.IsDir() {
+		return Status{}, fmt.Errorf("%s: %w; is it the data folder that the agent runs with?", data, errors.Join(err, ErrData))
+	}
+	name, done, err := short(filepath.Join(data, statusName))
+	if err != nil {
+		return Status{}, err
+	}
+	defer done()
+	for _, path := range []string{name, abstract(data)} {
+		if st, err := askAt(path); err == nil {
+			return st, nil
+		}
+	}
+	st := Status{Running: NotRunning, At: time.Now(), Lanes: []LaneStatus{}}
+	if pid, held := holder(data); held {
+		st.Running, st.Process = NotAnswering, pid
+	}
+	st.disk(data)
+	st.Storage.Fault = code.Of(code.StorageOK)
+	var last lastSale
+	p, err := journal.Peek(filepath.Join(data, journalName), last.see)
+	switch {
+	case err == nil:
+		st.peeked(p)
+		st.LastSale = last.sale
+	case !errors.Is(err, fs.ErrNotExist):
+		st.Storage.Fault, st.Storage.Error = code.Of(code.StorageFailing), err.Error()
+	}
+	st.judge()
+	return st, nil
+}
+
+func askAt(path string) (Status, error) {
+	var st Status
+	c, err := net.DialTimeout("unix", path, 2*time.Second)
+	if err != nil {
+		return st, err
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(2 * time.Second))
+	err = json.NewDecoder(io.LimitReader(c, 1<<20)).Decode(&st)
+	return st, err
+}
+
+// holder is who has the folder's lock.
+func holder(data string) (pid int, held bool) {
+	f, err := os.Open(filepath.Join(data, lockName))
+	if err != nil {
+		return 0, false
+	}
+	defer f.Close()
+	if unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) == nil { //nolint:gosec // a descriptor
+		return 0, false
+	}
+	_, _ = fmt.Fscan(f, &pid)
+	return pid, true
+}
