@@ -111,6 +111,29 @@ type BusState struct {
 // SessionComplete is MDB SESSION COMPLETE (13h 04h).
 type SessionComplete struct{}
 
+// CashSale is a sale the vending side took cash for, or gave away (MDB/ICP 4.2, 7.4, CASH SALE).
+type CashSale struct {
+	Price money.Amount // zero when it does not say
+	Item  protocol.Outlet
+	Kind  CashKind
+}
+
+// CashKind is what the vending side says of a cash sale.
+type CashKind uint8
+
+// Kinds of a cash sale.
+const (
+	CashPaid CashKind = iota + 1
+	CashFree
+	CashTest
+	CashNegative // the machine took something back
+	CashToken
+)
+
+func (k CashKind) String() string {
+	return name([]string{"cash?", "paid", "free", "test", "negative", "token"}, k)
+}
+
 // PortGone is a port that was open and is not any more.
 type PortGone struct{ Device string }
 
@@ -179,6 +202,7 @@ func (VendFailure) event()     {}
 func (BusReset) event()        {}
 func (BusState) event()        {}
 func (SessionComplete) event() {}
+func (CashSale) event()        {}
 func (PortGone) event()        {}
 func (EvidenceSeen) event()    {}
 func (Printed) event()         {}

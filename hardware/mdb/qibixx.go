@@ -84,12 +84,16 @@ func (q *Qibixx) Run(ctx context.Context) error {
 
 // Commands of the machine.
 type (
-	begin   struct{ funds string }
+	begin struct {
+		funds string // as Qibixx writes it
+		units uint32 // as the bus counts
+	}
 	approve struct {
 		vend   protocol.VendID
 		bus    protocol.BusKey
 		outlet protocol.Outlet
-		amount string
+		amount string        // as Qibixx writes it
+		units  uint32        // as the bus counts
 		by     time.Duration // by the clock
 	}
 	withdraw struct{ vend protocol.VendID }
@@ -104,7 +108,7 @@ func (q *Qibixx) Begin(funds money.Amount) error {
 	if _, err := q.cfg.Scale.Units(funds); err != nil {
 		return err
 	}
-	return q.box.Post(begin{funds.Decimal()})
+	return q.box.Post(begin{funds: funds.Decimal()})
 }
 
 // Approve answers the open vend request: C,VEND. See hardware.Vender.
@@ -115,30 +119,24 @@ func (q *Qibixx) Approve(v protocol.VendID, bus protocol.BusKey, o protocol.Outl
 	if by <= 0 {
 		by = hardware.DefaultApproveBy
 	}
-	return q.box.Post(approve{v, bus, o, a.Decimal(), q.cfg.Clock() + by})
+	return q.box.Post(approve{vend: v, bus: bus, outlet: o, amount: a.Decimal(), by: q.cfg.Clock() + by})
 }
 
 // Deny answers it with no: C,STOP. Approvals that still wait here are taken back.
-func (q *Qibixx) Deny(bus protocol.BusKey) error {
-	return q.box.Edit(false, func(queue []any) []any {
-		for i, cmd := range queue {
-			if a, ok := cmd.(approve); ok {
-				queue[i] = withdraw{a.vend}
-			}
-		}
-		return append(queue, deny{bus})
-	})
-}
+func (q *Qibixx) Deny(bus protocol.BusKey) error { return takeBack(&q.box, deny{bus}) }
 
 // End closes a card-first session: C,STOP when it is idle. Like Deny it takes back.
-func (q *Qibixx) End() error {
-	return q.box.Edit(false, func(queue []any) []any {
-		for i, cmd := range queue {
-			if a, ok := cmd.(approve); ok {
+func (q *Qibixx) End() error { return takeBack(&q.box, end{}) }
+
+// takeBack queues cmd, and makes withdrawals of the approvals that wait before it.
+func takeBack(box *hardware.Mailbox, cmd any) error {
+	return box.Edit(false, func(queue []any) []any {
+		for i, waits := range queue {
+			if a, ok := waits.(approve); ok {
 				queue[i] = withdraw{a.vend}
 			}
 		}
-		return append(queue, end{})
+		return append(queue, cmd)
 	})
 }
 

@@ -402,10 +402,10 @@ func TestAdapterLostItsPower(t *testing.T) {
 func TestCardFirst(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	r.in(begin{"5.00"}) // nothing is enabled
+	r.in(begin{funds: "5.00"}) // nothing is enabled
 	r.want("SessionComplete")
 	r.up()
-	r.in(begin{"5.00"})
+	r.in(begin{funds: "5.00"})
 	r.lines("c,STATUS,IDLE", "c,STATUS,VEND,1.00,5")
 	r.approve(1, time.Second)
 	r.lines("c,VEND,SUCCESS", "c,STATUS,IDLE")

@@ -1,0 +1,517 @@
+package mdb
+
+import (
+	"fmt"
+	"time"
+
+	"coinop/hardware"
+	"coinop/protocol"
+	"coinop/protocol/money"
+)
+
+// Times of the bus side. The controller polls every 25 to 200 ms and resets a device that is silent for
+// its non-response time (MDB/ICP 4.2, sections 2.5 and 7.4).
+const (
+	blockGap = 20 * time.Millisecond // within a block: 1 ms on the bus, more behind a USB port
+	ackTime  = 50 * time.Millisecond // for an acknowledgment: 5 ms on the bus
+	busQuiet = 5 * time.Second       // without a word for us the bus counts as down
+)
+
+// busPhase is the cashless device's state, MDB/ICP 4.2, 7.2; its number is what 0B tells.
+type busPhase uint8
+
+const (
+	busInactive busPhase = 1
+	busDisabled busPhase = 2
+	busEnabled  busPhase = 3
+	busIdle     busPhase = 4 // a session is open
+	busVend     busPhase = 5
+	busNegative busPhase = 7
+)
+
+// Options of 17 04.
+const (
+	optFTL        = 1 << 0
+	opt32Bit      = 1 << 1
+	optCurrencies = 1 << 2
+	optNegative   = 1 << 3
+	optDataEntry  = 1 << 4
+	optAlwaysIdle = 1 << 5
+)
+
+// answer is one message to the controller. It stays the first of the queue until the controller has
+// acknowledged it: whatever it did not acknowledge is said again at the next POLL.
+type answer struct {
+	data []byte // nil: ACK
+	vend protocol.VendID
+	sent bool
+}
+
+// CashlessState is the machine of a cashless device at the bus: pure, its time is given. It is the
+// device itself (no adapter between), so it sees what the controller acknowledges.
+//
+//	inactive -(11 00, 11 01)→ disabled ⇄(14 00, 14 01)⇄ enabled -(03 acknowledged)→ idle -(13 00)→ vend
+//	vend -(13 02, 13 03, 06 acknowledged)→ idle, or enabled where it is always idle; idle -(13 04)→ enabled
+type CashlessState struct {
+	scale   Scale
+	device  string
+	address byte // 10, or 60 for the second cashless device
+	level   byte // of ours
+	z7      byte // seconds
+	serial  string
+
+	open     bool
+	unmark   Unmark
+	block    []Word
+	gap      time.Duration // when half a block is given up; 0: none
+	wantsAck bool          // a block of ours was the last on the wire
+	ackBy    time.Duration // until then
+	last     []Word        // that block
+
+	phase    busPhase
+	common   byte   // level
+	options  uint32 // enabled by 17 04
+	config   bool   // 11 00 came
+	prices   bool   // 11 01 came
+	off      bool   // 14 00 came in a session: disabled after it
+	queue    []answer
+	key      protocol.BusKey
+	card     bool   // a session that we began
+	asked    []byte // the open request as on the wire
+	req      request
+	answered bool // an answer to it was acknowledged
+
+	approval approve         // the last one taken
+	end      bool            // its end was told
+	gone     protocol.VendID // the last one that was not taken: its end was told too
+	bound    protocol.VendID // its result is awaited
+	item     protocol.Outlet
+	served   bool
+	orphan   result
+
+	heard, said time.Duration
+	saidUp      hardware.BusUp
+	garbled     int
+}
+
+// NewCashlessState is a machine whose port is not open yet.
+func NewCashlessState(cfg CashlessConfig) CashlessState {
+	s := CashlessState{scale: cfg.Scale, device: cfg.Device, address: 0x10, level: cfg.Level, z7: byte(cfg.Z7 / time.Second), serial: cfg.Serial, end: true} //nolint:gosec // checked
+	if cfg.Second {
+		s.address = 0x60
+	}
+	s.key.BusEpoch = cfg.BusEpoch
+	return s
+}
+
+// Step takes one input at a time now.
+func (s CashlessState) Step(now time.Duration, in any) (CashlessState, hardware.Output) {
+	var o hardware.Output
+	s.queue = append([]answer(nil), s.queue...)
+	s.block = append([]Word(nil), s.block...)
+	switch in := in.(type) {
+	case hardware.Opened:
+		s.open, s.unmark, s.block, s.gap, s.heard = true, Unmark{}, nil, 0, now
+		s.saidUp = 0
+		s.reset(now, nil) // whatever the bus was in the middle of went on without us; it will reset us
+		s.key.BusEpoch++
+		o.Emit(hardware.Health{Device: s.device, State: hardware.Ready, Code: hardware.CodeReady})
+		s.life(&o, now)
+	case hardware.Closed:
+		s.open = false
+		s.lose(&o)
+		s.phase, s.queue, s.req = busInactive, nil, request{}
+	case hardware.Bytes:
+		for _, w := range s.unmark.Add(in.B) {
+			s.word(&o, now, w)
+		}
+		if n := s.unmark.Lost; n > 0 {
+			s.unmark.Lost = 0
+			s.noise(&o, n)
+		}
+	case hardware.Wake:
+		if s.gap > 0 && now >= s.gap {
+			s.block, s.gap = nil, 0
+			s.noise(&o, 1)
+		}
+		s.life(&o, now)
+		s.late(&o, now)
+	case begin:
+		s.begin(&o, in)
+	case approve:
+		s.approve(&o, now, in)
+	case withdraw:
+		if in.vend != s.approval.vend && in.vend != s.gone {
+			s.gone = in.vend
+			o.Emit(hardware.Approval{Vend: in.vend, How: hardware.ApprovalWithdrawn})
+		}
+	case deny:
+		s.deny(&o, in)
+	case end:
+		if s.card && s.phase == busIdle {
+			s.say([]byte{0x04}) // SESSION CANCEL REQUEST; the controller says 13 04
+		}
+	case resume:
+		if s.bound != in.vend && !s.served {
+			s.bound, s.item = in.vend, protocol.OutletAny
+			if r := s.orphan; r != none {
+				s.orphan = none
+				s.result(&o, r, 0)
+			}
+		}
+	}
+	o.Wake = s.wake(now)
+	return s, o
+}
+
+func (s *CashlessState) wake(now time.Duration) time.Duration {
+	if !s.open {
+		return 0
+	}
+	at := max(s.said+lifeEvery, now+time.Millisecond)
+	if s.gap > 0 {
+		at = min(at, s.gap)
+	}
+	if !s.end && s.approval.by > now {
+		at = min(at, s.approval.by)
+	}
+	return at
+}
+
+// word takes one word of the controller's line.
+func (s *CashlessState) word(o *hardware.Output, now time.Duration, w Word) {
+	if w == Break {
+		s.block, s.gap, s.heard = nil, 0, now
+		s.busReset(o, now, false)
+		return
+	}
+	if w&Mode != 0 {
+		s.block = append(s.block[:0], w)
+		s.wantsAck = false // it went on without an acknowledgment
+	} else if len(s.block) == 0 {
+		if s.wantsAck && now <= s.ackBy {
+			s.acknowledged(o, now, byte(w))
+		}
+		return // of another device's block, or noise
+	} else {
+		s.block = append(s.block, w)
+	}
+	if byte(s.block[0])&0xF8 != s.address {
+		s.block = s.block[:0]
+		return
+	}
+	s.gap = now + blockGap
+	if len(s.block) > BlockMax {
+		s.block, s.gap = nil, 0
+		s.noise(o, 1)
+		return
+	}
+	if n := s.size(); n > 0 && len(s.block) == n {
+		b := s.block
+		s.block, s.gap = nil, 0
+		s.command(o, now, b)
+	}
+}
+
+// size is how long the block that comes in is, its CHK included; 0: not known yet, or never.
+func (s *CashlessState) size() int {
+	head := byte(s.block[0])&7 | 0x10
+	if n, ok := sizes[Command(head)<<8|0xFF]; ok {
+		return n[0] + 1
+	}
+	if len(s.block) < 2 {
+		return 0
+	}
+	c := Command(head)<<8 | Command(byte(s.block[1]))
+	n, ok := sizes[c]
+	switch {
+	case !ok:
+		return s.unknownSize()
+	case c == SetupPrices && s.expanded() && len(s.block) > n[0]+1:
+		return n[1] + 1
+	case c == SetupPrices && s.expanded(): // the short form may come in this mode too: CHK tells
+		if len(s.block) == n[0]+1 && chk(low(s.block[:n[0]])) == byte(s.block[n[0]]) {
+			return n[0] + 1
+		}
+		return n[1] + 1
+	case s.expanded():
+		return n[1] + 1
+	}
+	return n[0] + 1
+}
+
+// unknownSize ends a command nobody here knows (4.3's, a vendor's) where its sum is right.
+func (s *CashlessState) unknownSize() int {
+	n := len(s.block)
+	if n >= 3 && chk(low(s.block[:n-1])) == byte(s.block[n-1]) {
+		return n
+	}
+	return 0
+}
+
+func low(w []Word) []byte {
+	b := make([]byte, len(w))
+	for i, x := range w {
+		b[i] = byte(x)
+	}
+	return b
+}
+
+func (s *CashlessState) expanded() bool { return s.options&(opt32Bit|optCurrencies) != 0 }
+
+// send puts a block on the wire; with no data it is the lone ACK.
+func (s *CashlessState) send(o *hardware.Output, data []byte) {
+	s.ackBy = s.heard + ackTime
+	w, err := Peripheral(data...)
+	if err != nil {
+		panic(err) // of a block of ours that is too long
+	}
+	s.wantsAck, s.last = len(data) > 0, w
+	o.Write(Mark(w))
+}
+
+// say queues a message for the next POLL.
+func (s *CashlessState) say(data []byte) { s.queue = append(s.queue, answer{data: data}) }
+
+// acknowledged is ACK, RET or NAK to our last block, told by the nearer of the bytes (section 2.2: two
+// bits may be wrong).
+func (s *CashlessState) acknowledged(o *hardware.Output, now time.Duration, b byte) {
+	s.wantsAck = false
+	switch {
+	case near8(b, RET):
+		s.wantsAck, s.ackBy = true, now+ackTime
+		o.Write(Mark(s.last))
+		return
+	case !near8(b, ACK) || len(s.queue) == 0 || !s.queue[0].sent:
+		return // NAK, or noise: said again at the next POLL
+	}
+	a := s.queue[0]
+	s.queue = s.queue[1:]
+	s.told(o, now, a)
+}
+
+func near8(b, of byte) bool {
+	n := 0
+	for x := b ^ of; x > 0; x &= x - 1 {
+		n++
+	}
+	return n <= 2
+}
+
+// told is what an acknowledged message changes.
+func (s *CashlessState) told(o *hardware.Output, now time.Duration, a answer) {
+	switch a.data[0] {
+	case 0x03: // BEGIN SESSION
+		if s.phase == busEnabled {
+			s.phase, s.card = busIdle, true
+			s.key.Session, s.key.Request = s.key.Session+1, 0
+		}
+	case 0x05: // VEND APPROVED
+		s.answered = true
+		s.ends(o, a.vend, hardware.ApprovalDelivered)
+	case 0x06: // VEND DENIED
+		if s.phase == busVend {
+			s.answered = true
+			s.leaveVend()
+		}
+	case 0x07: // END SESSION
+		s.leaveSession()
+	}
+	s.life(o, now)
+}
+
+// ends tells the end of an approval, once.
+func (s *CashlessState) ends(o *hardware.Output, v protocol.VendID, how hardware.Delivery) {
+	if s.end || s.approval.vend != v {
+		return
+	}
+	s.end = true
+	if how != hardware.ApprovalWithdrawn {
+		s.bound, s.item = v, s.req.outlet
+		s.req.open = false
+	}
+	o.Emit(hardware.Approval{Vend: v, How: how})
+}
+
+// lose ends an approval that has no end yet: withdrawn when it was never on the wire.
+func (s *CashlessState) lose(o *hardware.Output) {
+	if s.end {
+		return
+	}
+	how := hardware.ApprovalWithdrawn
+	for i, a := range s.queue {
+		if a.vend == s.approval.vend {
+			if a.sent {
+				how = hardware.ApprovalMaybe
+			}
+			s.queue = append(s.queue[:i], s.queue[i+1:]...)
+			break
+		}
+	}
+	s.ends(o, s.approval.vend, how)
+}
+
+// late takes back an approval whose time is over before it was on the wire.
+func (s *CashlessState) late(o *hardware.Output, now time.Duration) {
+	if s.end || now < s.approval.by || len(s.queue) > 0 && s.queue[0].vend == s.approval.vend && s.queue[0].sent {
+		return
+	}
+	s.lose(o)
+	s.refuse()
+}
+
+// refuse queues one 06 for the open request.
+func (s *CashlessState) refuse() {
+	s.req.open, s.req.denied = false, true
+	for _, a := range s.queue {
+		if a.data[0] == 0x06 {
+			return
+		}
+	}
+	s.say([]byte{0x06})
+}
+
+func (s *CashlessState) leaveVend() {
+	s.req, s.asked = request{}, nil
+	if s.phase = busIdle; !s.card {
+		s.leaveSession()
+	}
+}
+
+func (s *CashlessState) leaveSession() {
+	s.card = false
+	if s.phase = busEnabled; s.off {
+		s.phase, s.off = busDisabled, false
+	}
+}
+
+// noise is what makes no sense on the wire: told at the 1st, 2nd, 4th, 8th …
+func (s *CashlessState) noise(o *hardware.Output, n int) {
+	before := s.garbled
+	s.garbled += n
+	for p := 1; p > 0; p <<= 1 {
+		if before < p && p <= s.garbled {
+			o.Emit(hardware.Health{Device: s.device, State: hardware.Degraded, Code: hardware.CodeGarbage, Detail: fmt.Sprintf("%d blocks", s.garbled)})
+			return
+		}
+	}
+}
+
+// life tells how the bus stands, when that changed or was not told for a while.
+func (s *CashlessState) life(o *hardware.Output, now time.Duration) {
+	up := hardware.BusStateEnabled
+	switch {
+	case now-s.heard >= busQuiet || s.phase == busInactive:
+		up = hardware.BusStateDown
+	case s.phase == busDisabled:
+		up = hardware.BusStateDisabled
+	}
+	if up == s.saidUp && now-s.said < lifeEvery {
+		return
+	}
+	s.saidUp, s.said = up, now
+	o.Emit(hardware.BusState{State: up, SeesAck: true, At: s.heard, Epoch: s.key.BusEpoch})
+}
+
+// reset forgets the bus; an approval that was delivered stays bound to its result no longer.
+func (s *CashlessState) reset(now time.Duration, queue []answer) {
+	s.phase, s.common, s.options, s.config, s.prices, s.off = busInactive, 0, 0, false, false, false
+	s.queue, s.card, s.req, s.asked, s.wantsAck = queue, false, request{}, nil, false
+	s.heard = now
+}
+
+// busReset is 10, or the line held down.
+func (s *CashlessState) busReset(o *hardware.Output, now time.Duration, told bool) {
+	s.lose(o)
+	s.bound = protocol.VendID{}
+	var queue []answer
+	if told {
+		queue = []answer{{data: []byte{0x00}}} // JUST RESET
+	}
+	s.reset(now, queue)
+	s.key = protocol.BusKey{BusEpoch: s.key.BusEpoch + 1}
+	o.Emit(hardware.BusReset{Epoch: s.key.BusEpoch})
+	s.life(o, now)
+}
+
+func (s *CashlessState) begin(o *hardware.Output, in begin) {
+	if s.phase != busEnabled || s.card {
+		o.Emit(hardware.SessionComplete{})
+		return
+	}
+	s.say(s.beginData(in.units))
+}
+
+// beginData is BEGIN SESSION of the common level.
+func (s *CashlessState) beginData(funds uint32) []byte {
+	b := append([]byte{0x03}, s.money(funds)...)
+	if s.common < 2 {
+		return b
+	}
+	b = append(b, 0xFF, 0xFF, 0xFF, 0xFF, 0x00, 0x00, 0x00) // no media id, normal prices
+	if s.expanded() {
+		b = append(b, 'e', 'n', s.country()[0], s.country()[1], 0x02)
+	}
+	return b
+}
+
+func (s *CashlessState) money(units uint32) []byte {
+	if s.expanded() {
+		return []byte{byte(units >> 24), byte(units >> 16), byte(units >> 8), byte(units)}
+	}
+	return []byte{byte(units >> 8), byte(units)}
+}
+
+// country is 1 and the ISO 4217 number.
+func (s *CashlessState) country() [2]byte {
+	n := uint16(s.scale.Currency)
+	return [2]byte{0x10 | byte(n/100%10), byte(n/10%10)<<4 | byte(n%10)}
+}
+
+func (s *CashlessState) approve(o *hardware.Output, now time.Duration, in approve) {
+	switch {
+	case s.approval.vend == in.vend, s.gone == in.vend: // the same again: it waits, was acknowledged, or ended
+	case !s.req.open || !s.end || (!in.bus.IsZero() && in.bus != s.key) || s.phase != busVend || now >= in.by:
+		s.gone = in.vend
+		o.Emit(hardware.Approval{Vend: in.vend, How: hardware.ApprovalWithdrawn})
+	default:
+		s.approval, s.end = in, false
+		s.queue = append(s.queue, answer{data: append([]byte{0x05}, s.money(in.units)...), vend: in.vend})
+	}
+}
+
+func (s *CashlessState) deny(o *hardware.Output, in deny) {
+	if !s.req.open || (!in.bus.IsZero() && in.bus != s.key) {
+		return
+	}
+	if !s.end {
+		if len(s.queue) > 0 && s.queue[0].vend == s.approval.vend && s.queue[0].sent {
+			return // it is on the wire: only the bus ends it
+		}
+		s.lose(o)
+	}
+	s.refuse()
+}
+
+// result is the controller's word on a vend, once.
+func (s *CashlessState) result(o *hardware.Output, r result, item protocol.Outlet) {
+	if s.bound.IsZero() {
+		if !s.served {
+			s.orphan = r
+		}
+		return
+	}
+	v := s.bound
+	s.bound = protocol.VendID{}
+	if r == failed {
+		o.Emit(hardware.VendFailure{Vend: v})
+		return
+	}
+	if item == 0 {
+		item = s.item
+	}
+	o.Emit(hardware.VendSuccess{Vend: v, Item: item, Grade: protocol.GradeReported})
+}
+
+// amount is units of the bus; what no price can be is an error.
+func (s *CashlessState) amount(units uint32) (money.Amount, error) { return s.scale.Amount(units) }

@@ -1,0 +1,606 @@
+package mdb
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"coinop/hardware"
+	"coinop/protocol"
+	"coinop/protocol/money"
+)
+
+// bus is a device under test and the words on its two lines.
+type bus struct {
+	t    testing.TB
+	s    CashlessState
+	now  time.Duration
+	out  []Word
+	ev   []hardware.Event
+	line Unmark
+	all  []hardware.Event
+}
+
+func newBus(t testing.TB, cfg CashlessConfig) *bus {
+	if cfg.Scale.Currency == 0 {
+		cfg.Scale = Scale{Currency: money.EUR, Factor: 1, Decimals: 2}
+	}
+	if cfg.Level == 0 {
+		cfg.Level = 3
+	}
+	if cfg.Z7 == 0 {
+		cfg.Z7 = 5 * time.Second
+	}
+	cfg.Device = "vmc"
+	b := &bus{t: t, s: NewCashlessState(cfg), line: Unmark{Peripheral: true}}
+	b.in(hardware.Opened{})
+	return b
+}
+
+func (b *bus) in(in any) {
+	b.out, b.ev = nil, nil
+	var o hardware.Output
+	b.s, o = b.s.Step(b.now, in)
+	for _, a := range o.Do {
+		if a.Emit != nil {
+			b.all = append(b.all, a.Emit)
+			switch a.Emit.(type) {
+			case hardware.BusState, hardware.Health: // signs of life, looked at where they matter
+			default:
+				b.ev = append(b.ev, a.Emit)
+			}
+			continue
+		}
+		b.out = append(b.out, b.line.Add(a.Write)...)
+		b.s, _ = b.s.Step(b.now, hardware.Wrote{N: len(a.Write)})
+	}
+}
+
+// vmc says words, byte by byte, and returns what is answered, as in the tables: "05 00 96 9B*".
+func (b *bus) vmc(words string) string {
+	b.t.Helper()
+	var all []Word
+	var ev []hardware.Event
+	for _, c := range Mark(wire(b.t, words)) {
+		b.now += time.Millisecond
+		b.in(hardware.Bytes{B: []byte{c}})
+		all, ev = append(all, b.out...), append(ev, b.ev...)
+	}
+	b.out, b.ev = all, ev
+	return text(all)
+}
+
+func text(words []Word) string {
+	var out []string
+	for _, w := range words {
+		s := fmt.Sprintf("%02X", byte(w))
+		if w&Mode != 0 {
+			s += "*"
+		}
+		out = append(out, s)
+	}
+	return strings.Join(out, " ")
+}
+
+// talk runs a conversation: what the controller says, and what it hears.
+func (b *bus) talk(lines ...string) {
+	b.t.Helper()
+	for _, l := range lines {
+		says, hears, _ := strings.Cut(l, " -> ")
+		if got := b.vmc(says); got != hears {
+			b.t.Errorf("%s -> %q, want %q", says, got, hears)
+		}
+	}
+}
+
+// Start-up of a controller of each level, as 7.4.1 has it.
+var (
+	level1 = []string{
+		"10* 10 -> 00*", "12* 12 -> 00 00*", "00 -> ", "11* 00 01 00 00 00 12 -> 01 03 19 78 01 02 05 08 A5*", "00 -> ",
+		"11* 01 FF FF 00 00 10 -> 00*", "14* 01 15 -> 00*",
+	}
+	level3 = []string{
+		"10* 10 -> 00*", "12* 12 -> 00 00*", "00 -> ", "11* 00 03 00 00 00 14 -> 01 03 19 78 01 02 05 08 A5*", "00 -> ",
+		"11* 01 FF FF 00 00 10 -> 00*", "17* 04 00 00 00 20 3B -> 00*", "14* 01 15 -> 00*",
+	}
+	level3Wide = []string{
+		"10* 10 -> 00*", "12* 12 -> 00 00*", "00 -> ", "11* 00 03 00 00 00 14 -> 01 03 19 78 01 02 05 08 A5*", "00 -> ",
+		"11* 01 FF FF 00 00 10 -> 00*", "17* 04 FF FF FF FF 17 -> 00*", // all it could ask for
+		"11* 01 FF FF FF FF 00 00 00 00 19 78 9F -> 00*", "14* 01 15 -> 00*",
+	}
+)
+
+func vendOf(n byte) protocol.VendID { return protocol.VendID{0: n, 15: 1} }
+
+// wants compares the events of the last input.
+func (b *bus) wants(events ...hardware.Event) {
+	b.t.Helper()
+	got := slices.Clone(b.ev)
+	for i, e := range got {
+		if r, ok := e.(hardware.VendRequest); ok {
+			r.At, r.Bus = 0, protocol.BusKey{}
+			got[i] = r
+		}
+	}
+	if !slices.Equal(got, events) {
+		b.t.Errorf("said %+v, want %+v", got, events)
+	}
+}
+
+func ask(minor int64, item protocol.Outlet) hardware.VendRequest {
+	return hardware.VendRequest{Price: money.New(minor, money.EUR), Item: item}
+}
+
+// TestCashlessExchanges: byte exchanges of MDB/ICP 4.2, the case named by its section.
+func TestCashlessExchanges(t *testing.T) {
+	t.Parallel()
+	approve1 := approve{vend: vendOf(1), units: 150, by: time.Hour}
+	for name, f := range map[string]func(*bus){
+		"7.4.8 session level 1": func(b *bus) {
+			b.talk(level1...)
+			b.in(begin{units: 1000})
+			b.talk("12* 12 -> 03 03 E8 EE*", "00 -> ", "13* 00 00 96 00 05 AE -> 00*")
+			b.wants(ask(150, 5))
+			b.in(approve1)
+			b.talk("12* 12 -> 05 00 96 9B*", "00 -> ")
+			b.wants(hardware.Approval{Vend: vendOf(1), How: hardware.ApprovalDelivered})
+			b.talk("13* 02 00 05 1A -> 00*")
+			b.wants(hardware.VendSuccess{Vend: vendOf(1), Item: 5, Grade: protocol.GradeReported})
+			b.talk("13* 04 17 -> 00*")
+			b.wants(hardware.SessionComplete{})
+			b.talk("12* 12 -> 07 07*", "00 -> ", "12* 12 -> 00*")
+		},
+		"7.4 always idle": func(b *bus) {
+			b.talk(level3...)
+			b.talk("13* 00 00 96 00 05 AE -> 00*")
+			b.wants(ask(150, 5))
+			b.in(approve1)
+			b.talk("12* 12 -> 05 00 96 9B*", "00 -> ", "13* 02 FF FF 13 -> 00*")
+			b.wants(hardware.VendSuccess{Vend: vendOf(1), Item: 0xFFFF, Grade: protocol.GradeReported})
+			b.talk("12* 12 -> 00*", "13* 00 00 96 00 06 AF -> 00*")
+			b.wants(ask(150, 6))
+		},
+		"7.4 without the option it is out of sequence": func(b *bus) {
+			b.talk(level1[:6]...)
+			b.talk("17* 04 00 00 00 20 3B -> 00*", "14* 01 15 -> 00*", "13* 00 00 96 00 05 AE -> 00*", "12* 12 -> 0B 0B*", "00 -> ")
+			b.wants()
+		},
+		"7.4 out of sequence tells the state": func(b *bus) {
+			b.talk(level3...)
+			b.talk("13* 02 00 05 1A -> 00*", "12* 12 -> 00*") // a repeat of a success: nothing to say
+			b.talk("14* 00 14 -> 00*", "13* 00 00 96 00 05 AE -> 00*", "12* 12 -> 0B 02 0D*", "00 -> ", "12* 12 -> 00*")
+		},
+		"7.4.8 32 bit money": func(b *bus) {
+			b.talk(level3Wide...)
+			b.in(begin{units: 1000})
+			b.talk("12* 12 -> 03 00 00 03 E8 FF FF FF FF 00 00 00 65 6E 19 78 02 50*", "00 -> ", "13* 00 00 00 00 96 00 05 AE -> 00*")
+			b.wants(ask(150, 5))
+			b.in(approve1)
+			b.talk("12* 12 -> 05 00 00 00 96 9B*", "00 -> ")
+		},
+		"7.4 what a later version asks for is never enabled": func(b *bus) {
+			b.talk(level3Wide...)
+			if b.s.options != opt32Bit|optCurrencies|optAlwaysIdle {
+				t.Errorf("options %b", b.s.options)
+			}
+			b.talk("13* 06 00 00 00 96 00 05 B4 -> 00*", "12* 12 -> 06 06*", "00 -> ") // negative vend
+			b.talk("17* FA 00 00 00 00 00 11 -> 00*", "12* 12 -> 0B 03 0E*", "00 -> ") // FTL
+			b.talk("13* 0A 1D -> 00*", "12* 12 -> 0B 03 0E*", "00 -> ")                // nobody knows it
+		},
+		"7.4 id": func(b *bus) {
+			b.talk(level1[:5]...)
+			if got := b.vmc("17* 00 56 4D 43" + blanks(24) + " 01 02 00"); !strings.HasPrefix(got, "09 43 4F 49 30 30") || len(strings.Fields(got)) != 31 {
+				t.Errorf("id %s", got)
+			}
+			b.talk("00 -> ")
+		},
+		"7.4 id, level 3": func(b *bus) {
+			b.talk(level3[:5]...)
+			if got := b.vmc("17* 00 56 4D 43" + blanks(24) + " 01 02 00"); len(strings.Fields(got)) != 35 || !strings.Contains(got, "00 00 00 26 ") {
+				t.Errorf("id %s", got)
+			}
+		},
+		"7.4 reader cancel": func(b *bus) {
+			b.talk(level3...)
+			b.in(begin{units: 1000})
+			b.talk("14* 02 16 -> 08 08*", "00 -> ", "12* 12 -> 00*") // the session that was to begin is not
+		},
+		"7.4 revalue": func(b *bus) {
+			b.talk(level3...)
+			b.talk("15* 01 16 -> 00*", "12* 12 -> 0E 0E*", "00 -> ", "15* 00 00 96 AB -> 00*", "12* 12 -> 0E 0E*", "00 -> ")
+		},
+		"7.4 disabled in a session": func(b *bus) {
+			b.talk(level3...)
+			b.talk("13* 00 00 96 00 05 AE -> 00*", "14* 00 14 -> 00*")
+			b.in(approve1)
+			b.talk("12* 12 -> 05 00 96 9B*", "00 -> ", "13* 02 00 05 1A -> 00*")
+			b.wants(hardware.VendSuccess{Vend: vendOf(1), Item: 5, Grade: protocol.GradeReported})
+			b.talk("13* 00 00 96 00 05 AE -> 00*", "12* 12 -> 0B 02 0D*")
+		},
+		"7.4 denied": func(b *bus) {
+			b.talk(level3...)
+			b.talk("13* 00 00 96 00 05 AE -> 00*")
+			b.in(deny{})
+			b.in(deny{})
+			b.talk("12* 12 -> 06 06*", "12* 12 -> 06 06*", "00 -> ", "12* 12 -> 00*") // said again until it is acknowledged
+		},
+		"7.4 failure": func(b *bus) {
+			b.talk(level3...)
+			b.talk("13* 00 00 96 00 05 AE -> 00*")
+			b.in(approve1)
+			b.talk("12* 12 -> 05 00 96 9B*", "00 -> ", "13* 03 16 -> 00*")
+			b.wants(hardware.VendFailure{Vend: vendOf(1)})
+			b.talk("12* 12 -> 00*", "13* 03 16 -> 00*")
+			b.wants()
+		},
+		"7.4 cash sale": func(b *bus) {
+			b.talk(level3...)
+			b.talk("13* 05 00 96 00 05 B3 -> 00*")
+			b.wants(hardware.CashSale{Price: money.New(150, money.EUR), Item: 5, Kind: hardware.CashPaid})
+			b.talk("13* 05 00 96 80 05 33 -> 00*")
+			b.wants(hardware.CashSale{Price: money.New(150, money.EUR), Item: 5, Kind: hardware.CashFree})
+			b.talk("13* 05 FF FF FF FF 14 -> 00*")
+			b.wants(hardware.CashSale{Item: 0xFFFF, Kind: hardware.CashPaid})
+		},
+		"2.2 bad sum": func(b *bus) {
+			b.talk(level3...)
+			b.talk("13* 00 00 96 00 05 AF -> FF*", "13* 00 00 96 00 05 AE -> 00*")
+			b.wants(ask(150, 5))
+		},
+		"2 RET and NAK": func(b *bus) {
+			b.talk(level3...)
+			b.talk("13* 00 00 96 00 05 AE -> 00*")
+			b.in(approve1)
+			b.talk("12* 12 -> 05 00 96 9B*", "AA -> 05 00 96 9B*", "FF -> ", "12* 12 -> 05 00 96 9B*", "A8 -> 05 00 96 9B*",
+				"3C -> ", "12* 12 -> 05 00 96 9B*", "81 -> ")
+			b.wants(hardware.Approval{Vend: vendOf(1), How: hardware.ApprovalDelivered}) // 81 is nearest to ACK
+		},
+		"2 others on the bus": func(b *bus) {
+			b.talk(level3...)
+			b.talk("0B* 0B -> ", "00 -> ", "62* 62 -> ", "12* 12 -> 00*", "33* 33 -> ", "12* 12 -> 00*")
+		},
+		"2.4 break": func(b *bus) {
+			b.talk(level3...)
+			b.in(hardware.Bytes{B: []byte{0xFF, 0, 0}})
+			b.wants(hardware.BusReset{Epoch: 3})
+			b.talk(level3...)
+		},
+		"repeat after a lost ACK": func(b *bus) {
+			b.talk(level3...)
+			b.talk("13* 00 00 96 00 05 AE -> 00*")
+			key := b.ev[0].(hardware.VendRequest).Bus
+			b.talk("13* 00 00 96 00 05 AE -> 00*")
+			if again := b.ev[0].(hardware.VendRequest).Bus; again != key {
+				t.Errorf("key %v, not %v", again, key)
+			}
+			b.in(approve1)
+			b.talk("12* 12 -> 05 00 96 9B*", "13* 00 00 96 00 05 AE -> 00*", "12* 12 -> 05 00 96 9B*", "00 -> ")
+			b.wants(hardware.Approval{Vend: vendOf(1), How: hardware.ApprovalDelivered})
+			b.talk("13* 02 00 05 1A -> 00*", "13* 02 00 05 1A -> 00*")
+			b.wants()
+		},
+		"cancel before the approval is on the wire": func(b *bus) {
+			b.talk(level3...)
+			b.talk("13* 00 00 96 00 05 AE -> 00*")
+			b.in(approve1)
+			b.talk("13* 01 14 -> 00*")
+			b.wants(hardware.Approval{Vend: vendOf(1), How: hardware.ApprovalWithdrawn}, hardware.VendCancel{})
+			b.talk("12* 12 -> 06 06*", "00 -> ", "12* 12 -> 00*")
+		},
+		"cancel after it was, unacknowledged": func(b *bus) {
+			b.talk(level3...)
+			b.talk("13* 00 00 96 00 05 AE -> 00*")
+			b.in(approve1)
+			b.talk("12* 12 -> 05 00 96 9B*", "13* 01 14 -> 00*")
+			b.wants(hardware.Approval{Vend: vendOf(1), How: hardware.ApprovalMaybe}, hardware.VendCancel{})
+			b.talk("12* 12 -> 06 06*", "00 -> ")
+		},
+		"reset after the acknowledgment": func(b *bus) {
+			b.talk(level3...)
+			b.talk("13* 00 00 96 00 05 AE -> 00*")
+			b.in(approve1)
+			b.talk("12* 12 -> 05 00 96 9B*", "00 -> ", "10* 10 -> 00*")
+			b.wants(hardware.BusReset{Epoch: 3}) // the approval has ended before: delivered
+		},
+		"reset before it was on the wire": func(b *bus) {
+			b.talk(level3...)
+			b.talk("13* 00 00 96 00 05 AE -> 00*")
+			b.in(approve1)
+			b.talk("10* 10 -> 00*")
+			b.wants(hardware.Approval{Vend: vendOf(1), How: hardware.ApprovalWithdrawn}, hardware.BusReset{Epoch: 3})
+		},
+		"too late to be said": func(b *bus) {
+			b.talk(level3...)
+			b.talk("13* 00 00 96 00 05 AE -> 00*")
+			b.in(approve{vend: vendOf(1), units: 150, by: b.now + time.Second})
+			b.now += time.Second
+			b.in(hardware.Wake{})
+			b.wants(hardware.Approval{Vend: vendOf(1), How: hardware.ApprovalWithdrawn})
+			b.talk("12* 12 -> 06 06*", "00 -> ")
+		},
+		"port gone": func(b *bus) {
+			b.talk(level3...)
+			b.talk("13* 00 00 96 00 05 AE -> 00*")
+			b.in(approve1)
+			b.talk("12* 12 -> 05 00 96 9B*")
+			b.in(hardware.Closed{})
+			b.wants(hardware.Approval{Vend: vendOf(1), How: hardware.ApprovalMaybe})
+		},
+		"half a block": func(b *bus) {
+			b.talk(level3...)
+			b.vmc("13* 00 00")
+			b.now += blockGap
+			b.in(hardware.Wake{})
+			b.talk("12* 12 -> 00*")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f(newBus(t, CashlessConfig{}))
+		})
+	}
+	t.Run("second device", func(t *testing.T) {
+		t.Parallel()
+		b := newBus(t, CashlessConfig{Second: true})
+		b.talk("10* 10 -> ", "60* 60 -> 00*", "62* 62 -> 00 00*", "00 -> ", "61* 00 01 00 00 00 62 -> 01 03 19 78 01 02 05 08 A5*")
+	})
+}
+
+// TestCashlessRandom: a controller that does anything, and hears and is heard badly. Of every vend that
+// was approved:
+//
+//	the approval ends once; withdrawn means that no controller has heard it, delivered that it has;
+//	a result is told at most once, only of what the controller reported, and of the vend it meant;
+//	a request is told once, however often it is repeated.
+func TestCashlessRandom(t *testing.T) {
+	t.Parallel()
+	rounds := 4000
+	if testing.Short() {
+		rounds = 400
+	}
+	for seed := range uint64(rounds) {
+		r := rand.New(rand.NewPCG(seed, 7)) //nolint:gosec // a test
+		m := &controller{bus: newBus(t, CashlessConfig{}), r: r, keys: map[protocol.BusKey]int{}}
+		m.run(120)
+		if m.wrong != "" {
+			t.Fatalf("seed %d: %s\n%s", seed, m.wrong, strings.Join(m.log, "\n"))
+		}
+	}
+}
+
+// controller is a model of one, with its own book: what it heard, and what it reported.
+type controller struct {
+	*bus
+	r     *rand.Rand
+	log   []string
+	wrong string
+
+	n        byte
+	open     bool // it made a request and has no answer
+	granted  bool // it heard 05 and has not said how it ended
+	current  protocol.VendID
+	key      protocol.BusKey // of the newest request told
+	keys     map[protocol.BusKey]int
+	heard    map[protocol.VendID]bool // its 05 came to the controller
+	ended    map[protocol.VendID]hardware.Delivery
+	reported map[protocol.VendID]string // by the controller, and that report came through
+	results  map[protocol.VendID]int
+	taken    []protocol.VendID
+	requests int // made, repeats not counted
+}
+
+func (m *controller) run(steps int) {
+	m.heard, m.ended = map[protocol.VendID]bool{}, map[protocol.VendID]hardware.Delivery{}
+	m.reported, m.results = map[protocol.VendID]string{}, map[protocol.VendID]int{}
+	m.start()
+	for range steps {
+		m.now += time.Duration(m.r.IntN(30)) * time.Millisecond
+		m.one()
+		if m.wrong != "" {
+			return
+		}
+	}
+	m.in(hardware.Closed{})
+	m.events()
+	for _, v := range m.taken {
+		how, ok := m.ended[v]
+		switch {
+		case !ok:
+			m.fail("%v has no end", v)
+		case how == hardware.ApprovalWithdrawn && m.heard[v]:
+			m.fail("%v ended withdrawn, and the controller has heard it", v)
+		case how == hardware.ApprovalDelivered && !m.heard[v]:
+			m.fail("%v ended delivered, and the controller has not heard it", v)
+		case m.results[v] > 1:
+			m.fail("%v has %d results", v, m.results[v])
+		}
+	}
+}
+
+func (m *controller) fail(format string, args ...any) {
+	if m.wrong == "" {
+		m.wrong = fmt.Sprintf(format, args...)
+	}
+}
+
+func (m *controller) start() {
+	for _, l := range level3 {
+		says, _, _ := strings.Cut(l, " -> ")
+		m.say(says)
+	}
+	m.open, m.granted = false, false
+}
+
+// say puts words on the wire, and looks at events.
+func (m *controller) say(words string) string {
+	answer := m.vmc(words)
+	m.log = append(m.log, fmt.Sprintf("%s -> %s  %+v", words, answer, m.ev))
+	m.events()
+	return answer
+}
+
+func (m *controller) events() {
+	for _, e := range m.ev {
+		switch e := e.(type) {
+		case hardware.VendRequest:
+			if m.keys[e.Bus]++; e.Bus != m.key && !e.Bus.Later(m.key) {
+				m.fail("key %v after %v", e.Bus, m.key)
+			}
+			m.key = e.Bus
+		case hardware.Approval:
+			if _, twice := m.ended[e.Vend]; twice {
+				m.fail("%v ended twice", e.Vend)
+			}
+			m.ended[e.Vend] = e.How
+		case hardware.VendSuccess:
+			m.result(e.Vend, "success")
+		case hardware.VendFailure:
+			m.result(e.Vend, "failure")
+		}
+	}
+	m.ev = nil
+}
+
+func (m *controller) result(v protocol.VendID, what string) {
+	m.results[v]++
+	if m.reported[v] != what {
+		m.fail("%s of %v, the controller reported %q", what, v, m.reported[v])
+	}
+}
+
+const open150 = "13* 00 00 96 00 05 AE"
+
+// one is one thing that happens.
+func (m *controller) one() {
+	switch m.r.IntN(14) {
+	case 0, 1, 2, 3: // poll
+		m.poll()
+	case 4, 5: // a buyer
+		if !m.open && !m.granted {
+			m.requests++
+			if m.say(open150); m.r.IntN(5) == 0 { // it did not hear our ACK
+				m.say(open150)
+			}
+			m.open = true
+		}
+	case 6, 7: // the session approves
+		again := m.n > 0 && m.r.IntN(4) == 0 // the session answers a repeated request so
+		if !again {
+			m.n++
+		}
+		v := vendOf(m.n)
+		key := m.key
+		if m.r.IntN(6) == 0 {
+			key = protocol.BusKey{}
+		}
+		if !again {
+			m.taken = append(m.taken, v)
+		}
+		m.in(approve{vend: v, bus: key, units: 150, by: m.now + time.Duration(50+m.r.IntN(400))*time.Millisecond})
+		m.log = append(m.log, fmt.Sprintf("approve %v  %+v", v, m.ev))
+		m.events()
+	case 8:
+		m.in(deny{bus: m.key})
+		m.log = append(m.log, fmt.Sprintf("deny  %+v", m.ev))
+		m.events()
+	case 9: // the vend ends
+		if m.granted {
+			says, what := "13* 02 00 05 1A", "success"
+			if m.r.IntN(3) == 0 {
+				says, what = "13* 03 16", "failure"
+			}
+			m.reported[m.current] = what
+			m.granted = false
+			m.say(says)
+			if m.r.IntN(4) == 0 {
+				m.say(says)
+			}
+		}
+	case 10: // it takes its request back
+		if m.open {
+			m.say("13* 01 14")
+		}
+	case 11:
+		switch m.r.IntN(3) {
+		case 0:
+			m.say("10* 10")
+		case 1:
+			m.in(hardware.Bytes{B: []byte{0xFF, 0, 0}})
+			m.events()
+		case 2: // it lost its patience
+			m.say("10* 10")
+			m.say("10* 10")
+		}
+		m.start()
+	case 12: // noise, and others on the bus
+		noise := []string{"0B* 0B", "00", "FF", "13* 00 00 96", "13* 00 00 96 00 05 AF", "55", "13* 77 8A"}[m.r.IntN(7)]
+		if !strings.Contains(noise, "*") && m.s.wantsAck {
+			noise = "0B* " + noise // a lone 00 behind a block of ours is an ACK, whoever said it
+		}
+		m.say(noise)
+		m.now += blockGap
+		m.in(hardware.Wake{})
+		m.events()
+	case 13:
+		m.in(hardware.Wake{})
+		m.events()
+	}
+}
+
+// poll hears, or does not, and is heard, or is not.
+func (m *controller) poll() {
+	answer := m.say("12* 12")
+	if answer == "00*" || answer == "" {
+		return
+	}
+	if m.r.IntN(6) == 0 { // lost on the way to the controller: it says nothing, and polls again
+		return
+	}
+	for m.r.IntN(8) == 0 {
+		if again := m.say("AA"); again != answer {
+			m.fail("RET gave %q after %q", again, answer)
+		}
+	}
+	switch {
+	case strings.HasPrefix(answer, "05 "):
+		if m.open {
+			m.open, m.granted = false, true
+			m.current = m.s.approval.vend
+		}
+		if m.granted {
+			m.heard[m.s.approval.vend] = true
+		}
+	case answer == "06 06*":
+		m.open = false
+	case strings.HasPrefix(answer, "0B"):
+		m.open = false
+	}
+	if m.r.IntN(6) == 0 {
+		return // its ACK is lost
+	}
+	m.say("00")
+	if strings.HasPrefix(answer, "0B") { // 7.3: the controller resets
+		m.granted = false
+		m.start()
+	}
+}
+
+func FuzzCashless(f *testing.F) {
+	f.Add([]byte{0xFF, 0, 0x10, 0x10, 0xFF, 0, 0x12, 0x12, 0, 0xFF, 0, 0x13, 0, 0, 0x96, 0, 5, 0xAE})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		bus := newBus(t, CashlessConfig{})
+		for i, c := range b {
+			bus.now += time.Duration(c) * time.Millisecond / 8
+			if c%7 == 3 {
+				bus.in(approve{vend: vendOf(byte(i)), units: 150, by: bus.now + time.Second})
+			}
+			bus.in(hardware.Bytes{B: []byte{c}})
+			if len(bus.s.queue) > 64 || len(bus.s.block) > BlockMax+1 {
+				t.Fatalf("%d messages, %d words", len(bus.s.queue), len(bus.s.block))
+			}
+		}
+	})
+}
