@@ -58,7 +58,7 @@ func (c *conn) took(f packet, p []byte) bool {
 		}
 		m := Message{Device: c.device, Topic: protocol.Topic(topic), Payload: append([]byte(nil), payload...)}
 		if c.tap(m) == nil && id != nil {
-			_, _ = c.Write([]byte{typePuback << 4, 2, id[0], id[1]})
+			c.acknowledge(id)
 		}
 	default:
 		return false

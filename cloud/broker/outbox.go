@@ -21,6 +21,8 @@ type outbox struct {
 	shut    bool
 	writing bool
 	flushed chan struct{} // made by Close; closed when nothing is written any more
+	later   *time.Timer   // writes what may wait a little
+	waits   bool          // later is running
 	writers sync.WaitGroup
 }
 
@@ -41,16 +43,31 @@ func (c *conn) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// ackTime is how long a PUBACK may wait for something to travel with: as TCP delays its own. What was
+// asked for is mostly answered by then, and one write takes both.
+const ackTime = 40 * time.Millisecond
+
 // queue is Write of two pieces that belong together.
-func (c *conn) queue(head, body []byte) error {
+func (c *conn) queue(head, body []byte) error { return c.put(head, body, false) }
+
+// acknowledge queues a PUBACK, to be written with what comes next or soon.
+func (c *conn) acknowledge(id []byte) { _ = c.put([]byte{typePuback << 4, 2}, id, true) }
+
+func (c *conn) put(head, body []byte, mayWait bool) error {
 	o := &c.out
 	o.mu.Lock()
 	full, shut := len(o.queue)+len(head)+len(body) > maxWaiting, o.shut
 	if !full && !shut {
 		o.queue = append(append(o.queue, head...), body...)
-		if !o.writing {
-			o.writing = true
-			o.writers.Go(c.write)
+		switch {
+		case o.writing:
+		case !mayWait:
+			c.begin()
+		case o.later == nil:
+			o.later, o.waits = time.AfterFunc(ackTime, c.flush), true
+		case !o.waits:
+			o.later.Reset(ackTime)
+			o.waits = true
 		}
 	}
 	o.mu.Unlock()
@@ -65,6 +82,22 @@ func (c *conn) queue(head, body []byte) error {
 		return errSlow
 	}
 	return nil
+}
+
+// begin lets a goroutine write. The caller holds mu.
+func (c *conn) begin() {
+	c.out.writing = true
+	c.out.writers.Go(c.write)
+}
+
+// flush is the timer's: what waited goes, if it has not gone already.
+func (c *conn) flush() {
+	o := &c.out
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.waits = false; len(o.queue) > 0 && !o.writing && !o.shut {
+		c.begin()
+	}
 }
 
 // write sends what is queued until nothing is left or the connection ends.
@@ -106,11 +139,17 @@ func (c *conn) Close() error {
 	o := &c.out
 	o.mu.Lock()
 	var flushed chan struct{}
+	if !o.shut && len(o.queue) > 0 && !o.writing {
+		c.begin()
+	}
 	if !o.shut && o.writing {
 		flushed = make(chan struct{})
 		o.flushed = flushed
 	}
 	o.shut = true
+	if o.later != nil {
+		o.later.Stop()
+	}
 	o.mu.Unlock()
 	if flushed != nil {
 		select {

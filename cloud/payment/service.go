@@ -144,7 +144,12 @@ type Service struct {
 
 // presented is what a replica remembers of a payment it was asked for. It is worth nothing to
 // another: it only saves work.
-type presented struct{ answered bool }
+type presented struct {
+	answered bool
+	// sent is the row as the request's unit stored it, until the answer's unit has used it: read again it
+	// would be the same, or its version another, and then nothing can be put over it.
+	sent *row
+}
 
 // takenMost bounds what is remembered of opened cards.
 const takenMost = 1 << 14
@@ -259,19 +264,16 @@ func (s *Service) request(ctx context.Context, now protocol.UnixMS, ev Request) 
 		}
 	}
 	used := false
+	var sent *row
 	effects, err := s.unit(ctx, now, ask.Device, func(u *Unit) error {
 		used = false
-		r, err := u.row(ask.Payment)
+		r, err := u.open(ask.Payment, ask.Device, trace{f.Route.Link, f.Route.Merchant.TID})
 		if err != nil {
 			return err
 		}
 		g := f
 		if r.p.State == None {
-			code, err := u.tx.Stopped(ask.Device)
-			if err != nil {
-				return err
-			}
-			if code != "" {
+			if u.opening.Stopped != "" {
 				g.Refuse = protocol.DeviceStopped
 			}
 			if closed != nil {
@@ -287,9 +289,13 @@ func (s *Service) request(ctx context.Context, now protocol.UnixMS, ev Request) 
 		}
 		if used = fresh && r.p.State == Sent; used {
 			u.queue(func(tx Tx) { tx.PutCard(ask.Payment, kept) })
+			sent = r
 		}
 		return nil
 	})
+	if err == nil && used {
+		s.keep(ask.Payment, sent)
+	}
 	if first && (err != nil || !used) {
 		s.cfg.Vault.Forget(ask.Payment)
 	}
@@ -323,6 +329,29 @@ func (s *Service) answered(p protocol.PaymentID) bool {
 	return t != nil && t.answered
 }
 
+// keep remembers a row that was stored anew, with the operation that was sent.
+func (s *Service) keep(p protocol.PaymentID, r *row) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t := s.taken[p]; t != nil {
+		t.sent = &row{p: r.p, ops: r.ops}
+		t.sent.p.Version = 1
+	}
+}
+
+// kept is what keep remembered, once.
+func (s *Service) kept(p protocol.PaymentID) *row {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.taken[p]
+	if t == nil {
+		return nil
+	}
+	r := t.sent
+	t.sent = nil
+	return r
+}
+
 func (s *Service) untake(p protocol.PaymentID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -336,18 +365,11 @@ func (s *Service) hostAnswer(ctx context.Context, now protocol.UnixMS, ev HostAn
 			return nil, fmt.Errorf("owner of %s: %w", ev.Key.Payment, err)
 		}
 	}
-	effects, err := s.unit(ctx, now, ev.Device, func(u *Unit) error {
-		r, err := u.row(ev.Key.Payment)
-		if err != nil {
-			return err
-		}
-		op := r.op(ev.Key.Kind, ev.Key.N)
-		if op == nil {
-			u.incident(HostAnswerUnmatched, ev.Device, ev.Key.Payment, ev.Key.String())
-			return nil
-		}
-		return u.step(ev.Key.Payment, hostFact(ev, op))
-	})
+	kept := s.kept(ev.Key.Payment)
+	effects, err := s.answer(ctx, now, ev, kept)
+	if err != nil && kept != nil { // somebody else has changed it
+		effects, err = s.answer(ctx, now, ev, nil)
+	}
 	if err == nil && ev.Key.Kind == acquirer.Authorization {
 		again := slices.ContainsFunc(effects, func(e Effect) bool {
 			s, ok := e.(Send)
@@ -360,6 +382,25 @@ func (s *Service) hostAnswer(ctx context.Context, now protocol.UnixMS, ev HostAn
 		s.mu.Unlock()
 	}
 	return effects, err
+}
+
+// answer takes an answer in, over a row that is known or one that is read.
+func (s *Service) answer(ctx context.Context, now protocol.UnixMS, ev HostAnswer, known *row) ([]Effect, error) {
+	return s.unit(ctx, now, ev.Device, func(u *Unit) error {
+		if known != nil {
+			u.touch(ev.Key.Payment, known.p, slices.Clone(known.ops))
+		}
+		r, err := u.row(ev.Key.Payment)
+		if err != nil {
+			return err
+		}
+		op := r.op(ev.Key.Kind, ev.Key.N)
+		if op == nil {
+			u.incident(HostAnswerUnmatched, ev.Device, ev.Key.Payment, ev.Key.String())
+			return nil
+		}
+		return u.step(ev.Key.Payment, hostFact(ev, op))
+	})
 }
 
 func hostFact(ev HostAnswer, op *OpRow) Fact {

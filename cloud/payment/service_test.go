@@ -690,6 +690,29 @@ func testVoidFirst(t *testing.T, fresh storetest.Fresh) {
 	}
 }
 
+// What a replica remembers of a row it stored is worth nothing once another replica has changed it.
+func TestAnswerOverChangedRow(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, testAnswerOverChangedRow)
+}
+
+func testAnswerOverChangedRow(t *testing.T, fresh storetest.Fresh) {
+	t.Parallel()
+	b := newBed(t, fresh, acquirer.Profile{})
+	s, other := b.service(), b.service()
+	auth := sent(handle(t, s, t0+100, request(t0, snack, sale, pay, 250)))[0]
+	b.journal(other, t0+200, outcome(snack, sale, pay, 5, protocol.Void, 0, protocol.NoAnswer))
+	if p := b.row(pay); p.State != payment.Sent || p.VoidFlag == 0 || p.Version != 2 {
+		t.Fatalf("%+v", p)
+	}
+	answer := payment.HostAnswer{Device: snack, Key: auth.Key, Answer: acquirer.Answer{Outcome: acquirer.OK, Approved: auth.Amount, RRN: "1", AuthID: "2"}}
+	undo := sent(handle(t, s, t0+300, answer))
+	if len(undo) != 1 || undo[0].Key.Kind != acquirer.Reversal {
+		t.Fatalf("%+v", undo)
+	}
+	b.want(pay, payment.Reversing)
+}
+
 // Nobody settles: the hold is released, and a capture after that is a loss, by name.
 func TestRelease(t *testing.T) {
 	t.Parallel()

@@ -24,8 +24,8 @@ type Tx interface {
 	OwedReversals(protocol.DeviceID) ([]OpRow, error)
 	// LastSTAN is the last one used on a link's TID; 0 when there is none.
 	LastSTAN(link, tid string) (acquirer.STAN, error)
-	// Stopped is the code a device was stopped with; "" when it was not.
-	Stopped(protocol.DeviceID) (string, error)
+	// Opening is what a request needs to know, in one read.
+	Opening(p protocol.PaymentID, d protocol.DeviceID, link, tid string) (Opening, error)
 
 	// PutPayment stores a row over the version it was read with, or fails the unit.
 	PutPayment(Payment)
@@ -40,6 +40,14 @@ type Tx interface {
 	PutIncident(Incident)
 	PutCase(Case)
 	PutChange(Change)
+}
+
+// Opening is what stands when a request comes.
+type Opening struct {
+	Payment  Payment       // the zero value when there is none
+	Stopped  string        // the code its device was stopped with; "" when it was not
+	LastSTAN acquirer.STAN // the last one used on the link's TID
+	Owed     bool          // OwedReversals of the device are not none
 }
 
 // OpState is where an operation stands.

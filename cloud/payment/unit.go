@@ -19,6 +19,8 @@ type Unit struct {
 	touched []*row
 	stans   map[trace]acquirer.STAN
 	traces  []trace // keys of stans, in order of first use
+	opening *Opening
+	opened  trace // what of opening is about
 	puts    []func(Tx)
 	effects []Effect
 	verdict Verdict // of the last Judge
@@ -32,6 +34,13 @@ type row struct {
 	ops   []OpRow
 	dirty bool
 	opSet map[int]bool // indexes of ops to put
+}
+
+func (r *row) put(i int) {
+	if r.opSet == nil {
+		r.opSet = map[int]bool{}
+	}
+	r.opSet[i] = true
 }
 
 func (r *row) op(k acquirer.Kind, n uint8) *OpRow {
@@ -60,17 +69,37 @@ func (u *Unit) row(id protocol.PaymentID) (*row, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &row{p: p, opSet: map[int]bool{}}
+	return u.load(id, p)
+}
+
+// load takes in a payment that was read.
+func (u *Unit) load(id protocol.PaymentID, p Payment) (*row, error) {
+	var ops []OpRow
 	if p.Version > 0 {
-		if r.ops, err = u.tx.Ops(id); err != nil {
+		var err error
+		if ops, err = u.tx.Ops(id); err != nil {
 			return nil, err
 		}
 	}
-	r.p.ID = id
-	r.was = r.p
+	return u.touch(id, p, ops), nil
+}
+
+func (u *Unit) touch(id protocol.PaymentID, p Payment, ops []OpRow) *row {
+	p.ID = id
+	r := &row{p: p, was: p, ops: ops}
 	u.rows[id] = r
 	u.touched = append(u.touched, r)
-	return r, nil
+	return r
+}
+
+// open reads what a request needs.
+func (u *Unit) open(p protocol.PaymentID, d protocol.DeviceID, t trace) (*row, error) {
+	o, err := u.tx.Opening(p, d, t.link, t.tid)
+	if err != nil {
+		return nil, err
+	}
+	u.opening, u.opened = &o, t
+	return u.load(p, o.Payment)
 }
 
 func (u *Unit) incident(n IncidentName, d protocol.DeviceID, p protocol.PaymentID, detail string) {
@@ -113,14 +142,14 @@ func (u *Unit) act(r *row, f Fact, a Act) error {
 			if a.Dead {
 				o.State = OpDead
 			}
-			r.opSet[r.index(a.Kind, a.N)] = true
+			r.put(r.index(a.Kind, a.N))
 		}
 	case Retry:
 		u.retry(r, a, f)
 	case Refresh:
 		if o := r.op(acquirer.Reversal, a.N); o != nil && !o.Op.Repeat && (o.State == OpOwed || o.State == OpWaiting) {
 			u.ids(p, a.N, &o.Op)
-			r.opSet[r.index(acquirer.Reversal, a.N)] = true
+			r.put(r.index(acquirer.Reversal, a.N))
 		}
 	case Query:
 		if o := r.op(acquirer.Authorization, a.N); o != nil {
@@ -194,13 +223,16 @@ func (u *Unit) insert(r *row, a Insert) error {
 		u.effects = append(u.effects, Send{Device: p.Device, Op: op, After: after, Await: p.Profile.ReversalFirst == "await"})
 	}
 	r.ops = append(r.ops, row)
-	r.opSet[len(r.ops)-1] = true
+	r.put(len(r.ops) - 1)
 	return nil
 }
 
 // reversalsFirst sends what is owed on a TID before its next authorization: a bank that still holds
 // the last buyer's money may refuse this one.
 func (u *Unit) reversalsFirst(p *Payment, t trace) ([]acquirer.OpKey, error) {
+	if u.opening != nil && !u.opening.Owed { // it is of this device
+		return nil, nil
+	}
 	owed, err := u.tx.OwedReversals(p.Device)
 	if err != nil {
 		return nil, err
@@ -239,9 +271,13 @@ func rrn(now protocol.UnixMS, n acquirer.STAN) string {
 func (u *Unit) stan(t trace) (acquirer.STAN, error) {
 	last, ok := u.stans[t]
 	if !ok {
-		var err error
-		if last, err = u.tx.LastSTAN(t.link, t.tid); err != nil {
-			return 0, err
+		if u.opening != nil && u.opened == t {
+			last = u.opening.LastSTAN
+		} else {
+			var err error
+			if last, err = u.tx.LastSTAN(t.link, t.tid); err != nil {
+				return 0, err
+			}
 		}
 		u.traces = append(u.traces, t)
 	}
@@ -276,7 +312,7 @@ func (u *Unit) retry(r *row, a Retry, f Fact) {
 		o.Tries = min(o.Tries, 250) + 1
 		u.effects = append(u.effects, Send{Device: r.p.Device, Op: o.Op})
 	}
-	r.opSet[r.index(a.Kind, a.N)] = true
+	r.put(r.index(a.Kind, a.N))
 }
 
 // stamp is DE7 of a moment.

@@ -214,7 +214,7 @@ func TestRedoReadsAgain(t *testing.T) {
 			return nil
 		},
 		func(tx *Tx) error {
-			if code, err := tx.Stopped("d"); code != "" || err != nil {
+			if h, err := tx.Head("d"); h.Stopped != "" || err != nil {
 				return errOwn
 			}
 			return nil

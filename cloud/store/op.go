@@ -164,6 +164,34 @@ func (tx *Tx) LastSTAN(link, tid string) (acquirer.STAN, error) {
 	return acquirer.STAN(n), err
 }
 
+// State 2 is owed, kinds 3 and 4 are reversals.
+const selectOpening = "select coalesce(p.version, 0), p.body, coalesce((select stopped from head where device = $2), '')," +
+	" coalesce((select last from stan where link = $3 and tid = $4), 0)," +
+	" coalesce((select 1 from op where device = $2 and state = 2 and kind in (3, 4) limit 1), 0)" +
+	" from (select 1 as one) as always left join payment p on p.id = $1"
+
+// Opening is what a request needs to know.
+func (tx *Tx) Opening(id protocol.PaymentID, d protocol.DeviceID, link, tid string) (payment.Opening, error) {
+	o, _, err := one(context.Background(), tx, func(r row, o *payment.Opening) error {
+		var version, last, owed int64
+		var body []byte
+		if err := r.Scan(&version, &body, &o.Stopped, &last, &owed); err != nil {
+			return err
+		}
+		o.LastSTAN, o.Owed = acquirer.STAN(last), owed != 0
+		if version == 0 {
+			return nil
+		}
+		err := protocol.Decode(body, &o.Payment)
+		o.Payment.Version = uint64(version)
+		return err
+	}, "opening of "+id.String(), selectOpening, id[:], string(d), link, tid)
+	if err == nil && tx.known(link, tid) == nil {
+		tx.stans = append(tx.stans, stan{link, tid, o.LastSTAN})
+	}
+	return o, err
+}
+
 // PutSTAN stores the last one used. Read in this unit before, it replaces only what was read, so that
 // two devices that share a TID never use one number twice. SQLite runs units in turn and cannot come
 // to that; PostgreSQL reads for a whole group first, finds it out here, and runs the unit again.

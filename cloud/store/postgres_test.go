@@ -284,7 +284,7 @@ func TestReconnect(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	s := open(t, Options{Path: storetest.Database(t)})
-	read := func(tx *Tx) error { _, err := tx.Stopped("d"); return err }
+	read := func(tx *Tx) error { _, err := tx.Head("d"); return err }
 	for _, fn := range []func(*Tx) error{change(1), read, change(2)} {
 		for lane := range uint32(4) {
 			if err := s.Do(ctx, lane+1, fn); err != nil {

@@ -29,13 +29,6 @@ func (s *Store) Head(ctx context.Context, d protocol.DeviceID) (intake.Head, err
 	return readHead(ctx, s.db, d)
 }
 
-// Stopped is the code a device was stopped with; "" when it was not.
-func (tx *Tx) Stopped(d protocol.DeviceID) (string, error) {
-	code, _, err := one(context.Background(), tx, scanString, "stop of "+string(d),
-		"select stopped from head where device = $1", string(d))
-	return code, err
-}
-
 // PutHead stores a head over the version it was read with: 0 is one that is not there. Another
 // version fails the unit with ErrConflict.
 func (tx *Tx) PutHead(h intake.Head) {
