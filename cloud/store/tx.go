@@ -99,9 +99,8 @@ func list[T any](ctx context.Context, q querier, scan func(row, *T) error, what,
 	return out, nil
 }
 
-func scanInt(r row, v *int64) error     { return r.Scan(v) }
-func scanBytes(r row, v *[]byte) error  { return r.Scan(v) }
-func scanString(r row, v *string) error { return r.Scan(v) }
+func scanInt(r row, v *int64) error    { return r.Scan(v) }
+func scanBytes(r row, v *[]byte) error { return r.Scan(v) }
 
 // fixed scans a blob of one length into an array; null clears it.
 type fixed []byte
