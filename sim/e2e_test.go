@@ -24,20 +24,45 @@ import (
 	"coinop/cloud"
 	"coinop/cloud/acquirer"
 	"coinop/cloud/acquirer/hostsim"
+	"coinop/cloud/broker/brokertest"
 	"coinop/cloud/identity"
 	"coinop/cloud/ledger"
 	"coinop/cloud/payment"
 	"coinop/cloud/store"
+	"coinop/cloud/store/storetest"
+	"coinop/deploy/mosquitto"
 	"coinop/protocol"
 	"coinop/protocol/money"
 	"coinop/protocol/seal"
+)
+
+func TestMain(m *testing.M) { storetest.Main(m) }
+
+// engine is what a cloud stands on.
+type engine struct {
+	name      string
+	mosquitto bool // or the broker inside
+	postgres  bool // or a file
+}
+
+var (
+	own   = engine{name: "own broker and file"}
+	other = engine{name: "mosquitto and postgres", mosquitto: true, postgres: true}
 )
 
 // One machine, the real cloud on a real socket with certificates on both ends, a bank on another:
 // nothing is faked but the card, the slot and the buyer.
 func TestOneMachine(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	for _, e := range []engine{own, other} {
+		t.Run(e.name, func(t *testing.T) {
+			t.Parallel()
+			oneMachine(t, newWorld(t, e, lines{}))
+		})
+	}
+}
+
+func oneMachine(t *testing.T, w *world) {
 
 	t.Log("a sale is approved, captured and in the ledger")
 	s := w.machine.sell(250, true)
@@ -88,7 +113,7 @@ func TestOneMachine(t *testing.T) {
 	w.books(1150)
 
 	t.Log("the device is revoked while it is connected: it sells no more, by name")
-	if err := (cloud.Place{Dir: w.dir}).RevokeDevice(t.Context(), "snack-1"); err != nil {
+	if err := w.place.RevokeDevice(t.Context(), "snack-1"); err != nil {
 		t.Fatal(err)
 	}
 	w.machine.post(t.Context(), func() { w.machine.expect = "identity.revoked" })
@@ -153,28 +178,39 @@ type world struct {
 	t       *testing.T
 	dir     string
 	host    *bank
+	place   cloud.Place
 	proxy   *proxy
 	machine *machine
-	st      *store.Store // a second pair of eyes on the ledger file
+	st      *store.Store // a second pair of eyes on the ledger
 	stop    func()
-	line    func(addr string) string // what stands before the cloud and the bank; nil: nothing
-	trunk   func(addr string) string
-	profile acquirer.Profile // of the contract with the bank
+	lines   lines
+	broker  *brokertest.Mosquitto // nil: the one inside the cloud
+	remote  string                // its address for the cloud
+	profile acquirer.Profile      // of the contract with the bank
 }
 
-func newWorld(t *testing.T) *world { return newWorldBehind(t, nil, nil) }
+// lines are what stands before an address: each gives the one to go to instead. nil: nothing.
+type lines struct {
+	machine func(addr string) string // before the broker, for the machine
+	bank    func(addr string) string
+	broker  func(addr string) string // before a broker elsewhere, for the cloud
+}
 
-// newWorldBehind is a world whose lines go another way: to the address that line and trunk give for
-// the cloud's and the bank's.
-func newWorldBehind(t *testing.T, line, trunk func(addr string) string) *world {
-	straight := func(addr string) string { return addr }
-	if line == nil {
-		line = straight
+func (l lines) filled() lines {
+	for _, f := range []*func(string) string{&l.machine, &l.bank, &l.broker} {
+		if *f == nil {
+			*f = func(addr string) string { return addr }
+		}
 	}
-	if trunk == nil {
-		trunk = straight
+	return l
+}
+
+func newWorld(t *testing.T, e engine, l lines) *world {
+	w := &world{t: t, dir: t.TempDir(), host: &bank{}, lines: l.filled(), profile: acquirer.Profile{LateWindowMS: 2000}}
+	w.place = cloud.Place{Dir: w.dir}
+	if e.postgres {
+		w.place.Store = storetest.Database(t)
 	}
-	w := &world{t: t, dir: t.TempDir(), host: &bank{}, line: line, trunk: trunk, profile: acquirer.Profile{LateWindowMS: 2000}}
 	srv, err := hostsim.Open(hostsim.Config{Bank: hostsim.NewBank(hostsim.Options{Behave: w.host.behave}), Books: filepath.Join(w.dir, "bank.books")})
 	if err != nil {
 		t.Fatal(err)
@@ -182,18 +218,31 @@ func newWorldBehind(t *testing.T, line, trunk func(addr string) string) *world {
 	w.host.Server = srv
 	background(t, srv.Run)
 	id := filepath.Join(w.dir, "device")
-	_, err = cloud.AddDevice(t.Context(), w.dir, id, cloud.NewDevice{
+	_, err = w.place.AddDevice(t.Context(), id, cloud.NewDevice{
 		ID: "snack-1", Link: "bank",
 		Merchant: acquirer.Merchant{TID: "TERM0001", MID: "MERCHANT0000001", MCC: "5814", Country: "040"},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if w.st, err = store.Open(t.Context(), store.Options{Path: filepath.Join(w.dir, "ledger.db")}); err != nil {
+	if w.st, err = w.place.OpenLedger(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = w.st.Close() })
 	w.proxy = newProxy(t)
+	if e.mosquitto {
+		w.broker, err = brokertest.StartMosquitto(func(at mosquitto.Place) error { return w.place.WriteMosquitto(at, []string{"127.0.0.1"}) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := w.broker.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		w.remote = "mqtts://" + w.lines.broker(w.broker.Clouds)
+		w.proxy.to(w.lines.machine(w.broker.Machines))
+	}
 	w.start()
 	t.Cleanup(func() { w.stop() })
 	w.machine = newMachine(t, id, w.proxy.addr())
@@ -207,19 +256,23 @@ func (w *world) start() {
 	ready, ended := make(chan string, 1), make(chan error, 1)
 	go func() {
 		ended <- cloud.Run(ctx, cloud.Config{
-			Dir: w.dir, Listen: "127.0.0.1:0", Ready: func(a string) { ready <- a },
-			Acquirers: []cloud.Acquirer{{Name: "bank", Addr: w.trunk(w.host.Addr()), Institution: "00000000001", Profile: w.profile}},
+			Dir: w.dir, Store: w.place.Store, Listen: "127.0.0.1:0", Broker: w.remote, Ready: func(a string) { ready <- a },
+			Acquirers: []cloud.Acquirer{{Name: "bank", Addr: w.lines.bank(w.host.Addr()), Institution: "00000000001", Profile: w.profile}},
 		})
 	}()
 	select {
 	case addr := <-ready:
-		w.proxy.to(w.line(addr))
+		if w.broker == nil {
+			w.proxy.to(w.lines.machine(addr))
+		}
 	case err := <-ended:
 		w.t.Fatal(err)
 	}
 	w.stop = sync.OnceFunc(func() {
 		cancel()
-		w.proxy.to("")
+		if w.broker == nil {
+			w.proxy.to("")
+		}
 		if err := <-ended; err != nil {
 			w.t.Error(err)
 		}

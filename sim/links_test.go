@@ -66,34 +66,47 @@ const patience = 10*time.Second + 2*time.Second
 // charged is what fell.
 func TestBadLinks(t *testing.T) {
 	t.Parallel()
+	const ( // the line that is bad
+		machine = iota
+		bank
+		broker // between a broker elsewhere and the cloud
+	)
 	for _, c := range []struct {
 		name, kind, attributes string
-		bank                   bool // the line to the bank, not the machine's
+		line                   int
+		on                     engine
 	}{
-		{"latency and jitter", "latency", `"latency":300,"jitter":200`, false},
-		{"64 kbit/s", "bandwidth", `"rate":8`, false},
-		{"small pieces", "slicer", `"average_size":40,"size_variation":30,"delay":2000`, false},
-		{"reset", "reset_peer", `"timeout":700`, false},
-		{"cut in the middle", "limit_data", `"bytes":5000`, false},
-		{"closes slowly", "slow_close", `"delay":1500`, false},
-		{"half-open", "timeout", `"timeout":0`, false},
-		{"bank: latency and jitter", "latency", `"latency":600,"jitter":400`, true},
-		{"bank: 64 kbit/s", "bandwidth", `"rate":8`, true},
-		{"bank: reset", "reset_peer", `"timeout":500`, true},
-		{"bank: cut in the middle", "limit_data", `"bytes":700`, true},
-		{"bank: half-open", "timeout", `"timeout":0`, true},
+		{"latency and jitter", "latency", `"latency":300,"jitter":200`, machine, own},
+		{"64 kbit/s", "bandwidth", `"rate":8`, machine, own},
+		{"small pieces", "slicer", `"average_size":40,"size_variation":30,"delay":2000`, machine, own},
+		{"reset", "reset_peer", `"timeout":700`, machine, own},
+		{"cut in the middle", "limit_data", `"bytes":5000`, machine, own},
+		{"closes slowly", "slow_close", `"delay":1500`, machine, own},
+		{"half-open", "timeout", `"timeout":0`, machine, own},
+		{"bank: latency and jitter", "latency", `"latency":600,"jitter":400`, bank, own},
+		{"bank: 64 kbit/s", "bandwidth", `"rate":8`, bank, own},
+		{"bank: reset", "reset_peer", `"timeout":500`, bank, own},
+		{"bank: cut in the middle", "limit_data", `"bytes":700`, bank, own},
+		{"bank: half-open", "timeout", `"timeout":0`, bank, own},
+		{"mosquitto: reset", "reset_peer", `"timeout":700`, machine, other},
+		{"mosquitto: half-open", "timeout", `"timeout":0`, machine, other},
+		{"mosquitto to the cloud: latency and jitter", "latency", `"latency":300,"jitter":200`, broker, other},
+		{"mosquitto to the cloud: 64 kbit/s", "bandwidth", `"rate":8`, broker, other},
+		{"mosquitto to the cloud: reset", "reset_peer", `"timeout":700`, broker, other},
+		{"mosquitto to the cloud: cut in the middle", "limit_data", `"bytes":5000`, broker, other},
+		{"mosquitto to the cloud: half-open", "timeout", `"timeout":0`, broker, other},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			line, trunk := newWire(t), newWire(t)
-			w := newWorldBehind(t, line.to, trunk.to)
+			var wires [3]*wire
+			for i := range wires {
+				wires[i] = newWire(t)
+			}
+			w := newWorld(t, c.on, lines{machine: wires[machine].to, bank: wires[bank].to, broker: wires[broker].to})
 			if s := w.machine.sell(150, true); s.how != protocol.Sold {
 				t.Fatalf("before anything is wrong: %s", s.how)
 			}
-			bad := line
-			if c.bank {
-				bad = trunk
-			}
+			bad := wires[c.line]
 			bad.spoil(c.kind, c.attributes)
 			ends := map[string]int{}
 			for began, n := time.Now(), int64(0); n < 6 && time.Since(began) < 12*time.Second; n++ {
@@ -102,7 +115,7 @@ func TestBadLinks(t *testing.T) {
 					t.Errorf("a buyer waited %s: %s", took, how)
 				}
 			}
-			if c.kind == "timeout" && !c.bank {
+			if c.kind == "timeout" && c.line == machine {
 				w.machine.noticed(t, 45*time.Second+2*time.Second)
 			}
 			bad.mend(t.Context())
