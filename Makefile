@@ -66,7 +66,7 @@ test: check ## everything that must pass; CI runs this
 	$(call stage,a journal of 100000 records,$(GO) test -count=1 -v -run TestLongLife ./agent/journal)
 	$(call stage,end to end,$(GO) test -count=1 -v -timeout 5m ./sim/demo)
 	$(call stage,bench for a moment,$(GO) test -count=1 ./sim/bench)
-	$(call stage,simulator with 20 seeds and bad links,$(GO) test -count=1 -v -timeout 8m -parallel 16 ./sim -seeds=20)
+	$(call stage,simulator with 60 seeds and bad links,$(GO) test -count=1 -v -timeout 8m -parallel 16 ./sim -seeds=60)
 
 sim: build ## one seeded run of a fleet over three virtual days: SEED (1)
 	@bin/coinop-sim run --seed $(SEED)

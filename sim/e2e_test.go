@@ -63,7 +63,6 @@ func TestOneMachine(t *testing.T) {
 }
 
 func oneMachine(t *testing.T, w *world) {
-
 	t.Log("a sale is approved, captured and in the ledger")
 	s := w.machine.sell(250, true)
 	if s.how != protocol.Sold || w.wait(1).State != payment.Captured {
