@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -221,6 +222,94 @@ func finishesWhatWasLeft(t *testing.T, place Place) {
 	cancel()
 	if err := <-ended; err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Two replicas run on one database and find what a dead one left behind: each operation is sent to
+// the host once, by one of them.
+func TestOwedIsDoneOnce(t *testing.T) {
+	t.Parallel()
+	const left = 30
+	var mu sync.Mutex
+	reversals := map[string]int{} // by STAN
+	host, err := hostsim.Open(hostsim.Config{Bank: hostsim.NewBank(hostsim.Options{Behave: func(_ time.Time, s hostsim.Summary) hostsim.Behavior {
+		mu.Lock()
+		defer mu.Unlock()
+		if s.MTI == "0420" || s.MTI == "0421" {
+			reversals[s.STAN]++
+		}
+		return hostsim.Behavior{Late: 700 * time.Millisecond} // several sweeps of both
+	}})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 3)
+	go func() { ended <- host.Run(ctx) }()
+	acquirers := []Acquirer{{Name: "bank", Addr: host.Addr(), Institution: "00000000001", Profile: acquirer.Profile{LateWindowMS: 1}}}
+	place := Place{Dir: t.TempDir(), Store: storetest.Database(t)}
+	st, keys, vk, err := place.Open(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts, err := Wire(st, Wiring{
+		Keys: keys, VaultKeys: vk,
+		Profile: func(string) (acquirer.Profile, bool) { return acquirers[0].profile(), true },
+		Publish: func(context.Context, protocol.Topic, []byte) error { return nil },
+		Effect:  func(payment.Effect) {},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	past := protocol.At(time.Now()).Add(-10 * time.Minute)
+	for n := range left {
+		if _, err := parts.Payments.Handle(ctx, past, payment.Request{From: from(), Request: ask(t, keys, past, protocol.PaymentID{byte(n + 1)})}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		ready := make(chan string, 1)
+		go func() {
+			ended <- Run(ctx, Config{Dir: place.Dir, Store: place.Store, Listen: "127.0.0.1:0", Acquirers: acquirers, Ready: func(a string) { ready <- a }})
+		}()
+		<-ready
+	}
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		ps, err := st.Payments(ctx, store.PaymentFilter{}, 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := 0
+		for _, p := range ps {
+			if p.State == payment.Reversed {
+				done++
+			}
+		}
+		if done == left {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%d of %d reversed", done, left)
+		}
+	}
+	if err := st.Close(); err != nil {
+		t.Error(err)
+	}
+	cancel()
+	for range 3 {
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	for stan, n := range reversals {
+		if n != 1 {
+			t.Errorf("reversal %s was sent %d times", stan, n)
+		}
+	}
+	if len(reversals) != left {
+		t.Errorf("%d reversals at the host, want %d", len(reversals), left)
 	}
 }
 

@@ -139,34 +139,47 @@ func TestServerKilled(t *testing.T) {
 	t.Logf("3 kills: %d acknowledged, none missing; %d failed and were done again", len(acked), failed.Load())
 }
 
-// Who follows the feed while all writers write sees each entry once.
+// Who follows the feed while all writers of two replicas write sees each entry once, in one order,
+// whichever replica it asks.
 func TestFeedMissesNothing(t *testing.T) {
-	onAll(t, func(t *testing.T, s *Store) {
+	onDisk(t, func(t *testing.T, path string) {
+		replicas := []*Store{open(t, Options{Path: path}), open(t, Options{Path: path})}
 		const writers, each = 32, 30
 		var wg sync.WaitGroup
 		for w := range uint32(writers) {
 			wg.Go(func() {
 				for range each {
-					if err := s.Do(context.Background(), w+1, change(int(w))); err != nil {
+					if err := replicas[w%2].Do(context.Background(), w+1, change(int(w))); err != nil {
 						t.Error(err)
 					}
 				}
 			})
 		}
-		seen, last := 0, uint64(0)
-		for end := time.Now().Add(30 * time.Second); seen < writers*each && time.Now().Before(end); {
-			for _, c := range must(s.Changes(context.Background(), last, 7))(t) {
-				if c.Seq <= last {
-					t.Error("out of order")
+		var seen [2][]Change
+		for i, s := range replicas {
+			wg.Go(func() {
+				last := uint64(0)
+				for end := time.Now().Add(30 * time.Second); len(seen[i]) < writers*each && time.Now().Before(end); {
+					cs, err := s.Changes(context.Background(), last, 7)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					for _, c := range cs {
+						if c.Seq <= last {
+							t.Error("out of order")
+						}
+						last = c.Seq
+						seen[i] = append(seen[i], c)
+					}
 				}
-				last = c.Seq
-				seen++
-			}
+			})
 		}
 		wg.Wait()
-		if seen != writers*each {
-			t.Errorf("saw %d, want %d", seen, writers*each)
+		if len(seen[0]) != writers*each {
+			t.Errorf("saw %d, want %d", len(seen[0]), writers*each)
 		}
+		equal(t, seen[0], seen[1])
 	})
 }
 
