@@ -96,6 +96,13 @@ func Qibixx(path string, scale mdb.Scale) func(Wiring) (Vending, error) {
 	}
 }
 
+// RawMDB is a vending machine whose bus is at a tty with parity: we are its cashless device.
+func RawMDB(path string, scale mdb.Scale) func(Wiring) (Vending, error) {
+	return func(w Wiring) (Vending, error) {
+		return mdb.NewCashless(mdb.CashlessConfig{Path: path, Scale: scale, BusEpoch: w.BusEpoch, Clock: w.Clock}, w.Out)
+	}
+}
+
 // ViVOpay is an ID TECH ViVOpay reader at a tty.
 func ViVOpay(path string, c money.Currency) func(Wiring) (Reader, error) {
 	return func(w Wiring) (Reader, error) {

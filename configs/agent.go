@@ -45,8 +45,8 @@ type Lane struct {
 
 // Vending is the side that gives out the goods.
 type Vending struct {
-	// What the machine is connected by.
-	Driver string `key:"driver" default:"qibixx" one:"qibixx"`
+	// What the machine is connected by. mdb-raw is a serial port with parity at the bus itself, for the bench: Linux is not always as fast as the bus wants.
+	Driver string `key:"driver" default:"qibixx" one:"qibixx mdb-raw"`
 	// Serial port of the adapter; auto when only one is plugged in. ls -l /dev/serial/by-id shows what is there.
 	Port Port `key:"port" default:"auto" like:"/dev/serial/by-id/usb-Qibixx_MDB-HAT_0-if00" flag:"vmc"`
 	// What one MDB unit is worth, from the machine's manual: scaling factor 5 with 2 decimal places is 0.05. auto is the currency's smallest coin, 0.01.

@@ -41,7 +41,21 @@ func qibixx(path string, epoch uint64, out func(hardware.Event)) (hardware.Vende
 
 func TestQibixx(t *testing.T) {
 	t.Parallel()
-	Vender(t, qibixx)
+	Vender(t, qibixx, Adapter, true)
+}
+
+// TestCashless: the device itself, before controllers of level 3 that count in 16 and in 32 bits.
+func TestCashless(t *testing.T) {
+	t.Parallel()
+	cashless := func(path string, epoch uint64, out func(hardware.Event)) (hardware.Vender, func(context.Context) (hardware.Driver, error), error) {
+		c, err := mdb.NewCashless(mdb.CashlessConfig{Path: path, BusEpoch: epoch, Scale: mdb.Scale{Currency: money.EUR, Decimals: 2}}, out)
+		if err != nil {
+			return nil, nil, err
+		}
+		return c, c.Open, nil
+	}
+	t.Run("16 bit", func(t *testing.T) { t.Parallel(); Vender(t, cashless, Bus(3, false), false) })
+	t.Run("32 bit", func(t *testing.T) { t.Parallel(); Vender(t, cashless, Bus(3, true), false) })
 }
 
 func TestVivopay(t *testing.T) {

@@ -15,11 +15,42 @@ import (
 // NewVender makes a driver for the machine at a path, and what Supervise opens it with.
 type NewVender func(path string, epoch uint64, out func(hardware.Event)) (hardware.Vender, func(context.Context) (hardware.Driver, error), error)
 
+// Far is the other end of a Vender's cable: a vending machine that can misbehave.
+type Far interface {
+	Path() string
+	Run(context.Context) error
+	Select(protocol.Outlet) error
+	Cancel() error
+	Repeat() error
+	Misbehave(virtual.Fault) error
+	Release() error
+	Reset() error
+	PowerCut() error
+	Unplug() error
+	Replug() error
+	Drops() []virtual.Drop
+	View() virtual.View
+	Wait(context.Context, func(virtual.View) bool) error
+}
+
+// NewFar makes one.
+type NewFar func(virtual.MachineConfig) (Far, error)
+
+// Adapter is a machine behind a Qibixx adapter, which lives on when we die or its cable is pulled.
+func Adapter(cfg virtual.MachineConfig) (Far, error) { return virtual.NewMachine(cfg) }
+
+// Bus is a controller at a raw port: there we are the device, and when we are gone it resets the bus.
+func Bus(level byte, wide bool) NewFar {
+	return func(cfg virtual.MachineConfig) (Far, error) {
+		return virtual.NewController(virtual.ControllerConfig{MachineConfig: cfg, Level: level, Wide: wide})
+	}
+}
+
 type bench struct {
 	t    *testing.T
 	ctx  context.Context //nolint:containedctx // the test's
 	make NewVender
-	m    *virtual.Machine
+	m    Far
 	l    *Log
 	v    hardware.Vender
 	stop func()
@@ -30,9 +61,9 @@ const outlet = protocol.Outlet(5)
 
 var price = money.New(150, money.EUR)
 
-func newBench(t *testing.T, mk NewVender) *bench {
+func newBench(t *testing.T, mk NewVender, far NewFar) *bench {
 	t.Helper()
-	m, err := virtual.NewMachine(virtual.MachineConfig{
+	m, err := far(virtual.MachineConfig{
 		Link: t.TempDir() + "/vmc", Drops: t.TempDir() + "/drops",
 		Products: []virtual.Product{{Outlet: outlet, Price: price}, {Outlet: 6, Price: money.New(200, money.EUR)}},
 	})
@@ -106,10 +137,12 @@ func (b *bench) once(v protocol.VendID) {
 	}
 }
 
-// Vender is what every Vender must do.
-func Vender(t *testing.T, mk NewVender) {
+// Vender is what every Vender must do. livesOn says that what is before us keeps a vend over our death.
+func Vender(t *testing.T, mk NewVender, far NewFar, livesOn bool) {
 	t.Helper()
-	for name, f := range map[string]func(*testing.T, *bench){
+	cases := map[string]func(*testing.T, *bench){
+		"card first":                       cardFirst,
+		"session without a vend":           emptySession,
 		"sells":                            sells,
 		"denies":                           denies,
 		"approval with nothing open":       nothingOpen,
@@ -123,17 +156,23 @@ func Vender(t *testing.T, mk NewVender) {
 		"garbage":                          garbage,
 		"repeated request":                 repeatedRequest,
 		"unplugged while it waits":         unpluggedWaiting,
-		"unplugged in mid vend":            unpluggedVending,
-		"restart, late result":             func(t *testing.T, b *bench) { restart(t, b, virtual.FaultLateDrop, false) },
-		"restart, result while dead":       func(t *testing.T, b *bench) { restart(t, b, virtual.FaultLateDrop, true) },
-		"restart, late failure":            func(t *testing.T, b *bench) { restart(t, b, virtual.FaultLateJam, false) },
 		"power cut of the adapter":         powerCut,
 		"amount that is none of the bus":   inexact,
 		"nothing after the end":            nothingAfter,
-	} {
+	}
+	if livesOn {
+		cases["unplugged in mid vend"] = unpluggedVending
+		cases["restart, late result"] = func(t *testing.T, b *bench) { restart(t, b, virtual.FaultLateDrop, false) }
+		cases["restart, result while dead"] = func(t *testing.T, b *bench) { restart(t, b, virtual.FaultLateDrop, true) }
+		cases["restart, late failure"] = func(t *testing.T, b *bench) { restart(t, b, virtual.FaultLateJam, false) }
+	} else {
+		cases["unplugged in mid vend"] = unpluggedDevice
+		cases["restart in mid vend"] = restartDevice
+	}
+	for name, f := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := newBench(t, mk)
+			b := newBench(t, mk, far)
 			b.enabled()
 			f(t, b)
 		})
@@ -318,7 +357,15 @@ func repeatedRequest(t *testing.T, b *bench) {
 	v, _ := b.approve()
 	b.wait(func(v virtual.View) bool { return v.Held })
 	must(t, b.m.Repeat())
-	if again := Next[hardware.VendRequest](b.l, nil); again.Bus != r.Bus {
+	again := Next[hardware.VendRequest](b.l, nil)
+	if b.v.SeesAck() { // it has acknowledged the approval: this is another request, and the vend has no result
+		if !again.Bus.Later(r.Bus) {
+			t.Errorf("key %v is not later than %v", again.Bus, r.Bus)
+		}
+		b.once(v)
+		return
+	}
+	if again.Bus != r.Bus {
 		t.Errorf("key %v, not %v", again.Bus, r.Bus)
 	}
 	must(t, b.v.Approve(v, protocol.BusKey{}, outlet, price, time.Second)) // the same 05 again
@@ -397,6 +444,80 @@ func restart(t *testing.T, b *bench, f virtual.Fault, whileDead bool) {
 	if again := b.request(); !again.Bus.Later(r.Bus) {
 		t.Errorf("key %v is not later than %v", again.Bus, r.Bus)
 	}
+}
+
+// unpluggedDevice: the bus lost its device in mid vend. Its approval has ended before; what became of
+// the vend nobody says any more.
+func unpluggedDevice(t *testing.T, b *bench) {
+	must(t, b.m.Misbehave(virtual.FaultUnplugDrop))
+	b.request()
+	v, _ := b.approve()
+	Next[hardware.PortGone](b.l, nil)
+	b.once(v)
+	must(t, b.m.Replug())
+	Next[hardware.BusReset](b.l, nil)
+	b.enabled()
+	b.request()
+	b.approve()
+	if s := Next[hardware.VendSuccess](b.l, nil); s.Vend == v {
+		t.Error("a success nobody told")
+	}
+	b.drops(2)
+}
+
+// restartDevice: we died in mid vend, and are the device: the bus is reset, the vend has no result.
+func restartDevice(t *testing.T, b *bench) {
+	must(t, b.m.Misbehave(virtual.FaultLateDrop))
+	r := b.request()
+	v, _ := b.approve()
+	b.wait(func(v virtual.View) bool { return v.Held })
+	b.stop()
+	b.wait(func(v virtual.View) bool { return v.Status == "INACTIVE" })
+	b.boot(r.Bus.BusEpoch)
+	must(t, b.v.Resume(v))
+	Next[hardware.BusReset](b.l, nil)
+	b.enabled()
+	if again := b.request(); !again.Bus.Later(r.Bus) {
+		t.Errorf("key %v is not later than %v", again.Bus, r.Bus)
+	}
+	if n := count(b.l, func(hardware.VendSuccess) bool { return true }); n != 0 {
+		t.Error("a success nobody told")
+	}
+	b.drops(1)
+}
+
+// cardFirst: the card was there first; a session with funds, a vend in it, and its end.
+func cardFirst(t *testing.T, b *bench) {
+	b.wait(func(v virtual.View) bool { return v.Status == "ENABLED" })
+	must(t, b.v.Begin(money.New(1000, money.EUR)))
+	b.wait(func(v virtual.View) bool { return v.Status == "IDLE" })
+	r := b.request()
+	v := b.vend()
+	must(t, b.v.Approve(v, r.Bus, outlet, price, 5*time.Second))
+	if s := Next[hardware.VendSuccess](b.l, nil); s.Vend != v {
+		t.Errorf("success %+v", s)
+	}
+	Next[hardware.SessionComplete](b.l, nil)
+	b.wait(func(v virtual.View) bool { return v.Status == "ENABLED" })
+	b.drops(1)
+	b.once(v)
+	if again := b.request(); !again.Bus.Later(r.Bus) {
+		t.Errorf("key %v is not later than %v", again.Bus, r.Bus)
+	}
+}
+
+// emptySession: nobody chose anything; and one that cannot begin is over at once.
+func emptySession(t *testing.T, b *bench) {
+	b.wait(func(v virtual.View) bool { return v.Status == "ENABLED" })
+	must(t, b.v.Begin(money.New(1000, money.EUR)))
+	b.wait(func(v virtual.View) bool { return v.Status == "IDLE" })
+	must(t, b.v.End())
+	Next[hardware.SessionComplete](b.l, nil)
+	b.wait(func(v virtual.View) bool { return v.Status == "ENABLED" })
+	b.request()
+	must(t, b.v.Begin(money.New(1000, money.EUR)))
+	Next[hardware.SessionComplete](b.l, nil)
+	b.drops(0)
 }
 
 func powerCut(t *testing.T, b *bench) {

@@ -148,9 +148,7 @@ func (s CashlessState) Step(now time.Duration, in any) (CashlessState, hardware.
 	case deny:
 		s.deny(&o, in)
 	case end:
-		if s.card && s.phase == busIdle {
-			s.say([]byte{0x04}) // SESSION CANCEL REQUEST; the controller says 13 04
-		}
+		s.endSession(&o)
 	case resume:
 		if s.bound != in.vend && !s.served {
 			s.bound, s.item = in.vend, protocol.OutletAny
@@ -440,6 +438,21 @@ func (s *CashlessState) begin(o *hardware.Output, in begin) {
 		return
 	}
 	s.say(s.beginData(in.units))
+}
+
+// endSession asks for the session's end (04; the controller then says 13 04), or takes back one that
+// has not begun.
+func (s *CashlessState) endSession(o *hardware.Output) {
+	for _, a := range s.queue {
+		if a.data[0] == 0x03 && !a.sent {
+			s.drop(0x03)
+			o.Emit(hardware.SessionComplete{})
+			return
+		}
+	}
+	if s.card && s.phase == busIdle || s.beginning() {
+		s.say([]byte{0x04})
+	}
 }
 
 // beginData is BEGIN SESSION of the common level.

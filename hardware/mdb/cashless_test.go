@@ -357,7 +357,7 @@ func TestCashlessExchanges(t *testing.T) {
 //	a request is told once, however often it is repeated.
 func TestCashlessRandom(t *testing.T) {
 	t.Parallel()
-	rounds := 4000
+	rounds := 1500
 	if testing.Short() {
 		rounds = 400
 	}

@@ -26,10 +26,20 @@ func OpenRaw(path string) (hardware.Port, error) {
 		_ = f.Close()
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	// A pty's driver drops PARENB: then there is no ninth bit, and nothing to switch.
-	t, err := r.termios(func(fd int) (*unix.Termios, error) { return unix.IoctlGetTermios(fd, unix.TCGETS) })
-	r.plain = err == nil && t.Cflag&unix.PARENB == 0
-	return r, err
+	// A pty's driver drops PARENB: then there is no ninth bit to switch, and nothing for the kernel to mark.
+	_, err = r.termios(func(fd int) (*unix.Termios, error) {
+		t, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+		if r.plain = err == nil && t.Cflag&unix.PARENB == 0; !r.plain {
+			return t, err
+		}
+		t.Iflag &^= unix.INPCK | unix.PARMRK
+		return t, unix.IoctlSetTermios(fd, unix.TCSETS, t)
+	})
+	if err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	return r, nil
 }
 
 // rawPort writes marked words as bytes of the parity that is their mode bit.

@@ -75,6 +75,7 @@ type State struct {
 	status Status
 	key    protocol.BusKey
 	card   bool // a card-first session is open
+	ending bool // and is to be closed as soon as it has begun
 	req    request
 
 	writing  protocol.VendID // its C,VEND is being written
@@ -132,8 +133,11 @@ func (s State) Step(now time.Duration, in any) (State, hardware.Output) {
 	case deny:
 		s.deny(&o, in)
 	case end:
-		if s.card && s.status == StatusIdle && s.bound.IsZero() {
+		switch {
+		case s.card && s.status == StatusIdle && s.bound.IsZero():
 			write(&o, "C,STOP")
+		case s.card && s.status == StatusEnabled: // it has not said yet that the session has begun
+			s.ending = true
 		}
 	case resume:
 		s.resume(&o, in)
@@ -422,6 +426,10 @@ func (s *State) asksVend(o *hardware.Output, now time.Duration, was Status, l Li
 
 // leftVend is a state that is not VEND: whatever was open there is over.
 func (s *State) leftVend(o *hardware.Output, was Status) {
+	if s.ending && s.status == StatusIdle {
+		s.ending = false
+		write(o, "C,STOP")
+	}
 	open := s.req.open
 	s.req = request{}
 	if was != StatusVend {
@@ -470,7 +478,7 @@ func (s *State) begin(o *hardware.Output, in begin) {
 		o.Emit(hardware.SessionComplete{})
 		return
 	}
-	s.card = true
+	s.card, s.ending = true, false
 	s.key.Session, s.key.Request = s.key.Session+1, 0
 	write(o, "C,START,"+in.funds)
 }

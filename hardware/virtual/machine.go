@@ -2,11 +2,8 @@ package virtual
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -28,15 +25,6 @@ type MachineConfig struct {
 	Products []Product     //
 	VendTime time.Duration // how long the motor turns; 0
 	Patience time.Duration // the controller takes its request back after it; 30 s (MDB Z7)
-}
-
-// Drop is one item that fell. The file holds it, synced, before the controller says so to anybody.
-type Drop struct {
-	N       int             `json:"n"`
-	Outlet  protocol.Outlet `json:"outlet"`
-	Price   string          `json:"price"`   // "1.50 EUR"
-	Request int             `json:"request"` // which of the machine's vend requests, from 1
-	UnixMS  int64           `json:"unix_ms"`
 }
 
 // Fault is what the machine does wrong with the next vend.
@@ -103,7 +91,7 @@ type View struct {
 type Machine struct {
 	cfg  MachineConfig
 	port *port
-	book *os.File
+	book book
 
 	mu       sync.Mutex
 	seen     View
@@ -115,7 +103,6 @@ type Machine struct {
 	fault    Fault
 	held     []string // said at Release
 	mute     bool
-	drops    []Drop
 	wg       sync.WaitGroup
 	ctx      context.Context //nolint:containedctx // Run's, for the motors
 }
@@ -127,33 +114,13 @@ func NewMachine(cfg MachineConfig) (*Machine, error) {
 	}
 	m := &Machine{cfg: cfg, changed: make(chan struct{})}
 	m.seen.Status = "OFF"
-	if cfg.Drops != "" {
-		if err := m.openBook(); err != nil {
-			return nil, err
-		}
-	}
 	var err error
+	if m.book, err = openBook(cfg.Drops); err != nil {
+		return nil, err
+	}
+	m.seen.Drops = len(m.book.drops)
 	m.port, err = newPort(cfg.Link)
 	return m, err
-}
-
-// openBook goes on where the machine of an earlier run stopped counting.
-func (m *Machine) openBook() error {
-	if err := os.MkdirAll(filepath.Dir(m.cfg.Drops), 0o750); err != nil {
-		return err
-	}
-	if old, err := os.ReadFile(m.cfg.Drops); err == nil {
-		for l := range strings.Lines(string(old)) {
-			var d Drop
-			if json.Unmarshal([]byte(l), &d) == nil {
-				m.drops = append(m.drops, d)
-			}
-		}
-		m.seen.Drops = len(m.drops)
-	}
-	f, err := os.OpenFile(m.cfg.Drops, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	m.book = f
-	return err
 }
 
 // Path is the tty the agent opens: the link where there is one.
@@ -166,9 +133,7 @@ func (m *Machine) Run(ctx context.Context) error {
 	m.mu.Unlock()
 	err := m.port.read(ctx, m.hear)
 	m.wg.Wait()
-	if m.book != nil {
-		_ = m.book.Close()
-	}
+	m.book.close()
 	return err
 }
 
@@ -343,25 +308,9 @@ func (m *Machine) results(l string) {
 }
 
 func (m *Machine) drop() error {
-	d := Drop{
-		N: len(m.drops) + 1, Outlet: m.product.Outlet, Price: m.product.Price.String(),
-		Request: m.seen.Requests, UnixMS: time.Now().UnixMilli(),
-	}
-	if m.book != nil {
-		b, err := json.Marshal(d)
-		if err == nil {
-			_, err = m.book.Write(append(b, '\n'))
-		}
-		if err == nil {
-			err = m.book.Sync()
-		}
-		if err != nil {
-			return err
-		}
-	}
-	m.drops = append(m.drops, d)
-	m.seen.Drops = len(m.drops)
-	return nil
+	err := m.book.drop(m.product, m.seen.Requests)
+	m.seen.Drops = len(m.book.drops)
+	return err
 }
 
 func (m *Machine) reset() {
@@ -493,7 +442,7 @@ func (m *Machine) Replug() error { return m.do(m.port.replug) }
 func (m *Machine) Drops() []Drop {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return append([]Drop(nil), m.drops...)
+	return append([]Drop(nil), m.book.drops...)
 }
 
 // View is what can be seen now.

@@ -132,7 +132,10 @@ func (f fileOptions) config(a configs.Agent, stderr io.Writer) (agent.Config, er
 		}
 		lane := agent.LaneConfig{
 			Lane: protocol.Lane(i), Flow: protocol.SelectionFirst, Bus: protocol.BusMDB, //nolint:gosec // up to 16
-			Vending: agent.Qibixx(port(fmt.Sprintf("lanes.%d.vending.port", i), l.Vending.Port, l.Vending.Driver), scale[i]),
+		}
+		path := port(fmt.Sprintf("lanes.%d.vending.port", i), l.Vending.Port, l.Vending.Driver)
+		if lane.Vending = agent.Qibixx(path, scale[i]); l.Vending.Driver == "mdb-raw" {
+			lane.Vending = agent.RawMDB(path, scale[i])
 		}
 		if l.Reader != nil {
 			lane.Reader = agent.ViVOpay(port(fmt.Sprintf("lanes.%d.reader.port", i), l.Reader.Port, l.Reader.Driver), scale[i].Currency)
