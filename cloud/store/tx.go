@@ -138,3 +138,20 @@ func flag(b bool) int64 {
 	}
 	return 0
 }
+
+// Statements calls do with what fn puts, as SQL: for who measures an engine without us. fn cannot read.
+func Statements(fn func(*Tx) error, do func(query string, args []any) error) error {
+	tx := &Tx{}
+	if err := fn(tx); err != nil {
+		return err
+	}
+	if tx.err != nil {
+		return tx.err
+	}
+	for _, w := range tx.queue {
+		if err := do(w.query, w.args); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,14 +1,15 @@
 // Package bench measures the product where its speed is decided, on the machine at hand, and puts
 // each figure beside the limit it is measured against.
 //
-//	report, err := bench.Run(ctx, bench.Options{})
+//	report, err := bench.Run(ctx, bench.Options{Bin: "bin", Self: []string{os.Args[0], "far"}})
 //	report.Print(os.Stdout)
 //	err = report.Write("out/bench.json")
 //
-// What it measures is the product itself: the session's step, the agent's journal on this disk, and
-// authorizations through the whole chain: MQTT with certificates, seals, relay, payment, ledger file,
-// ISO 8583 to a bank on a socket. A limit is measured in the same run where that is possible; else
-// it is a figure measured on two weak cores, and its name says which.
+// What it measures is the product itself: the session's step, the agent's journal on this disk, the ledger
+// on both engines, authorizations through the whole chain (MQTT with certificates, seals, relay, payment,
+// ledger file, ISO 8583 to a bank on a socket), connections, and an agent on a long journal. A limit is
+// measured in the same run where that is possible; else it is a figure measured on two weak cores, or
+// what is wanted, and its name says which.
 package bench
 
 import (
@@ -16,6 +17,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -26,8 +28,16 @@ import (
 
 // Options of a run. The zero value is the default named.
 type Options struct {
+	Bin string        // folder of coinop-agent and coinop-cloud
 	Dir string        // folder on the disk to measure; a temporary one
-	For time.Duration // of each stage: 3 s; the whole takes about five times as long
+	For time.Duration // of each stage: 3 s; the whole takes a minute or two longer than fifteen of them
+	// Self is this program and the words that make its main call Far: the parts that are measured by their
+	// process run as such.
+	Self    []string
+	Devices int // that are connected at once: 15,000
+	Records int // in the agent's journal: 100,000
+	// Progress is told what is measured now; nil: nobody.
+	Progress func(string)
 }
 
 // Figure is one measurement beside its limit.
@@ -47,12 +57,20 @@ type Report struct {
 	Go      string    `json:"go"`
 	Seconds float64   `json:"seconds"`
 	Figures []Figure  `json:"figures"`
+	// Top are the functions the cloud spends its CPU in, by how it was loaded.
+	Top map[string][]top `json:"top"`
 }
 
 // Run measures everything, one after the other.
 func Run(ctx context.Context, o Options) (Report, error) {
 	if o.For <= 0 {
 		o.For = 3 * time.Second
+	}
+	if o.Devices <= 0 {
+		o.Devices = 15_000
+	}
+	if o.Records <= 0 {
+		o.Records = 100_000
 	}
 	began := time.Now()
 	r := Report{At: began.UTC(), CPUs: runtime.NumCPU(), Go: runtime.Version()}
@@ -61,15 +79,30 @@ func Run(ctx context.Context, o Options) (Report, error) {
 		return r, err
 	}
 	defer os.RemoveAll(dir)
-	if err := r.session(ctx, o); err != nil {
-		return r, fmt.Errorf("session: %w", err)
-	}
-	raw, err := r.journal(ctx, o, filepath.Join(dir, "journal"))
-	if err != nil {
-		return r, fmt.Errorf("journal: %w", err)
-	}
-	if err := r.authorizations(ctx, o, filepath.Join(dir, "cloud"), raw); err != nil {
-		return r, fmt.Errorf("authorizations: %w", err)
+	o.Dir = dir
+	var raw, bare time.Duration
+	for _, stage := range []struct {
+		name string
+		do   func(dir string) error
+	}{
+		{"session", func(string) error { return r.session(ctx, o) }},
+		{"journal", func(dir string) (err error) { raw, err = r.journal(ctx, o, dir); return err }},
+		{"ledger", func(dir string) (err error) { bare, err = r.ledger(ctx, o, dir); return err }},
+		{"authorizations", func(dir string) error { return r.authorizations(ctx, o, dir, raw, bare) }},
+		{"connections", func(dir string) error { return r.crowd(ctx, o, dir) }},
+		{"agent", func(dir string) error { return r.agent(ctx, o, dir) }},
+	} {
+		if o.Progress != nil {
+			o.Progress(stage.name)
+		}
+		home := filepath.Join(dir, stage.name)
+		err := os.MkdirAll(home, 0o700)
+		if err == nil {
+			err = stage.do(home)
+		}
+		if err != nil {
+			return r, fmt.Errorf("%s: %w", stage.name, err)
+		}
 	}
 	r.Seconds = time.Since(began).Seconds()
 	return r, nil
@@ -81,7 +114,11 @@ func (r *Report) more(name string, v float64, unit string, limit float64, agains
 }
 
 func (r *Report) less(name string, v float64, unit string, limit float64, against string) {
-	r.Figures = append(r.Figures, Figure{name, v, unit, limit, against, limit / v})
+	ratio := 1.0
+	if v > 0 {
+		ratio = limit / v
+	}
+	r.Figures = append(r.Figures, Figure{name, v, unit, limit, against, ratio})
 }
 
 // Print writes a table.
@@ -92,7 +129,16 @@ func (r Report) Print(w io.Writer) error {
 		fmt.Fprintf(t, "%s\t%s %s\t%s\t%.0f %%\t%s\n", f.Name, digits(f.Value), f.Unit, digits(f.Limit), 100*f.Ratio, f.Against)
 	}
 	fmt.Fprintf(t, "%d CPUs, %s, %.1f s\n", r.CPUs, r.Go, r.Seconds)
-	return t.Flush()
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for _, how := range slices.Sorted(maps.Keys(r.Top)) {
+		fmt.Fprintf(w, "\nwhere the cloud's CPU goes, %s:\n", how)
+		for _, f := range r.Top[how] {
+			fmt.Fprintf(w, "  %4.1f %%  %s\n", 100*f.Flat, f.Function)
+		}
+	}
+	return nil
 }
 
 func digits(v float64) string {

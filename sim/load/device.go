@@ -175,7 +175,7 @@ func (d *device) in(topic protocol.Topic, msg []byte) {
 		if w == nil || w.payment != a.response.Payment {
 			return false
 		}
-		if a.response.Result == protocol.Approved && d.fleet.keep {
+		if a.response.Result == protocol.Approved && d.fleet.keep.Load() {
 			d.paid = append(d.paid, paid{w.payment, w.ask, a.response, protocol.HashBytes(m.Body)})
 		}
 		return true

@@ -14,6 +14,7 @@ package load
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -48,7 +49,7 @@ type Fleet struct {
 	o       Options
 	addr    string
 	server  string
-	keep    bool
+	keep    atomic.Bool
 	keys    identity.Keys
 	roots   *x509.CertPool
 	devices []*device
@@ -101,7 +102,8 @@ func Open(ctx context.Context, o Options) (*Fleet, error) {
 	if o.Server == "" {
 		o.Server = host
 	}
-	f := &Fleet{o: o, addr: o.Addr, server: o.Server, keep: o.Keep, stop: make(chan struct{}), odds: map[string]int{}}
+	f := &Fleet{o: o, addr: o.Addr, server: o.Server, stop: make(chan struct{}), odds: map[string]int{}}
+	f.keep.Store(o.Keep)
 	st, keys, _, err := o.Place.Open(ctx)
 	if err != nil {
 		return nil, err
@@ -147,6 +149,45 @@ func (f *Fleet) Close() {
 		d.close()
 	}
 	f.serving.Wait()
+}
+
+// Keep says whether what is approved from now on is remembered for Custody.
+func (f *Fleet) Keep(on bool) { f.keep.Store(on) }
+
+// Hang ends every connection; the devices can connect again.
+func (f *Fleet) Hang() {
+	for _, d := range f.devices {
+		d.close()
+	}
+	for end := time.Now().Add(5 * time.Second); f.Connected() > 0 && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// Handshakes lets every device shake hands with something that does nothing but TLS, and says one byte.
+// The connections stay until end is called.
+func (f *Fleet) Handshakes(ctx context.Context, addr string, at int) (p Phase, end func()) {
+	t := f.tally("handshake", len(f.devices))
+	conns := make([]net.Conn, len(f.devices))
+	f.parallel(ctx, at, func(i int) {
+		d := f.devices[i]
+		began := time.Now()
+		ctx, cancel := context.WithTimeout(ctx, dialTime)
+		defer cancel()
+		c, err := (&tls.Dialer{NetDialer: &net.Dialer{LocalAddr: d.from}, Config: f.tls(d)}).DialContext(ctx, "tcp", addr)
+		if err == nil {
+			conns[i] = c
+			_, err = c.Read(make([]byte, 1))
+		}
+		t.add(time.Since(began), err)
+	})
+	return t.end(), func() {
+		for _, c := range conns {
+			if c != nil {
+				_ = c.(*tls.Conn).NetConn().Close()
+			}
+		}
+	}
 }
 
 // Connected is how many devices are.
@@ -510,12 +551,7 @@ const batchMost = 64
 // Flood is the end of an outage: every device connects and uploads so many records it has written
 // meanwhile, all at once. A batch is done when the cloud has acknowledged it.
 func (f *Fleet) Flood(ctx context.Context, recordsEach, at int) (connects, uploads Phase) {
-	for _, d := range f.devices {
-		d.close()
-	}
-	for end := time.Now().Add(5 * time.Second); f.Connected() > 0 && time.Now().Before(end); {
-		time.Sleep(10 * time.Millisecond)
-	}
+	f.Hang()
 	batches := (recordsEach + batchMost - 1) / batchMost
 	up := f.tally("upload", batches*len(f.devices))
 	c := f.tally("connect", len(f.devices))

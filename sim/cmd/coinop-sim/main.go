@@ -36,7 +36,7 @@ func main() {
 
 // commands are all there are; each file adds its own here.
 func commands() []*cobra.Command {
-	return []*cobra.Command{demoCommand(), runCommand(), benchCommand(), loadCommand(), hostCommand(), machineCommand()}
+	return []*cobra.Command{demoCommand(), runCommand(), benchCommand(), farCommand(), loadCommand(), hostCommand(), machineCommand()}
 }
 
 func root() *cobra.Command {
