@@ -91,6 +91,7 @@ func (d defence) play(t *testing.T, root string) (law, seed string) {
 }
 
 const (
+	inJournal = "agent/journal/journal.go"
 	inCore    = "agent/core.go"
 	inMachine = "cloud/payment/machine.go"
 )
@@ -180,4 +181,20 @@ var removed = []defence{
 		},
 		{"cloud/payment/store.go", `			return p.ReleaseAt`, `			return p.LeaseUntil`},
 	}},
+	{"release past the snapshot", []string{LawStopped, LawIncidents, LawCharged, LawBooks, LawFinal, LawCases}, []edit{{
+		inJournal,
+		`	if snapshot == 0 {
+		return 0
+	}
+	return min(released, snapshot-1)`,
+		`	return released`,
+	}}},
+	{"journal opened without repair", []string{LawStopped, LawCharged, LawBooks, LawFinal, LawCases}, []edit{{
+		inJournal,
+		`		if err := redo(o.m, e, n, false); err != nil {
+			return nil, err
+		}
+		t.n, t.size, t.again = x.last, x.size, x.base+max(x.base, twinRoom)`,
+		`		j.notes("as it is")`,
+	}}},
 }

@@ -40,6 +40,7 @@ const (
 	LawCases     = "no case without a cause"            // I1
 	LawIncidents = "no incident that cannot be"         //
 	LawSum       = "the ledger sums to zero"            // I5
+	LawTold      = "a lost journal is told"             //
 	LawStopped   = "no device is stopped without cause" //
 )
 
@@ -84,6 +85,9 @@ func (w *World) ackedIsHeld(m *machine) {
 	if err != nil {
 		w.fail("sim", "%v", err)
 		return
+	}
+	if h.Position == m.j.Head() {
+		m.heldAt = w.now
 	}
 	if h.Position.Epoch == m.j.Head().Epoch && acked > h.Position.Seq {
 		w.failAt(m.name, LawHeld, "%s was told that %d records are held, %d are", m.name, acked, h.Position.Seq)
@@ -190,7 +194,7 @@ func (w *World) judgeSale(m *machine, s *sale, open, lossOf map[string]bool) {
 	if s.fell > 0 && charged == s.fell {
 		w.counts.Sold++
 	}
-	physical := s.causes["power"] || s.causes["bus"]
+	physical := s.causes["power"] || s.causes["bus"] || s.causes["disk"]
 	what := fmt.Sprintf("sale %d of %s for %s: charged %s, fell %s; faults %s", s.n, m.name, eur(s.total), eur(charged), eur(s.fell), names(s.causes))
 	switch {
 	case standing > 1:
@@ -199,6 +203,7 @@ func (w *World) judgeSale(m *machine, s *sale, open, lossOf map[string]bool) {
 		w.failAt(m.name, LawCases, "%s", what)
 	case charged == s.fell, open[key]:
 	case charged == 0 && lossOf[key] && s.causes["outage"]: // expired_delivered
+	case charged == 0 && s.causes["disk"]: // both copies of its records are gone
 	default:
 		w.failAt(m.name, LawCharged, "%s", what)
 	}
@@ -296,11 +301,31 @@ func (w *World) judgeIncidents() error {
 	if err != nil {
 		return err
 	}
+	cut := map[protocol.DeviceID]bool{}
 	for _, i := range all {
 		switch i.Name {
 		case payment.LateApproval, payment.NotFoundAtHost, payment.ContraryAnswer, payment.NoOutcome:
+		case payment.EpochCut:
+			cut[i.Device] = true
+			if m := w.machine(i.Device); m == nil || !m.renewed {
+				w.failAt(string(i.Device), LawIncidents, "%s of %s: %s", i.Name, i.Device, i.Detail)
+			}
 		default:
 			w.failAt(string(i.Device), LawIncidents, "%s of %s: %s", i.Name, i.Device, i.Detail)
+		}
+	}
+	for _, m := range w.machines {
+		if m.renewed && !cut[m.id] {
+			w.failAt(m.name, LawTold, "%s began a new epoch after its disk was spoiled, and nobody was told", m.name)
+		}
+	}
+	return nil
+}
+
+func (w *World) machine(id protocol.DeviceID) *machine {
+	for _, m := range w.machines {
+		if m.id == id {
+			return m
 		}
 	}
 	return nil

@@ -39,11 +39,13 @@ type machine struct {
 	timers map[session.TimerName]session.TimerID
 	wake   uint64
 
-	disk *journal.Disk
-	wall time.Duration // how far its clock is off
-	cut  *Fault        // a power cut that is armed
-	skip int
-	down time.Duration // of that power cut
+	disk    *journal.Disk
+	heldAt  protocol.UnixMS // when the cloud last had all its records
+	renewed bool            // both copies were spoiled once
+	wall    time.Duration   // how far its clock is off
+	cut     *Fault          // a power cut that is armed
+	skip    int
+	down    time.Duration // of that power cut
 
 	conn           *conn
 	linkCut        bool
@@ -83,7 +85,8 @@ func newMachine(w *World, i int) (*machine, error) {
 	}
 	m.vmc = vmc{m: m, seesAck: i%2 == 0, evidence: i%4 == 3}
 	m.wall = span(m.rng, -48*time.Hour, 48*time.Hour)
-	m.disk.Before = func() error { return m.power(cutBefore, cutTorn) }
+	m.disk.Before = func() error { return m.power(cutBefore) }
+	m.disk.Between = func() error { return m.power(cutTorn) }
 	m.disk.After = func() error { return m.power(cutAfter) }
 	var err error
 	cloudKeys, err := w.keys.Cloud()
@@ -134,7 +137,7 @@ func (m *machine) powerOn() {
 	var err error
 	m.j, err = journal.OpenMem(m.disk, journal.Options{
 		Device: m.id, CertSerial: m.key.Serial, Software: "sim",
-		NewEpoch: func() protocol.Epoch { return protocol.Epoch{byte(m.i), m.boot} }, KeepRecords: 300,
+		NewEpoch: func() protocol.Epoch { return protocol.Epoch{byte(m.i), m.boot} }, KeepRecords: 1, KeepFor: time.Millisecond, Now: m.reading(), // nothing that need not be
 	})
 	if err != nil {
 		m.crashed(err)
@@ -177,6 +180,27 @@ func (m *machine) powerOff(whole bool, down time.Duration) {
 			m.powerOn()
 		}
 	})
+}
+
+// spoil makes one copy of the journal, or both, unreadable while the power is away. What the cloud had
+// not yet of both is gone, and explains what becomes of these sales.
+func (m *machine) spoil(both bool, down time.Duration) {
+	if !m.on {
+		return
+	}
+	m.powerOff(false, down)
+	m.disk.Spoil(both)
+	m.w.counts.Spoiled++
+	m.w.trace(m.name, "its disk spoils the journal, both=%t", both)
+	if !both {
+		return
+	}
+	m.renewed = true
+	for _, s := range m.sales {
+		if s.at >= m.heldAt.Add(-30*time.Minute) {
+			s.causes["disk"] = true
+		}
+	}
 }
 
 // power is the disk's hook around a commit: an armed cut strikes at its boundary.

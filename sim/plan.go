@@ -20,21 +20,22 @@ const (
 	ReorderUp             // a message up is late: later ones come first
 	LoseDown
 	ReorderDown
-	CloudDeath // a replica dies between any two steps
-	HostDown   // the bank cannot be reached
-	HostOdd    // the bank's next answer to a machine is silent, late, double, wrong ...
-	HostAdvice // the bank refuses the next capture or reversal for now
-	HostLose   // the next message to the bank is lost on the way
-	HostDelay  // it comes late: a request may come after its reversal
-	VendFault  // the vending side's next vend goes wrong
-	ClockJump  // a device's clock jumps
+	CloudDeath  // a replica dies between any two steps
+	HostDown    // the bank cannot be reached
+	HostOdd     // the bank's next answer to a machine is silent, late, double, wrong ...
+	HostAdvice  // the bank refuses the next capture or reversal for now
+	HostLose    // the next message to the bank is lost on the way
+	HostDelay   // it comes late: a request may come after its reversal
+	VendFault   // the vending side's next vend goes wrong
+	ClockJump   // a device's clock jumps
+	DiskSpoiled // one copy of a device's journal is unreadable after a power cut, or both; drawn on its own
 	kinds
 )
 
 func (k Kind) String() string {
 	return [...]string{
 		"power cut", "link cut", "lose up", "repeat up", "reorder up", "lose down", "reorder down", "cloud death",
-		"host down", "host odd", "host advice", "host lose", "host delay", "vend fault", "clock jump", "?",
+		"host down", "host odd", "host advice", "host lose", "host delay", "vend fault", "clock jump", "disk spoiled", "?",
 	}[min(k, kinds)]
 }
 
@@ -60,7 +61,7 @@ type Fault struct {
 	For     time.Duration // of a cut
 	Count   int           // messages, or steps until it strikes
 	Mode    cutMode
-	Whole   bool // the vending side loses its power too
+	Whole   bool // the vending side loses its power too; of a disk, both copies
 	Vend    vendFault
 	Odd     hostsim.Behavior
 	OddName string
@@ -71,6 +72,8 @@ func (f *Fault) String() string {
 	switch f.Kind {
 	case PowerCut:
 		s += fmt.Sprintf(": %s boundary %d, for %s, whole=%t", f.Mode, f.Count, f.For.Round(time.Second), f.Whole)
+	case DiskSpoiled:
+		s += fmt.Sprintf(": both copies=%t", f.Whole)
 	case LinkCut, HostDown, CloudDeath:
 		s += fmt.Sprintf(": for %s, after %d steps", f.For.Round(time.Second), f.Count)
 	case HostOdd, HostAdvice:
@@ -86,7 +89,7 @@ func (f *Fault) String() string {
 // plan draws the faults of a seed. Each seed has its own mix: some kinds never come, some often.
 func plan(w *World) []*Fault {
 	r := w.rng(streamPlan)
-	weight := make([]int, kinds)
+	weight := make([]int, DiskSpoiled)
 	total := 0
 	for k := range weight {
 		if r.IntN(4) > 0 {
@@ -106,6 +109,23 @@ func plan(w *World) []*Fault {
 			k++
 		}
 		out = append(out, draw(r, i, k, w.opt))
+	}
+	return append(out, disks(w, len(out))...)
+}
+
+// disks draws the disks that a seed spoils, few and from choices of their own. The last is early enough
+// for approvals that nobody settles any more to be taken back before the end.
+func disks(w *World, n int) []*Fault {
+	r, last := w.rng(streamDisk), w.opt.For-30*time.Hour
+	if last <= 0 {
+		return nil
+	}
+	var out []*Fault
+	for range r.IntN(4) {
+		f := draw(r, n+len(out), DiskSpoiled, w.opt)
+		f.At, f.Delay = span(r, 0, last), span(r, 0, 20*time.Second)
+		f.Whole = r.IntN(2) == 0
+		out = append(out, f)
 	}
 	return out
 }
@@ -149,7 +169,7 @@ func draw(r *rand.Rand, n int, k Kind, opt Options) *Fault {
 	case VendFault:
 		f.Vend = vendFault(1 + r.IntN(int(vendFaults)-1))
 		f.Delay = 0
-	case LoseUp, RepeatUp, ReorderUp, LoseDown, ReorderDown, HostDown, HostLose, ClockJump:
+	case LoseUp, RepeatUp, ReorderUp, LoseDown, ReorderDown, HostDown, HostLose, ClockJump, DiskSpoiled:
 	}
 	if f.OddName != "" {
 		how, err := hostsim.ParseBehavior(f.OddName)
@@ -218,6 +238,8 @@ func (w *World) strike(f *Fault, m *machine) {
 		m.vmc.next = f.Vend
 	case ClockJump:
 		m.wall += span(m.net, -72*time.Hour, 72*time.Hour)
+	case DiskSpoiled:
+		m.spoil(f.Whole, f.For)
 	case kinds:
 	}
 }

@@ -73,20 +73,21 @@ type Counts struct {
 	Drops, Faults, Boots, Deaths, Cuts int
 	Events                             int
 	Captured                           int64
-	Cases                              int
+	Cases, Spoiled                     int
 	Repeats                            int
 }
 
 func (c *Counts) add(o Counts) {
 	c.Orders, c.Sold, c.Refused, c.Walked = c.Orders+o.Orders, c.Sold+o.Sold, c.Refused+o.Refused, c.Walked+o.Walked
 	c.Drops, c.Faults, c.Boots, c.Deaths, c.Cuts = c.Drops+o.Drops, c.Faults+o.Faults, c.Boots+o.Boots, c.Deaths+o.Deaths, c.Cuts+o.Cuts
+	c.Spoiled += o.Spoiled
 	c.Events, c.Captured, c.Cases, c.Repeats = c.Events+o.Events, c.Captured+o.Captured, c.Cases+o.Cases, c.Repeats+o.Repeats
 }
 
 // String is one line for people.
 func (c Counts) String() string {
-	return fmt.Sprintf("%d orders, %d sold for %s, %d refused, %d drops, %d cases; %d faults: %d power cuts, %d cloud deaths, %d repeats; %d events",
-		c.Orders, c.Sold, eur(c.Captured), c.Refused, c.Drops, c.Cases, c.Faults, c.Cuts, c.Deaths, c.Repeats, c.Events)
+	return fmt.Sprintf("%d orders, %d sold for %s, %d refused, %d drops, %d cases; %d faults: %d power cuts, %d disks spoiled, %d cloud deaths, %d repeats; %d events",
+		c.Orders, c.Sold, eur(c.Captured), c.Refused, c.Drops, c.Cases, c.Faults, c.Cuts, c.Spoiled, c.Deaths, c.Repeats, c.Events)
 }
 
 type line struct {
@@ -149,6 +150,7 @@ const (
 	streamHost
 	streamCloud
 	streamNet
+	streamDisk
 	streamMachine = 1000
 )
 

@@ -290,7 +290,10 @@ func (o *opening) renew(why error) (*Journal, error) {
 	}
 	t := &twin{engine: e, log: o.m}
 	j := &Journal{eng: t, opt: o.opt, fate: Renewed, note: fmt.Sprintf("%v; a new epoch begins, the old one is kept in %s", why, where)}
-	if err = t.anew(); err == nil {
+	if err = t.anew(); err == nil { // connections go on above all that came before: no device makes one a second
+		err = t.commit([]pair{{keyConn, number(uint64(max(o.opt.Now.Wall, 0)) / 1000)}}, nil)
+	}
+	if err == nil {
 		err = j.begin(o.m, protocol.EpochStarted{PrevEpoch: was.Epoch, PrevSeq: was.Seq, PrevHash: was.Hash, Reason: "corrupt"})
 	}
 	if err != nil {
@@ -529,9 +532,17 @@ func (j *Journal) PrevHash(after protocol.Seq) (protocol.Hash, error) {
 	if after == j.head.Seq {
 		return j.head.Hash, nil
 	}
+	if after+1 == j.first { // it was deleted, and the next one names it
+		s, err := j.Read(after, 1)
+		if err != nil {
+			return protocol.Hash{}, err
+		}
+		o, err := protocol.OpenRecord(s[0].Bytes)
+		return o.Prev, err
+	}
 	s, err := j.Read(after-1, 1)
 	if err != nil || len(s) == 0 || s[0].Position.Seq != after {
-		return protocol.Hash{}, fmt.Errorf("record %d: %w", after, errors.Join(err, ErrCorrupt))
+		return protocol.Hash{}, fmt.Errorf("record %d: %w", after, cmp.Or(err, ErrCorrupt))
 	}
 	return s[0].Position.Hash, nil
 }

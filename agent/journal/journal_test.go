@@ -212,8 +212,15 @@ func testRelease(t *testing.T, m kind) {
 		t.Fatalf("deleted past the snapshot: %d", n)
 	}
 	must[[]protocol.Position](t)(j.Append([]protocol.Record{{Body: protocol.Snapshot{}}}, nil)) // 15
+	want := must[protocol.Hash](t)(j.PrevHash(14))
 	if n := must[int](t)(j.Trim(1000, true)); n != 3 || oldest() != 15 {
 		t.Fatalf("short of disk: %d deleted, oldest %d", n, oldest())
+	}
+	if got := must[protocol.Hash](t)(j.PrevHash(14)); got != want || got.IsZero() {
+		t.Fatalf("the hash before the oldest record is %s, want %s", got, want)
+	}
+	if _, err := j.PrevHash(13); !errors.Is(err, ErrReleased) {
+		t.Fatal(err)
 	}
 	if err := j.Verify(); err != nil {
 		t.Fatal(err)

@@ -213,8 +213,12 @@ func (u *unit) epoch() (protocol.Verdict, protocol.Seq, error) {
 	case known && started.PrevEpoch != u.head.Position.Epoch && u.head.Serial == u.from.Serial:
 		return u.fault(StopEpoch), 0, nil
 	}
-	if known && started.PrevEpoch == u.head.Position.Epoch && started.PrevSeq != u.head.Position.Seq {
-		u.report(payment.EpochCut, fmt.Sprintf("held %d records of the epoch before, it had %d", u.head.Position.Seq, started.PrevSeq))
+	if known && started.PrevEpoch == u.head.Position.Epoch && (started.PrevSeq != u.head.Position.Seq || started.Reason == "corrupt") {
+		had := fmt.Sprint(started.PrevSeq)
+		if started.PrevSeq == 0 {
+			had = "as many and perhaps more"
+		}
+		u.report(payment.EpochCut, fmt.Sprintf("held %d records of the epoch before, it had %s (%s)", u.head.Position.Seq, had, started.Reason))
 	}
 	u.head.Position = protocol.Position{Epoch: u.b.Epoch}
 	u.head.Released, u.head.Serial, u.head.Stopped = 0, u.from.Serial, ""
