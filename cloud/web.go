@@ -202,6 +202,7 @@ func (s *shell) metrics(b engine, st *store.Store, who *presence) prometheus.Col
 	}
 	count("relay_handled", "Messages of devices that were handled.", rs.Handled.Load)
 	count("relay_dropped", "Messages that did not open, or were not the sender's.", rs.Dropped.Load)
+	count("relay_panics", "Messages over which a handler panicked.", rs.Panics.Load)
 	count("relay_failed", "Messages the store had no answer for.", rs.Failed.Load)
 	count("relay_tickets", "Tickets that were opened.", rs.Tickets.Load)
 	count("relay_untold", "Answers that could not be published.", rs.Untold.Load)

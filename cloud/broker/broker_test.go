@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -22,12 +23,19 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(helperDir); dir != "" {
+		fmt.Fprintln(os.Stderr, helper(dir))
+		os.Exit(1)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // hall is a running broker, its authority and what its tap saw.
 type hall struct {
 	t    *testing.T
 	b    *Broker
+	addr string // of one that is not b
 	ca   *identity.Authority
 	tap  func(Message) error
 	mu   sync.Mutex
@@ -101,7 +109,11 @@ func (h *hall) dial(cn string) *client {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	c, err := tls.Dial("tcp", h.b.Addr(), &tls.Config{
+	addr := h.addr
+	if addr == "" {
+		addr = h.b.Addr()
+	}
+	c, err := tls.Dial("tcp", addr, &tls.Config{
 		Certificates: []tls.Certificate{{Certificate: [][]byte{b.Cert}, PrivateKey: b.Key}}, RootCAs: h.roots(), MinVersion: tls.VersionTLS13,
 	})
 	if err != nil {

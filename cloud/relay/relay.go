@@ -9,6 +9,7 @@
 // It promises:
 //   - a device's messages are handled one after the other, in the order they were queued;
 //   - what does not open, or is not of the device that sent it, is dropped and counted;
+//   - a message over which a handler panics is dropped and counted, and the next one is handled;
 //   - whether a certificate is still good is asked for every message;
 //   - what is told to a device leaves after the commit that it speaks of.
 package relay
@@ -20,6 +21,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -73,7 +75,7 @@ var ErrDropped = errors.New("dropped")
 
 // Stats count by reason; they only grow.
 type Stats struct {
-	Handled, Dropped, Busy, Failed, Tickets, Untold atomic.Int64
+	Handled, Dropped, Busy, Failed, Tickets, Untold, Panics atomic.Int64
 }
 
 // Relay is safe for concurrent use.
@@ -150,7 +152,7 @@ func (r *Relay) Run(ctx context.Context) error {
 			for {
 				select {
 				case m := <-q:
-					if err := r.Handle(ctx, protocol.At(time.Now()), m); err != nil {
+					if err := r.survive(ctx, m); err != nil {
 						r.cfg.Log.Warn("message not handled", "device", m.Device, "topic", m.Topic, "error", err)
 					}
 				case <-ctx.Done():
@@ -161,6 +163,19 @@ func (r *Relay) Run(ctx context.Context) error {
 	}
 	wg.Wait()
 	return nil
+}
+
+// survive is Handle for a worker: a message over which it panics costs that message, or every restart
+// would end at its repeat. What it was about has been rolled back.
+func (r *Relay) survive(ctx context.Context, m Message) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			r.stats.Panics.Add(1)
+			r.cfg.Log.Error("message ended in a panic", "device", m.Device, "topic", m.Topic, "panic", p, "stack", string(debug.Stack()))
+			err = fmt.Errorf("%w: a panic", ErrDropped)
+		}
+	}()
+	return r.Handle(ctx, protocol.At(time.Now()), m)
 }
 
 // Handle does what a message asks for. An error that wraps ErrDropped says that the message can

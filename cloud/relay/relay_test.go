@@ -605,3 +605,37 @@ func TestQueue(t *testing.T) {
 		t.Fatal(err, got)
 	}
 }
+
+// A message over which its handler panics is dropped and counted; the device's next one is handled.
+func TestPoison(t *testing.T) {
+	t.Parallel()
+	done := make(chan struct{})
+	r := relay.New(relay.Config{
+		Device: func(_ context.Context, id protocol.DeviceID) (identity.Device, error) {
+			return identity.Device{ID: id}, nil
+		},
+		Conn: func(c protocol.Conn) {
+			if c.Connection == 1 {
+				panic("poison")
+			}
+			close(done)
+		},
+		Works: 1,
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- r.Run(ctx) }()
+	for n := range uint64(2) {
+		err := r.Receive(relay.Message{Device: "snack-1", Topic: protocol.TopicOf("snack-1", protocol.UpConn), Payload: protocol.MustEncode(protocol.Conn{
+			V: protocol.Version, Device: "snack-1", Connection: n + 1,
+		})})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-done
+	cancel()
+	if err := <-ended; err != nil || r.Stats().Panics.Load() != 1 {
+		t.Errorf("%v, %d panics counted", err, r.Stats().Panics.Load())
+	}
+}

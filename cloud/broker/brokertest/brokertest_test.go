@@ -90,53 +90,68 @@ const poison = "poison"
 
 // TestMochi: the broker that runs inside the cloud.
 func TestMochi(t *testing.T) { // not parallel: the bystander is timed
-	brokertest.Run(t, func(t *testing.T) brokertest.Broker {
-		ca := newAuthority(t)
-		heard := make(chan brokertest.Message, 1000)
-		b, err := broker.New(broker.Config{TLS: &tls.Config{
-			Certificates: []tls.Certificate{ca.issue("broker", x509.ExtKeyUsageServerAuth)},
-			ClientAuth:   tls.RequireAndVerifyClientCert, ClientCAs: ca.roots(), MinVersion: tls.VersionTLS13,
-		}, Tap: func(m broker.Message) error {
-			if string(m.Payload) == poison {
-				panic(poison)
-			}
-			select {
-			case heard <- brokertest.Message{Topic: string(m.Topic), Payload: m.Payload}:
-				return nil
-			default:
-				return broker.ErrBusy
-			}
-		}})
-		if err != nil {
-			t.Fatal(err)
+	brokertest.Run(t, func(t *testing.T) brokertest.Broker { return startMochi(t, 1) })
+}
+
+func TestKeepalive(t *testing.T) {
+	t.Parallel()
+	t.Run("mochi", func(t *testing.T) {
+		t.Parallel()
+		brokertest.Keepalive(t, func(t *testing.T) brokertest.Broker { return startMochi(t, 0) })
+	})
+	t.Run("mosquitto", func(t *testing.T) {
+		t.Parallel()
+		brokertest.Keepalive(t, startMosquitto)
+	})
+}
+
+// startMochi starts the broker that runs inside the cloud; panics are how many its end may have counted.
+func startMochi(t *testing.T, panics int64) brokertest.Broker {
+	ca := newAuthority(t)
+	heard := make(chan brokertest.Message, 1000)
+	b, err := broker.New(broker.Config{TLS: &tls.Config{
+		Certificates: []tls.Certificate{ca.issue("broker", x509.ExtKeyUsageServerAuth)},
+		ClientAuth:   tls.RequireAndVerifyClientCert, ClientCAs: ca.roots(), MinVersion: tls.VersionTLS13,
+	}, Tap: func(m broker.Message) error {
+		if string(m.Payload) == poison {
+			panic(poison)
 		}
-		ctx, cancel := context.WithCancelCause(context.Background())
-		ended := make(chan error, 1)
-		go func() { ended <- b.Run(ctx) }()
-		t.Cleanup(func() {
-			cancel(nil)
-			if err := <-ended; err != nil {
-				t.Error(err)
-			}
-			if n := b.Connected(); n != 0 {
-				t.Errorf("%d still connected", n)
-			}
-			if n := b.Stats().Panics.Load(); n != 1 {
-				t.Errorf("%d panics, want the one of the poison", n)
-			}
-		})
-		return brokertest.Broker{
-			Addr: b.Addr(), Device: ca.device, Messages: heard, Counted: b.Stats().Reasons, Poison: poison,
-			Publish: func(topic string, payload []byte) error { return b.Publish(ctx, protocol.Topic(topic), payload) },
-			Alive: func() error {
-				select {
-				case err := <-ended:
-					ended <- err
-					return net.ErrClosed
-				default:
-					return nil
-				}
-			},
+		select {
+		case heard <- brokertest.Message{Topic: string(m.Topic), Payload: m.Payload}:
+			return nil
+		default:
+			return broker.ErrBusy
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancelCause(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- b.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel(nil)
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if n := b.Connected(); n != 0 {
+			t.Errorf("%d still connected", n)
+		}
+		if n := b.Stats().Panics.Load(); n != panics {
+			t.Errorf("%d panics, want %d, of the poison", n, panics)
 		}
 	})
+	return brokertest.Broker{
+		Addr: b.Addr(), Device: ca.device, Messages: heard, Counted: b.Stats().Reasons, Poison: poison,
+		Publish: func(topic string, payload []byte) error { return b.Publish(ctx, protocol.Topic(topic), payload) },
+		Alive: func() error {
+			select {
+			case err := <-ended:
+				ended <- err
+				return net.ErrClosed
+			default:
+				return nil
+			}
+		},
+	}
 }

@@ -25,20 +25,22 @@ import (
 // TestMosquitto: the same suite on Mosquitto with the files of deploy/mosquitto and the cloud's end at
 // it, so that the broker stays something that can be replaced.
 func TestMosquitto(t *testing.T) { // not parallel: the bystander is timed
-	brokertest.Run(t, func(t *testing.T) brokertest.Broker {
-		h := newHall(t)
-		heard := make(chan brokertest.Message, 10_000)
-		r := h.replica(1, func(m broker.Message) error {
-			heard <- brokertest.Message{Topic: string(m.Topic), Payload: m.Payload}
-			return nil
-		})
-		return brokertest.Broker{
-			Addr: h.m.Machines, Device: h.devices.device, Messages: heard, Alive: h.m.Alive,
-			Publish: func(topic string, payload []byte) error {
-				return r.Publish(t.Context(), protocol.Topic(topic), payload)
-			},
-		}
+	brokertest.Run(t, startMosquitto)
+}
+
+func startMosquitto(t *testing.T) brokertest.Broker {
+	h := newHall(t)
+	heard := make(chan brokertest.Message, 10_000)
+	r := h.replica(1, func(m broker.Message) error {
+		heard <- brokertest.Message{Topic: string(m.Topic), Payload: m.Payload}
+		return nil
 	})
+	return brokertest.Broker{
+		Addr: h.m.Machines, Device: h.devices.device, Messages: heard, Alive: h.m.Alive,
+		Publish: func(topic string, payload []byte) error {
+			return r.Publish(t.Context(), protocol.Topic(topic), payload)
+		},
+	}
 }
 
 // hall is a Mosquitto, its two roots, and replicas of the cloud at it.
