@@ -276,7 +276,7 @@ func openBroker(ctx context.Context, cfg Config, keys identity.Keys, st *store.S
 		if err != nil {
 			return nil, err
 		}
-		return broker.NewRemote(broker.RemoteConfig{URL: cfg.Broker, TLS: client, Tap: tap, User: identity.ReplicaName, Log: cfg.Log})
+		return broker.NewRemote(broker.RemoteConfig{URL: cfg.Broker, TLS: client, Tap: tap, User: identity.ReplicaName, Rate: cfg.Rate, Log: cfg.Log})
 	}
 	server, err := serverTLS(keys, cfg.Hosts)
 	if err != nil {

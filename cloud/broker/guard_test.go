@@ -5,12 +5,15 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strings"
 	"testing"
 	"testing/iotest"
 	"time"
+
+	"coinop/protocol"
 
 	paho "github.com/eclipse/paho.mqtt.golang/packets"
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -311,6 +314,42 @@ func TestBucket(t *testing.T) {
 	}
 	if w := b.take(now.Add(time.Hour), 400); w != 0 {
 		t.Fatalf("after a rest: %s", w)
+	}
+}
+
+// Beyond a share nothing is taken, and nothing owed: a second later one may say as much as ever. Who
+// is quiet is forgotten.
+func TestShares(t *testing.T) {
+	t.Parallel()
+	s := newShares(Rate{})
+	now := time.Unix(1_800_000_000, 0)
+	took := func(d protocol.DeviceID, n, size int) (got int) {
+		for range n {
+			if s.take(now, d, size) {
+				got++
+			}
+		}
+		return got
+	}
+	if n := took("m1", 5000, 100); n != 400 {
+		t.Errorf("%d of a burst, want 400", n)
+	}
+	if n := took("m2", 100, protocol.MaxMessage); n != 31 { // 4 MiB and no more
+		t.Errorf("%d of 128 KiB, want 31", n)
+	}
+	now = now.Add(time.Second)
+	if n := took("m1", 5000, 100); n != 200 {
+		t.Errorf("%d a second later, want 200", n)
+	}
+	for i := range keptShares {
+		s.take(now, protocol.DeviceID(fmt.Sprint("d", i)), 1)
+	}
+	now = now.Add(time.Minute)
+	for i := range keptShares {
+		s.take(now, protocol.DeviceID(fmt.Sprint("e", i)), 1)
+	}
+	if n := len(s.of); n > keptShares+10 {
+		t.Errorf("%d devices are remembered", n)
 	}
 }
 

@@ -1,6 +1,12 @@
 package broker
 
-import "time"
+import (
+	"maps"
+	"sync"
+	"time"
+
+	"coinop/protocol"
+)
 
 // Rate is the share of one connection. A connection that sends more is slowed, never closed: a
 // machine that comes back after a week has a week's journal to tell, and closing it would only make
@@ -47,4 +53,48 @@ func (b *bucket) take(now time.Time, n int) time.Duration {
 	}
 	b.full = b.full.Add(time.Duration(n) * b.token)
 	return max(0, b.full.Sub(now)-b.window)
+}
+
+// try spends n tokens if there are so many, and none otherwise.
+func (b *bucket) try(now time.Time, n int) bool {
+	before := b.full
+	if b.take(now, n) > 0 {
+		b.full = before
+		return false
+	}
+	return true
+}
+
+// shares are those of many devices, for a broker that slows nobody down by itself: what is more is
+// dropped, and its sender says it again.
+type shares struct {
+	rate Rate
+	mu   sync.Mutex
+	of   map[protocol.DeviceID]*share
+}
+
+type share struct{ messages, bytes bucket }
+
+// keptShares is how many devices are remembered before those that have been quiet are forgotten.
+const keptShares = 4096
+
+func newShares(r Rate) *shares {
+	return &shares{rate: r.filled(), of: map[protocol.DeviceID]*share{}}
+}
+
+// take reports whether a message of so many bytes is within its sender's share.
+func (s *shares) take(now time.Time, d protocol.DeviceID, size int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	have := s.of[d]
+	if have == nil {
+		if len(s.of) >= keptShares && len(s.of)%keptShares == 0 {
+			maps.DeleteFunc(s.of, func(_ protocol.DeviceID, h *share) bool {
+				return h.messages.full.Before(now) && h.bytes.full.Before(now)
+			})
+		}
+		have = &share{newBucket(s.rate.Messages, s.rate.MessagesBurst), newBucket(s.rate.Bytes, s.rate.BytesBurst)}
+		s.of[d] = have
+	}
+	return have.messages.try(now, 1) && have.bytes.try(now, size+overhead)
 }

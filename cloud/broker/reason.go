@@ -31,7 +31,7 @@ const (
 	ReasonStuck              // the device's older connection did not end in time
 	ReasonCrowd              // too many connections, or too many of one address that have not said who they are
 	ReasonSlow               // it does not read what it is sent
-	ReasonRate               // more than its share: the connection is slowed, not closed
+	ReasonRate               // more than its share: slowed, or at a broker elsewhere dropped
 	reasons
 )
 

@@ -31,8 +31,8 @@ import (
 //     comes to one of them. Who comes and goes (up/conn) every replica hears.
 //   - Who said something is in the topic, which the broker's access list protects. What is worth
 //     money the relay believes by its seal alone.
-//   - A message is acknowledged when the tap has queued it. One it has no room for is acknowledged too,
-//     and counted: nobody would send it again for want of a PUBACK, and 64 of those would close the
+//   - A message is acknowledged when the tap has queued it. One it has no room for, or that is more than
+//     its device's share, is acknowledged too, and counted: nobody would send it again for want of a PUBACK, and 64 of those would close the
 //     window of a connection for every other device. Its sender's own timer repeats it.
 //   - Publish queues and returns. What waits is bounded; what is lost with a connection is counted.
 //   - A lost connection is made again, after 100 ms at first and never later than 10 s.
@@ -44,6 +44,7 @@ type Remote struct {
 	id    string // of this replica's clients, but for their number
 	out   chan outgoing
 	up    atomic.Int64
+	share *shares
 	ready chan struct{}
 	once  sync.Once
 	stats Stats
@@ -58,6 +59,7 @@ type RemoteConfig struct {
 	Group       string       // that all replicas share; "coinop"
 	User        string       // user name, for a broker that wants one: "coinop.cloud"
 	Connections int          // 0 = 4
+	Rate        Rate         // of one device; what is more is dropped
 	Log         *slog.Logger // nil = discard
 }
 
@@ -111,7 +113,7 @@ func NewRemote(cfg RemoteConfig) (*Remote, error) {
 	}
 	return &Remote{
 		cfg: cfg, addr: u.Host, id: "coinop.cloud." + hex.EncodeToString(id[:]),
-		out: make(chan outgoing, maxOut), ready: make(chan struct{}),
+		out: make(chan outgoing, maxOut), share: newShares(cfg.Rate), ready: make(chan struct{}),
 	}, nil
 }
 
@@ -215,9 +217,12 @@ func (r *Remote) connection(ctx context.Context, n int) (stood bool, err error) 
 func (r *Remote) take(m paho.Message) {
 	topic := protocol.Topic(m.Topic())
 	d, _, err := protocol.ParseTopic(topic)
-	if err != nil {
+	switch {
+	case err != nil:
 		r.stats.count(ReasonDenied)
-	} else if r.cfg.Tap(Message{Device: d, Topic: topic, Payload: m.Payload()}) != nil {
+	case !r.share.take(time.Now(), d, len(m.Payload())):
+		r.stats.count(ReasonRate)
+	case r.cfg.Tap(Message{Device: d, Topic: topic, Payload: m.Payload()}) != nil:
 		r.stats.Busy.Add(1)
 	}
 	m.Ack()

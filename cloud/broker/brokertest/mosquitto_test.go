@@ -223,7 +223,8 @@ func TestReplicaConnectsAgain(t *testing.T) {
 	eventually(t, "not heard", func() bool { return a.count() == 1 })
 }
 
-// A tap without room: the message is counted and does not stand in anybody's way, however often.
+// A tap without room, and a device that says more than its share: each message is counted and stands
+// in nobody's way, however many there are.
 func TestReplicaBusy(t *testing.T) {
 	t.Parallel()
 	h := newHall(t)
@@ -234,14 +235,18 @@ func TestReplicaBusy(t *testing.T) {
 		}
 		return a.tap(m)
 	})
+	const flood = 1000 // more than the broker's window for one client, and more than a device's share
 	c := brokertest.Dial(t, h.m.Machines, h.devices.device, "m1")
-	for i := range 1000 { // more than the broker's window for one client
+	began := time.Now()
+	for i := range flood {
 		c.Publish("coinop/v1/m1/up/auth", fmt.Sprintf("flood %d", i))
 	}
-	brokertest.Dial(t, h.m.Machines, h.devices.device, "m2").Publish("coinop/v1/m2/up/auth", "ask")
+	earned := int64(time.Since(began)/time.Second+1) * 200
+	brokertest.Dial(t, h.m.Machines, h.devices.device, "m2").Publish("coinop/v1/m2/up/otlp/traces", "ask")
 	eventually(t, "the flood stands in the way", func() bool { return a.count() == 1 })
-	if n := r.Stats().Busy.Load(); n != 1000 {
-		t.Errorf("%d counted", n)
+	busy, over := r.Stats().Busy.Load(), r.Stats().By(broker.ReasonRate)
+	if busy+over != flood || busy < 400 || busy > 400+earned {
+		t.Errorf("%d counted as busy and %d as more than its share, of %d, a burst of 400 and %d earned", busy, over, flood, earned)
 	}
 }
 
