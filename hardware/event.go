@@ -151,6 +151,12 @@ type Printed struct {
 	Reason string
 }
 
+// AuditRead is the end of a reading of a machine's own books: the file as it came, or why there is none.
+type AuditRead struct {
+	File   []byte
+	Reason string // a name; empty when File is whole
+}
+
 // Tamper is a device that says it was opened.
 type Tamper struct{ Device string }
 
@@ -206,5 +212,6 @@ func (CashSale) event()        {}
 func (PortGone) event()        {}
 func (EvidenceSeen) event()    {}
 func (Printed) event()         {}
+func (AuditRead) event()       {}
 func (Tamper) event()          {}
 func (Health) event()          {}

@@ -115,6 +115,13 @@ func (s Signal) String() string {
 	return name([]string{"signal?", "idle", "card", "ok", "no", "fault"}, s)
 }
 
+// Audit reads a machine's own books (EVA-DTS); accepted (nil), it is answered by exactly one AuditRead.
+// The machine may stop selling while it is read: only when it is idle.
+type Audit interface {
+	Driver
+	Read() error
+}
+
 // Evidence is what can say, beside the bus, what became of a vend: a drop sensor, audit counters.
 // It answers with EvidenceSeen; Failed only when the item can not fall any more, so not while a motor
 // may still turn.

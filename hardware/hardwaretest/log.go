@@ -66,7 +66,18 @@ func (l *Log) String() string {
 // Next waits for the next event of a type (after those Next gave before) that is ok, and gives it.
 func Next[E hardware.Event](l *Log, ok func(E) bool) E {
 	l.t.Helper()
-	deadline := time.After(patience)
+	return next(l, ok, patience)
+}
+
+// nextSlow is Next for what a device may be slow about.
+func nextSlow[E hardware.Event](l *Log) E {
+	l.t.Helper()
+	return next[E](l, nil, 3*patience)
+}
+
+func next[E hardware.Event](l *Log, ok func(E) bool, most time.Duration) E {
+	l.t.Helper()
+	deadline := time.After(most)
 	for {
 		l.mu.Lock()
 		changed := l.changed

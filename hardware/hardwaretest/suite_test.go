@@ -12,6 +12,7 @@ import (
 	"go.uber.org/goleak"
 
 	"coinop/hardware"
+	"coinop/hardware/dex"
 	"coinop/hardware/escpos"
 	"coinop/hardware/mdb"
 	"coinop/hardware/virtual"
@@ -74,6 +75,17 @@ func TestESCPOS(t *testing.T) {
 	Printer(t, func(path string, out func(hardware.Event)) (hardware.Printer, func(context.Context) (hardware.Driver, error)) {
 		p := escpos.New(escpos.Config{Path: path}, out)
 		return p, p.Open
+	})
+}
+
+func TestDEX(t *testing.T) {
+	t.Parallel()
+	Audit(t, func(path string, out func(hardware.Event)) (hardware.Audit, func(context.Context) (hardware.Driver, error), error) {
+		r, err := dex.New(dex.Config{Path: path}, out)
+		if err != nil {
+			return nil, nil, err
+		}
+		return r, r.Open, nil
 	})
 }
 
