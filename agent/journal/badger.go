@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
@@ -24,6 +25,9 @@ func OpenBadger(dir string, opt Options) (*Journal, error) {
 	j, err := f.openJournal(opt)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open journal %s: %w", dir, err), f.closeTwin())
+	}
+	if whole, err := filepath.Abs(dir); err == nil {
+		letGo(whole + "/")
 	}
 	return j, nil
 }

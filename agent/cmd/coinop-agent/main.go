@@ -8,10 +8,18 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 )
 
+// heap is what the collector keeps the heap to, as long as what is held fits into it: opening a long
+// journal makes much garbage, and the boxes are small. GOMEMLIMIT overrides it.
+const heap = 32 << 20
+
 func main() {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(heap)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := execute(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
 	again := code == exitAgain && ctx.Err() == nil
