@@ -354,7 +354,7 @@ func (p Place) AddDevice(ctx context.Context, out string, n NewDevice) (identity
 	if n.Tenant == "" {
 		n.Tenant = "default"
 	}
-	_, err = st.Device(ctx, n.ID)
+	before, err := st.Device(ctx, n.ID)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return identity.Device{}, err
 	}
@@ -377,6 +377,9 @@ func (p Place) AddDevice(ctx context.Context, out string, n NewDevice) (identity
 		return identity.Device{}, err
 	}
 	d := identity.Device{ID: n.ID, Tenant: n.Tenant, Serial: bundle.Serial, Key: key, Link: n.Link, Merchant: n.Merchant}
+	if before.ID != "" {
+		d.Old = append(before.Old, before.Serial)
+	}
 	return d, st.PutDevice(ctx, d, n.Replace)
 }
 

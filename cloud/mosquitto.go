@@ -1,26 +1,39 @@
 package cloud
 
 import (
+	"context"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
 
-	"coinop/cloud/identity"
 	"coinop/deploy/mosquitto"
 )
 
 // WriteMosquitto writes into at.Dir what a Mosquitto needs to be the broker of this cloud: its
-// configuration and access list, a key and a certificate for hosts, and the two roots. Done again it
-// renews the certificate and leaves the configuration and the list as they are.
-func (p Place) WriteMosquitto(at mosquitto.Place, hosts []string) error {
-	keys, err := identity.OpenKeys(filepath.Join(p.Dir, keysDir), time.Now())
+// configuration and access list, a key and a certificate for hosts, the two roots, and the list of
+// machines' certificates that are revoked. Done again it renews certificate and revocations and
+// leaves the configuration and the access list as they are.
+func (p Place) WriteMosquitto(ctx context.Context, at mosquitto.Place, hosts []string) error {
+	st, keys, _, err := p.Open(ctx)
 	if err != nil {
-		return fmt.Errorf("keys: %w", err)
+		return err
+	}
+	defer st.Close()
+	devices, err := st.Devices(ctx)
+	if err != nil {
+		return err
+	}
+	var serials []string
+	for _, d := range devices {
+		serials = append(serials, d.Revocations()...)
+	}
+	revoked, err := keys.Authority.Revoked(serials, time.Now())
+	if err != nil {
+		return err
 	}
 	server, err := keys.Authority.Server(hosts, time.Now())
 	if err != nil {
@@ -57,6 +70,7 @@ func (p Place) WriteMosquitto(at mosquitto.Place, hosts []string) error {
 		{mosquitto.ReplicasFile, "CERTIFICATE", keys.Replicas.Cert.Raw, 0o644},
 		{mosquitto.ServerKeyFile, "PRIVATE KEY", key, 0o600},
 		{mosquitto.ServerFile, "CERTIFICATE", server.Cert, 0o644},
+		{mosquitto.RevokedFile, "X509 CRL", revoked, 0o644},
 	} {
 		if err := os.WriteFile(filepath.Join(at.Dir, f.name), pem.EncodeToMemory(&pem.Block{Type: f.kind, Bytes: f.der}), f.mode); err != nil {
 			return err

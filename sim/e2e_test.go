@@ -230,7 +230,7 @@ func newWorld(t *testing.T, e engine, l lines) *world {
 	t.Cleanup(func() { _ = w.st.Close() })
 	w.proxy = newProxy(t)
 	if e.mosquitto {
-		w.broker, err = brokertest.StartMosquitto(func(at mosquitto.Place) error { return w.place.WriteMosquitto(at, []string{"127.0.0.1"}) })
+		w.broker, err = brokertest.StartMosquitto(func(at mosquitto.Place) error { return w.place.WriteMosquitto(t.Context(), at, []string{"127.0.0.1"}) })
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -100,6 +100,24 @@ func (a *Authority) Server(hosts []string, now time.Time) (Bundle, error) {
 	return a.issue("coinop-cloud", now, serverLife, x509.ExtKeyUsageServerAuth, hosts, Cloud{})
 }
 
+// Revoked is the list of certificates nobody is to take any more, by serial, in DER: for a broker
+// that asks no registry. It holds as long as the authority does; a newer one goes before it.
+func (a *Authority) Revoked(serials []string, now time.Time) ([]byte, error) {
+	list := &x509.RevocationList{Number: big.NewInt(now.UnixMilli()), ThisUpdate: now.Add(-24 * time.Hour), NextUpdate: a.Cert.NotAfter}
+	for _, s := range serials {
+		n, ok := new(big.Int).SetString(s, 16)
+		if !ok {
+			return nil, fmt.Errorf("serial %q: not hex", s)
+		}
+		list.RevokedCertificateEntries = append(list.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: n, RevocationTime: now})
+	}
+	der, err := x509.CreateRevocationList(rand.Reader, list, a.Cert, a.key)
+	if err != nil {
+		return nil, fmt.Errorf("make revocation list: %w", err)
+	}
+	return der, nil
+}
+
 // ReplicaName is who the cloud is at a broker outside it. No device can have it: an id holds no dot.
 const ReplicaName = "coinop.cloud"
 

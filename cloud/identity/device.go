@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/x509"
 	"fmt"
+	"slices"
 
 	"coinop/cloud/acquirer"
 	"coinop/protocol"
@@ -16,8 +17,17 @@ type Device struct {
 	Serial   string            `cbor:"3,keyasint"` // of its certificate, hex
 	Key      []byte            `cbor:"4,keyasint"` // its public key, PKIX DER
 	Revoked  bool              `cbor:"5,keyasint,omitempty"`
-	Link     string            `cbor:"6,keyasint"` // name of the link to its acquirer; "" = none
-	Merchant acquirer.Merchant `cbor:"7,keyasint"` // TID, MID and what else the contract says
+	Link     string            `cbor:"6,keyasint"`           // name of the link to its acquirer; "" = none
+	Merchant acquirer.Merchant `cbor:"7,keyasint"`           // TID, MID and what else the contract says
+	Old      []string          `cbor:"8,keyasint,omitempty"` // serials of its certificates before; none is good any more
+}
+
+// Revocations are the serials of a device's certificates that nobody is to take any more.
+func (d Device) Revocations() []string {
+	if d.Revoked {
+		return append(slices.Clone(d.Old), d.Serial)
+	}
+	return d.Old
 }
 
 // PublicKey parses Key.

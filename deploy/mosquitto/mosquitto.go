@@ -23,6 +23,7 @@ const (
 	ReplicasFile    = "replicas.crt" // vouches for the cloud
 	ServerFile      = "server.crt"
 	ServerKeyFile   = "server.key"
+	RevokedFile     = "revoked.crl" // certificates of machines that are not good any more
 	defaultMachines = ":8883"
 	defaultClouds   = "127.0.0.1:8884"
 )

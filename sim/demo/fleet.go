@@ -102,7 +102,7 @@ func (f *fleet) up(ctx context.Context) error {
 	if f.hostAddr, err = f.host.ready(ctx, ready); err != nil {
 		return err
 	}
-	if err := f.startEngines(); err != nil {
+	if err := f.startEngines(ctx); err != nil {
 		return err
 	}
 	for _, r := range f.replicas {
@@ -137,7 +137,7 @@ func (f *fleet) up(ctx context.Context) error {
 }
 
 // startEngines starts what the cloud uses beside itself, and says how many replicas there are.
-func (f *fleet) startEngines() error {
+func (f *fleet) startEngines(ctx context.Context) error {
 	f.place = cloud.Place{Dir: f.path("cloud")}
 	f.replicas = []*replica{{name: "cloud"}}
 	if f.o.Store == "postgres" {
@@ -153,7 +153,7 @@ func (f *fleet) startEngines() error {
 	if f.o.Broker == "mosquitto" {
 		var err error
 		f.mosquitto, err = brokertest.StartMosquitto(func(at mosquitto.Place) error {
-			return f.place.WriteMosquitto(at, []string{"127.0.0.1"})
+			return f.place.WriteMosquitto(ctx, at, []string{"127.0.0.1"})
 		})
 		if err != nil {
 			return err

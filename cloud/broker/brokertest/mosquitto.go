@@ -137,6 +137,17 @@ func (m *Mosquitto) Alive() error {
 	}
 }
 
+// Fill lets the files be written anew and asks it to read them (SIGHUP).
+func (m *Mosquitto) Fill(fill func(mosquitto.Place) error) error {
+	if err := fill(m.Place); err != nil {
+		return err
+	}
+	if err := m.unprivileged(); err != nil {
+		return err
+	}
+	return m.cmd.Process.Signal(syscall.SIGHUP)
+}
+
 // Kill ends it at once, SIGKILL.
 func (m *Mosquitto) Kill() {
 	_ = m.cmd.Process.Kill()

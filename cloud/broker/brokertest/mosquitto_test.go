@@ -3,11 +3,13 @@ package brokertest_test
 import (
 	"context"
 	"crypto/ecdsa"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
@@ -73,6 +75,12 @@ func (h *hall) fill(p mosquitto.Place) error {
 	if err != nil {
 		return err
 	}
+	revoked, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
+		Number: big.NewInt(1), ThisUpdate: time.Now().Add(-time.Hour), NextUpdate: time.Now().Add(time.Hour),
+	}, h.devices.cert, h.devices.key)
+	if err != nil {
+		return err
+	}
 	conf, err := p.Conf()
 	if err != nil {
 		return err
@@ -82,6 +90,7 @@ func (h *hall) fill(p mosquitto.Place) error {
 		mosquitto.ReplicasFile:  pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: h.replicas.cert.Raw}),
 		mosquitto.ServerFile:    pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate[0]}),
 		mosquitto.ServerKeyFile: pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: key}),
+		mosquitto.RevokedFile:   pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: revoked}),
 		mosquitto.ConfFile:      []byte(conf), mosquitto.ACLFile: []byte(mosquitto.ACL()),
 	} {
 		if err := os.WriteFile(filepath.Join(p.Dir, name), b, 0o600); err != nil {

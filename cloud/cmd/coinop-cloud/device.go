@@ -80,7 +80,10 @@ func deviceRevoke() *cobra.Command {
 		Long: `revoke ends a machine's right to sell and to connect, within a second also while it is connected.
 What it has not sent yet is not taken in any more: whoever holds its key could have written it.
 
-The name stays taken. "device add NAME --replace" gives the machine a new identity.`,
+The name stays taken. "device add NAME --replace" gives the machine a new identity.
+
+A broker elsewhere (serve --broker) keeps its connection until it connects again; what it says is
+refused all the same. See coinop-cloud broker mosquitto.`,
 		Example: "  coinop-cloud device revoke snack-1 --dir /var/lib/coinop",
 		Args:    oneName,
 		RunE: func(c *cobra.Command, args []string) error {

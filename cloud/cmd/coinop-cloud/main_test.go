@@ -95,6 +95,9 @@ func TestRefused(t *testing.T) {
 		{"serve", "--dir: which folder? or --config"},
 		{"serve --config x --institution 1", "under acquirers"},
 		{"serve --config x", "there is no such file"},
+		{"serve --broker mqtt://h:1 --dir " + dir, "mqtts://host:port"},
+		{"broker mosquitto --dir " + dir, "out"},
+		{"broker mosquitto --listen x --dir " + dir + " --out " + dir, "address"},
 		{"serve --log xml --dir " + dir, "text or json"},
 		{"serve --loog text --dir " + dir, "see coinop-cloud serve --help"},
 	} {
@@ -228,6 +231,23 @@ func TestConfigCheck(t *testing.T) {
 	}
 	if out, err := run(t.Context(), "config", "explain", "late_window", "--config", written(t, good)); err != nil || !strings.Contains(out, "1m30s") {
 		t.Error(err, out)
+	}
+}
+
+// TestBrokerElsewhere: the command that prepares one says how to go on, and a file names it.
+func TestBrokerElsewhere(t *testing.T) {
+	t.Parallel()
+	dir, out := t.TempDir(), filepath.Join(t.TempDir(), "m")
+	said, err := run(t.Context(), "broker", "mosquitto", "--dir", dir, "--out", out, "--replicas", "127.0.0.1:1")
+	if err != nil || !strings.Contains(said, "--broker mqtts://127.0.0.1:1 ") {
+		t.Errorf("%q %v", said, err)
+	}
+	if _, err := os.Stat(filepath.Join(out, "mosquitto.conf")); err != nil {
+		t.Error(err)
+	}
+	f := following{path: written(t, fmt.Sprintf(file, dir)+"broker: mqtts://127.0.0.1:1\n")}
+	if cfg, err := f.config(serveCommand(nil)); err != nil || cfg.Broker != "mqtts://127.0.0.1:1" {
+		t.Errorf("%q %v", cfg.Broker, err)
 	}
 }
 
