@@ -67,8 +67,11 @@ func (l logged) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// engines are the pairs of broker and store that everything here runs on.
-var engines = []struct{ name, broker, store string }{
+// engine is a broker and a store.
+type engine struct{ name, broker, store string }
+
+// engines are those that everything here runs on.
+var engines = []engine{
 	{"own broker and file", "", ""},
 	{"mosquitto and postgres", "mosquitto", "postgres"},
 }

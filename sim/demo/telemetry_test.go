@@ -135,11 +135,17 @@ func (c *collector) whole() (trace string, spans map[string]span) {
 // receiver; metrics and logs of both sides arrive, and no card number in any of it.
 func TestTelemetry(t *testing.T) {
 	bin := programs(t)
+	for _, e := range engines {
+		t.Run(e.name, func(t *testing.T) { telemetry(t, bin, e) })
+	}
+}
+
+func telemetry(t *testing.T, bin string, e engine) {
 	c := startCollector(t)
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://"+c.addr)
 	t.Setenv("OTEL_METRIC_EXPORT_INTERVAL", "500")
 	t.Setenv("COINOP_TELEMETRY", "500ms")
-	v, err := Run(t.Context(), Options{Bin: bin, Dir: filepath.Join(t.TempDir(), "run"), For: 4 * time.Second, Seed: 5, MinSales: 3})
+	v, err := Run(t.Context(), Options{Bin: bin, Dir: filepath.Join(t.TempDir(), "run"), For: 4 * time.Second, Seed: 5, MinSales: 3, Broker: e.broker, Store: e.store})
 	if err != nil {
 		t.Fatal(err)
 	}
