@@ -11,7 +11,7 @@ import (
 // what it holds, whichever is more.
 const (
 	garbageLeast = 64 << 20 // bytes: with few devices the heap is small, and 100 % of it is soon used up
-	garbageShare = 50       // percent: with many it is large, and 100 % of it is memory nobody needs
+	garbageShare = 15       // percent: with many it is large, and each sells once a minute or less
 )
 
 // PaceCollector lets the collector run seldom while there is little to hold, and keeps the heap

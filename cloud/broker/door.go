@@ -1,7 +1,9 @@
 package broker
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -89,6 +91,23 @@ func (d *door) introduced(c *conn) {
 	}
 }
 
+// apart does f in a goroutine that ends with it. The stack of one that waits for what a device says stays
+// as deep as it ever was, and there are many: 30 KB each of a handshake's and a database's.
+func apart(f func() error) (err error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() {
+			if p := recover(); p != nil {
+				err = fmt.Errorf("panic: %v", p)
+			}
+		}()
+		err = f()
+	}()
+	<-done
+	return err
+}
+
 func (d *door) serve(c *conn, establish listeners.EstablishFn) {
 	defer d.wg.Done()
 	defer close(c.done)
@@ -97,6 +116,9 @@ func (d *door) serve(c *conn, establish listeners.EstablishFn) {
 		_ = c.Close()
 		c.out.writers.Wait()
 	}()
+	if apart(func() error { return c.Conn.HandshakeContext(context.Background()) }) != nil { // it has the deadline of a stranger
+		return
+	}
 	defer func() {
 		if p := recover(); p != nil {
 			d.b.stats.Panics.Add(1)

@@ -68,7 +68,8 @@ func (h *hook) identify(c *conn, pk packets.Packet) error {
 		return fmt.Errorf("certificate of %s, client id %q", id, pk.Connect.ClientIdentifier)
 	}
 	if h.b.cfg.Allowed != nil {
-		if err := h.b.cfg.Allowed(id, fmt.Sprintf("%x", certs[0].SerialNumber.Bytes())); err != nil {
+		serial := fmt.Sprintf("%x", certs[0].SerialNumber.Bytes())
+		if err := apart(func() error { return h.b.cfg.Allowed(id, serial) }); err != nil {
 			return err
 		}
 	}
