@@ -24,6 +24,7 @@ type DeviceConfig struct {
 	Cloud    *ecdsa.PublicKey // signs checkpoints
 	Boot     protocol.BootID
 	Random   io.Reader // of ids
+	Plan     Plan      // what stands behind the buses' item numbers; nil: nobody says
 	Software string
 }
 
@@ -46,6 +47,7 @@ type Device struct {
 	channel  *seal.Channel
 	told     session.LinkState
 	stopped  string
+	plan     planned
 }
 
 // Input is something that happened, as the shell brings it.
@@ -147,7 +149,7 @@ func NewDevice(now protocol.Reading, cfg DeviceConfig, j *journal.Journal) (*Dev
 	if err != nil {
 		return nil, nil, err
 	}
-	d := &Device{cfg: cfg, core: core, journal: j, id: cfg.Core.Lanes[0].Device, told: session.LinkDown}
+	d := &Device{plan: planned{plan: cfg.Plan}, cfg: cfg, core: core, journal: j, id: cfg.Core.Lanes[0].Device, told: session.LinkDown}
 	effects, err := core.Boot(d.reading(now), d.newCase(now), fateRecords(fate, why)...)
 	if err != nil {
 		return nil, nil, err
@@ -207,11 +209,7 @@ func (d *Device) Handle(now protocol.Reading, ins ...Input) ([]Do, error) {
 				evs = append(evs, d.in(now, l.Lane, in.Event))
 			}
 		case Fault:
-			effects, err := d.core.Handle(d.reading(now), nil, protocol.Record{Body: protocol.DeviceEvent{Code: string(in.Code), Detail: in.Detail}})
-			if err != nil {
-				return nil, err
-			}
-			do, err := d.effects(now, effects)
+			do, err := d.fault(now, in)
 			out = append(out, do...)
 			if err != nil {
 				return nil, err
@@ -220,6 +218,16 @@ func (d *Device) Handle(now protocol.Reading, ins ...Input) ([]Do, error) {
 			evs = append(evs, d.in(now, in.Lane, d.order(now, in)))
 		case Asked:
 			r := in.Request
+			if err := flush(); err != nil {
+				return nil, err
+			}
+			for _, f := range d.plan.look(in.Lane, &r) {
+				do, err := d.fault(now, f)
+				out = append(out, do...)
+				if err != nil {
+					return nil, err
+				}
+			}
 			r.Sale, r.Vend = protocol.SaleID(d.newID(now)), protocol.VendID(d.newID(now))
 			evs = append(evs, d.in(now, in.Lane, r))
 		case Tapped:
@@ -299,6 +307,15 @@ func (d *Device) newCase(now protocol.Reading) func() protocol.CaseID {
 
 // order expands lines to items: quantity q is q vends; what a line's amount has beside q unit
 // prices is spread over them, the remainder on the first.
+// fault writes a DeviceEvent.
+func (d *Device) fault(now protocol.Reading, f Fault) ([]Do, error) {
+	effects, err := d.core.Handle(d.reading(now), nil, protocol.Record{Body: protocol.DeviceEvent{Code: string(f.Code), Detail: f.Detail}})
+	if err != nil {
+		return nil, err
+	}
+	return d.effects(now, effects)
+}
+
 func (d *Device) order(now protocol.Reading, c Chosen) session.Order {
 	o := session.Order{Sale: protocol.SaleID(d.newID(now)), Class: c.Class, Lines: c.Lines}
 	for i, l := range c.Lines {

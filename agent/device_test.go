@@ -12,6 +12,7 @@ import (
 	"coinop/agent/session"
 	"coinop/agent/uplink"
 	"coinop/protocol"
+	"coinop/protocol/code"
 	"coinop/protocol/money"
 	"coinop/protocol/seal"
 )
@@ -424,5 +425,39 @@ func TestDeviceIsToldOfItsJournal(t *testing.T) {
 				t.Fatalf("reader armed: %t", armed)
 			}
 		})
+	}
+}
+
+// TestDevicePlan: a bus's item has its product's name in every record and on the receipt; what does not
+// fit the plan stands in the journal, once, before the sale that met it.
+func TestDevicePlan(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.dev.plan = planned{plan: Plan{0: {5: {Name: "Cola", Price: money.New(100, money.EUR)}}}}
+	r.up()
+	for n := range uint32(2) {
+		r.handle(Lane{Event: session.BusState{State: session.BusStateEnabled, At: r.mono}})
+		do := r.handle(Asked{Request: session.VendRequest{Bus: protocol.BusKey{BusEpoch: 1, Session: n + 1, Request: 1}, Price: money.New(150, money.EUR), Item: 5}})
+		if len(effect[session.ArmReader](do)) != 1 {
+			t.Fatalf("the reader is not armed: %+v", effect[session.Show](do))
+		}
+		do, _ = r.tap()
+		a, _ := r.request(do)
+		v := effect[session.Vend](r.answer(a, protocol.Approved))
+		if len(v) != 1 {
+			t.Fatalf("%+v", v)
+		}
+		r.handle(Lane{Event: session.VendSuccess{Vend: v[0].ID, Item: 5, Grade: protocol.GradeReported}})
+		records, err := recordsOf(r.jour, a.Sale)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p := receiptOf(records, a.Sale, money.EUR); p.Items[0].Name != "Cola" || p.Charged != money.New(150, money.EUR) {
+			t.Errorf("%+v", p)
+		}
+	}
+	events := r.bodies(protocol.KindDeviceEvent)
+	if len(events) != 1 || events[0].Body.(protocol.DeviceEvent).Code != string(code.PlanPrice) {
+		t.Errorf("%+v", events)
 	}
 }

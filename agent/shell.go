@@ -188,7 +188,7 @@ func (s *shell) boot() ([]Do, error) {
 	device, do, err := NewDevice(s.now(), DeviceConfig{
 		Core:   CoreConfig{Lanes: lanes, Policy: cfg.Policy},
 		Signer: id.Signer, Relay: id.Relay, Payment: id.Payment, Cloud: id.Cloud,
-		Boot: newID[protocol.BootID](), Random: rand.Reader, Software: cfg.Software,
+		Boot: newID[protocol.BootID](), Random: rand.Reader, Software: cfg.Software, Plan: cfg.Plan,
 	}, s.journal)
 	if err != nil {
 		return nil, err

@@ -51,6 +51,18 @@ type Vending struct {
 	Port Port `key:"port" default:"auto" like:"/dev/serial/by-id/usb-Qibixx_MDB-HAT_0-if00" flag:"vmc"`
 	// What one MDB unit is worth, from the machine's manual: scaling factor 5 with 2 decimal places is 0.05. auto is the currency's smallest coin, 0.01.
 	Scale Scale `key:"scale" default:"auto" like:"0.05"`
+	// What stands behind the machine's item numbers: names for receipts, and prices to hold the machine's against. The machine's own price is what is charged.
+	Products []Product `key:"products" most:"999"`
+}
+
+// Product is what stands at an outlet.
+type Product struct {
+	// Number of the item, as the machine says it on MDB.
+	Item string `key:"item" need:"yes" match:"[0-9]{1,5}" says:"a number up to 65534" like:"11"`
+	// Name, for receipts and reports.
+	Name string `key:"name" need:"yes" match:".{1,60}" says:"1 to 60 characters" like:"Cola 0.5 l"`
+	// Price it is to have; a machine that asks another is reported. Without it the machine's is right.
+	Price Amount `key:"price" like:"1.50"`
 }
 
 // Reader is a card reader.

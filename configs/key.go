@@ -40,6 +40,7 @@ const (
 	isAddress
 	isCurrency
 	isScale
+	isAmount
 	isDuration
 	isSize
 	isBool
@@ -56,6 +57,7 @@ var kinds = map[reflect.Type]kind{
 	reflect.TypeFor[Address]():       isAddress,
 	reflect.TypeFor[Currency]():      isCurrency,
 	reflect.TypeFor[Scale]():         isScale,
+	reflect.TypeFor[Amount]():        isAmount,
 	reflect.TypeFor[time.Duration](): isDuration,
 	reflect.TypeFor[Size]():          isSize,
 	reflect.TypeFor[bool]():          isBool,

@@ -146,6 +146,8 @@ func (k Key) schema() schema {
 		s.Pattern = currencyForm.String()
 	case isScale: // without quotes an editor takes it for a number
 		s.Type, s.Pattern = []string{"string", "number"}, `^(auto|[0-9]{1,6}(\.[0-9]{1,4})?)$`
+	case isAmount:
+		s.Type, s.Pattern = []string{"string", "number"}, amountForm.String()
 	case isDuration:
 		s.Pattern = durationPattern
 	case isSize:

@@ -27,7 +27,8 @@ func TestSchema(t *testing.T) {
 		if golden, err := os.ReadFile(name); err != nil || !bytes.Equal(golden, text) {
 			t.Errorf("%s is not what the structs say: go test ./configs -update; %v", name, err)
 		}
-		if bytes.Count(text, []byte(`"type"`)) > bytes.Count(text, []byte(`"description"`))+3 { // items have none
+		// The parts of a list, and the file itself, have none.
+		if bytes.Count(text, []byte(`"type"`)) > bytes.Count(text, []byte(`"description"`))+bytes.Count(text, []byte(`"items"`))+1 {
 			t.Errorf("%s: a key without a comment", name)
 		}
 	}

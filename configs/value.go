@@ -27,6 +27,9 @@ type Address string
 // Currency is three capital letters; which there are is known to those who know money.
 type Currency string
 
+// Amount is money as a person writes it, in the machine's currency: 1.50.
+type Amount string
+
 // Scale is what one MDB unit is worth, as people write money: "0.05". Empty is auto: the currency's
 // smallest unit.
 type Scale string
@@ -68,6 +71,7 @@ type wrong struct {
 
 var (
 	scaleForm    = regexp.MustCompile(`^[0-9]{1,6}(\.[0-9]{1,4})?$`)
+	amountForm   = regexp.MustCompile(`^[0-9]{1,9}(\.[0-9]{1,4})?$`)
 	currencyForm = regexp.MustCompile(`^[A-Z]{3}$`)
 	numberForm   = regexp.MustCompile(`^[0-9]+(\.[0-9]+)?$`)
 	secretWord   = regexp.MustCompile(`(?i)passw|passphrase|secret|token|api_?key|private|credential|^pin$|^key$`)
@@ -96,6 +100,11 @@ func (k Key) value(v given) (any, *wrong) {
 		return Currency(t), nil
 	case isScale:
 		return k.scale(t)
+	case isAmount:
+		if !amountForm.MatchString(t) {
+			return nil, &wrong{what: quote(t) + " is no amount", instead: "write it as on a price tag, as " + k.Like}
+		}
+		return Amount(t), nil
 	case isDuration:
 		return k.duration(t)
 	case isSize:

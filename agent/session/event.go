@@ -107,6 +107,8 @@ type VendRequest struct {
 	Item  protocol.Outlet
 	Since time.Duration // since the request was on the wire
 	Bad   string        // currency or item invalid; why
+	// Product is what the plan says stands there; "": it does not say.
+	Product string
 }
 
 // VendCancel is MDB 13 01.

@@ -240,7 +240,11 @@ func (s *State) idle(o *Output, now protocol.Reading, in In) {
 		}
 		s.since, s.request = now.Mono-e.Since, e.Bus
 		it := protocol.Item{Vend: e.Vend, Outlet: e.Item, Amount: e.Price}
-		s.order(o, now, Order{Sale: e.Sale, Class: protocol.Live, Items: []protocol.Item{it}}, e.Bad)
+		order := Order{Sale: e.Sale, Class: protocol.Live, Items: []protocol.Item{it}}
+		if e.Product != "" {
+			order.Lines = []protocol.Line{{Product: e.Product, Outlet: e.Item, Qty: 1, Unit: e.Price, Amount: e.Price}}
+		}
+		s.order(o, now, order, e.Bad)
 	case CardRead:
 		if first {
 			s.hold(o, now, e)

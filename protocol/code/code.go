@@ -50,6 +50,13 @@ const (
 	Tamper      Code = "tamper"
 )
 
+// Codes of the plan of a machine's products.
+const (
+	PlanUnmapped Code = "plan.unmapped"
+	PlanPrice    Code = "plan.price"
+	PlanFits     Code = "plan.fits"
+)
+
 // Fault is what a code means.
 type Fault struct {
 	Code  Code   `json:"code"`
@@ -82,6 +89,9 @@ var faults = []Fault{
 	{Silent, "the port is open, the device says nothing", "is it switched on, and is this its port?", false},
 	{Unfit, "the device is set up for something else", "the log says what it lacks; see its manual", false},
 	{Garbage, "the device speaks another protocol", "is this its port, and is it the make that the configuration says?", false},
+	{PlanUnmapped, "the machine sells under an item number that the plan does not have; it is sold and booked", "add the item to products in the configuration", true},
+	{PlanPrice, "the machine's price of an item is not the plan's; the machine's is charged", "set the price at the machine, or in the configuration", true},
+	{PlanFits, "an item that did not fit the plan does again", "nothing: the report of it is over", true},
 	{Tamper, "the device says that it was opened", "look at it before it sells again", false},
 }
 

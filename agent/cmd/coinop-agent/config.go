@@ -15,7 +15,7 @@ func newConfig(env []string) *cobra.Command {
 	return configs.Program[configs.Agent]{
 		Name: "coinop-agent", Noun: "agent", Env: env,
 		Load: configs.LoadAgent, Explain: configs.ExplainAgent, Schema: configs.AgentSchema,
-		Check: func(a configs.Agent) error { _, err := scales(a); return err },
+		Check: checkFile,
 		Here: func(a configs.Agent) error {
 			_, err := fileOptions{ports: serialPorts}.config(a, io.Discard)
 			return err
@@ -25,6 +25,23 @@ func newConfig(env []string) *cobra.Command {
 With --here it also reads the identity and looks for the ports, as run does; so
 it must run on the machine, as the user the agent runs as.`,
 	}.Command()
+}
+
+// checkFile finds what package configs cannot know, without touching the machine.
+func checkFile(a configs.Agent) error {
+	scale, err := scales(a)
+	if err != nil {
+		return err
+	}
+	var problems configs.Errors
+	for i := range a.Lanes {
+		_, ps := planOf(a, i, scale[i].Currency)
+		problems = append(problems, ps...)
+	}
+	if len(problems) > 0 {
+		return problems
+	}
+	return nil
 }
 
 // scales are the MDB scales of the lanes. That the currency is one, and that a unit is a whole number

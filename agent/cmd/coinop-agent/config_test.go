@@ -61,9 +61,12 @@ func TestConfigCheck(t *testing.T) {
 		t.Errorf("%d %s", code, out)
 	}
 	for text, want := range map[string]string{
-		"currency: XXQ\n":                        ":6:11: currency: XXQ is no currency of ISO 4217; write a code like EUR",
-		"currency: JPY\n":                        ":5:36: lanes.0.vending.scale: 0.05 is not a whole number",
-		"  - vending: {port: /w, scale: 2.57}\n": ":6:32: lanes.1.vending.scale: 2.57 is factor 257",
+		"currency: XXQ\n": ":6:11: currency: XXQ is no currency of ISO 4217; write a code like EUR",
+		"currency: JPY\n": ":5:36: lanes.0.vending.scale: 0.05 is not a whole number",
+		"  - vending: {port: /w, scale: 0.05, products: [{item: 65535, name: x}]}\n":                 "lanes.1.vending.products.0.item: 65535 is no item number",
+		"  - vending: {port: /w, scale: 0.05, products: [{item: 1, name: x}, {item: 1, name: y}]}\n": "item 1 is x already",
+		"  - vending: {port: /w, scale: 0.05, products: [{item: 1, name: x, price: 1.505}]}\n":       "1.505 is no amount of EUR",
+		"  - vending: {port: /w, scale: 2.57}\n":                                                     ":6:32: lanes.1.vending.scale: 2.57 is factor 257",
 	} {
 		if code, out, _ := call(t, nil, "config", "check", written(t, small+text)); code != 1 || !strings.Contains(out, want) {
 			t.Errorf("%q: %d %s", text, code, out)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -20,6 +21,7 @@ import (
 	"coinop/hardware/paper"
 	"coinop/protocol"
 	"coinop/protocol/card"
+	"coinop/protocol/money"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -52,7 +54,7 @@ func (o options) runFile(c *cobra.Command, env []string) error {
 	read := func() (configs.Agent, error) {
 		a, err := configs.LoadAgent(o.file, env, flags...)
 		if err == nil {
-			_, err = scales(a)
+			err = checkFile(a)
 		}
 		return a, err
 	}
@@ -137,6 +139,14 @@ func (f fileOptions) config(a configs.Agent, stderr io.Writer) (agent.Config, er
 		if lane.Vending = agent.Qibixx(path, scale[i]); l.Vending.Driver == "mdb-raw" {
 			lane.Vending = agent.RawMDB(path, scale[i])
 		}
+		if p, ps := planOf(a, i, scale[i].Currency); len(ps) > 0 {
+			problems = append(problems, ps...)
+		} else if len(p) > 0 {
+			if cfg.Plan == nil {
+				cfg.Plan = agent.Plan{}
+			}
+			cfg.Plan[lane.Lane] = p
+		}
 		if l.Reader != nil {
 			lane.Reader = agent.ViVOpay(port(fmt.Sprintf("lanes.%d.reader.port", i), l.Reader.Port, l.Reader.Driver), scale[i].Currency)
 		}
@@ -161,6 +171,32 @@ func telemetryOf(t configs.Telemetry) time.Duration {
 
 // knownAs are words in a port's name under /dev/serial/by-id, in small letters, by driver.
 var knownAs = map[string][]string{"qibixx": {"qibixx", "mdb"}, "vivopay": {"id_tech", "idtech", "vivo"}, "escpos": {"printer", "epson", "star", "bixolon"}}
+
+// planOf is the plan of a lane's products. What its numbers and amounts mean is seen here.
+func planOf(a configs.Agent, lane int, c money.Currency) (map[protocol.Outlet]agent.Planned, configs.Errors) {
+	plan := map[protocol.Outlet]agent.Planned{}
+	var problems configs.Errors
+	for i, p := range a.Lanes[lane].Vending.Products {
+		key := fmt.Sprintf("lanes.%d.vending.products.%d.", lane, i)
+		n, err := strconv.ParseUint(p.Item, 10, 16)
+		item := protocol.Outlet(n)
+		if err != nil || item == protocol.OutletAny {
+			problems = append(problems, a.Refuse(key+"item", p.Item+" is no item number", "write 0 to 65534"))
+			continue
+		}
+		if first, twice := plan[item]; twice {
+			problems = append(problems, a.Refuse(key+"item", fmt.Sprintf("item %d is %s already", item, first.Name), "one item, one product"))
+		}
+		out := agent.Planned{Name: p.Name}
+		if p.Price != "" {
+			if out.Price, err = money.Parse(string(p.Price), c); err != nil {
+				problems = append(problems, a.Refuse(key+"price", fmt.Sprintf("%s is no amount of %s", p.Price, c), "write it as on the machine's display"))
+			}
+		}
+		plan[item] = out
+	}
+	return plan, problems
+}
 
 // columns of the papers a printer can have.
 var columns = map[string]int{"58mm": paper.Width58, "80mm": paper.Width80}
