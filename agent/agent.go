@@ -155,8 +155,12 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	for {
 		open, err := a.live(ctx)
 		c := ofStorage(err)
-		if c == "" || ctx.Err() != nil {
+		if c == "" {
 			return err
+		}
+		if ctx.Err() != nil { // stopped, and the disk works no more: nothing was promised that is not on it
+			a.log.Warn("stopped on a disk that does not work", "code", string(c), "error", err)
+			return nil
 		}
 		if open { // its sales have ended with it; no time must be lost
 			a.retry = firstRetry

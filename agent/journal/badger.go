@@ -135,4 +135,10 @@ func (e *badgerEngine) free() uint64 { return e.folder.free() }
 
 func (e *badgerEngine) refill() error { return e.folder.fill() }
 
-func (e *badgerEngine) close() error { return errors.Join(e.db.Close(), e.folder.closeTwin()) }
+// close flushes, unless the disk takes nothing: then Badger would die, or try for ever.
+func (e *badgerEngine) close() error {
+	if e.folder.room() != nil || Probe(e.folder.dir) != nil {
+		return e.folder.closeTwin()
+	}
+	return errors.Join(e.db.Close(), e.folder.closeTwin())
+}

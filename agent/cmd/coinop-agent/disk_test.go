@@ -12,6 +12,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/big"
 	"os"
 	"os/exec"
@@ -149,6 +150,23 @@ func (b *box) kill() {
 		<-b.ended
 		b.cmd = nil
 	}
+}
+
+// term stops it as a service manager does.
+func (b *box) term() {
+	b.t.Helper()
+	if err := b.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		b.t.Fatal(err)
+	}
+	select {
+	case <-b.ended:
+	case <-time.After(10 * time.Second):
+		b.t.Fatal("SIGTERM does not end it")
+	}
+	if !b.cmd.ProcessState.Success() {
+		b.t.Errorf("SIGTERM ended it with %s", b.cmd.ProcessState)
+	}
+	b.cmd = nil
 }
 
 // await waits until the agent's status is as wanted. The process must live all the while, and be the
@@ -308,11 +326,11 @@ func TestDiskFull(t *testing.T) {
 		t.Error("the ballast did not come back")
 	}
 
-	// It starts on a full disk.
-	b.kill()
-	b.command(3, "not running", "snack-1", fmt.Sprintf("%d records", st.Journal.Head))
+	// It is stopped on a full disk, and starts on one.
 	fill(t, hog, 0)
-	if err := os.Remove(filepath.Join(b.data, "journal.ballast")); err != nil {
+	b.term()
+	b.command(3, "not running", "snack-1", fmt.Sprintf("%d records", st.Journal.Head))
+	if err := os.Remove(filepath.Join(b.data, "journal.ballast")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		t.Fatal(err)
 	}
 	fill(t, hog, 0)
@@ -350,6 +368,13 @@ func TestDiskReadOnly(t *testing.T) {
 	if err := unix.Mount("", filepath.Dir(b.data), "", unix.MS_REMOUNT, ""); err != nil {
 		t.Fatal(err)
 	}
+	st = b.works(st)
+	if err := unix.Mount("", filepath.Dir(b.data), "", unix.MS_REMOUNT, "abort"); err != nil {
+		t.Fatal(err)
+	}
+	b.term() // before it has seen it
+	again()
+	b.start()
 	b.works(st)
 	b.kill()
 }
