@@ -41,6 +41,9 @@ func TestSpoiledDisk(t *testing.T) {
 	if p := w.wait(1); p.State != payment.Captured {
 		t.Fatal(p.State)
 	}
+	if st := s.status("all is held", held); !st.Healthy || len(st.Faults) != 0 {
+		t.Fatalf("not healthy: %+v", st.Faults)
+	}
 	t.Log("the cloud goes away before it hears the outcome, and a file is spoiled")
 	s.sell(func() { w.stop() })
 	before := s.status("the sale is recorded", func(st agent.Status) bool { return st.LastSale != nil && st.Lanes[0].Phase == "idle" })

@@ -290,11 +290,10 @@ func (o *opening) renew(why error) (*Journal, error) {
 	}
 	t := &twin{engine: e, log: o.m}
 	j := &Journal{eng: t, opt: o.opt, fate: Renewed, note: fmt.Sprintf("%v; a new epoch begins, the old one is kept in %s", why, where)}
-	if err = t.anew(); err == nil { // connections go on above all that came before: no device makes one a second
-		err = t.commit([]pair{{keyConn, number(uint64(max(o.opt.Now.Wall, 0)) / 1000)}}, nil)
-	}
-	if err == nil {
-		err = j.begin(o.m, protocol.EpochStarted{PrevEpoch: was.Epoch, PrevSeq: was.Seq, PrevHash: was.Hash, Reason: "corrupt"})
+	if err = t.anew(); err == nil {
+		// Connections go on above all that came before: no device makes one a second.
+		conn := pair{keyConn, number(uint64(max(o.opt.Now.Wall, 0)) / 1000)}
+		err = j.begin(o.m, protocol.EpochStarted{PrevEpoch: was.Epoch, PrevSeq: was.Seq, PrevHash: was.Hash, Reason: "corrupt"}, conn)
 	}
 	if err != nil {
 		return nil, errors.Join(err, e.close())
@@ -303,10 +302,10 @@ func (o *opening) renew(why error) (*Journal, error) {
 }
 
 // begin writes the first record of a new epoch.
-func (j *Journal) begin(m medium, first protocol.EpochStarted) error {
+func (j *Journal) begin(m medium, first protocol.EpochStarted, more ...pair) error {
 	j.head = protocol.Position{Epoch: j.opt.NewEpoch()}
 	first.CertSerial, first.Software = j.opt.CertSerial, j.opt.Software
-	_, err := j.write([]protocol.Record{{At: j.opt.Now, Body: first}}, nil)
+	_, err := j.write([]protocol.Record{{At: j.opt.Now, Body: first}}, nil, more...)
 	j.first = 1
 	if err != nil {
 		return err
@@ -444,10 +443,9 @@ func (j *Journal) Append(records []protocol.Record, blobs []protocol.Blob) ([]pr
 	return pos, nil
 }
 
-func (j *Journal) write(records []protocol.Record, blobs []protocol.Blob) ([]protocol.Sealed, error) {
+func (j *Journal) write(records []protocol.Record, blobs []protocol.Blob, puts ...pair) ([]protocol.Sealed, error) {
 	head, snapshot := j.head, j.snapshot
 	sealed := make([]protocol.Sealed, len(records))
-	var puts []pair
 	for i, r := range records {
 		s, err := protocol.SealRecord(j.opt.Device, head, r)
 		if err != nil {

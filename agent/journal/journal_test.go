@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -330,6 +331,156 @@ func powerCut(t *testing.T, cut, mode, torn int) {
 	if fate, why := j.Fate(); fate > Mended {
 		t.Fatalf("%s: %s", fate, why)
 	}
+}
+
+// flaky is a disk whose nth operation fails, and all after it.
+type flaky struct {
+	*Disk
+	n int
+}
+
+var errIO = errors.New("input/output error")
+
+func (f *flaky) ok() error {
+	if f.n--; f.n < 0 {
+		return errIO
+	}
+	return nil
+}
+
+func (f *flaky) first() (engine, error) {
+	if err := f.ok(); err != nil {
+		return nil, err
+	}
+	e, err := f.Disk.first()
+	return flakyEngine{e, f}, err
+}
+
+func (f *flaky) aside(both bool) (string, error) {
+	return either(f.ok(), func() (string, error) { return f.Disk.aside(both) })
+}
+func (f *flaky) open() (io.ReadCloser, error) { return either(f.ok(), f.Disk.open) }
+func (f *flaky) setEpoch(e protocol.Epoch) error {
+	return unless(f.ok(), func() error { return f.Disk.setEpoch(e) })
+}
+
+func (f *flaky) append(at int64, b []byte) error {
+	return unless(f.ok(), func() error { return f.Disk.append(at, b) })
+}
+
+func (f *flaky) replace(w func(io.Writer) error) (int64, error) {
+	return either(f.ok(), func() (int64, error) { return f.Disk.replace(w) })
+}
+
+type flakyEngine struct {
+	engine
+	f *flaky
+}
+
+func (e flakyEngine) commit(puts []pair, deletes [][]byte) error {
+	return unless(e.f.ok(), func() error { return e.engine.commit(puts, deletes) })
+}
+
+func either[T any](err error, f func() (T, error)) (v T, _ error) {
+	if err != nil {
+		return v, err
+	}
+	return f()
+}
+
+func unless(err error, f func() error) error {
+	if err != nil {
+		return err
+	}
+	return f()
+}
+
+// Every operation of a disk fails once, for the first time, of an opening that mends and of the life
+// after it: what was acknowledged is there when the disk works again, also after a rebuilding and a new
+// epoch that were not ended.
+func TestEveryOperationFails(t *testing.T) {
+	t.Parallel()
+	for name, harm := range map[string]func(*Disk){
+		"sound": func(*Disk) {}, "torn": func(d *Disk) { d.Tear(false, 3) }, "second torn": func(d *Disk) { d.Tear(true, 2) },
+		"first spoiled": func(d *Disk) { d.Spoil(false) }, "both spoiled": func(d *Disk) { d.Spoil(true) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			for n, done := 0, false; !done; n++ {
+				d, o := NewDisk(), opts()
+				epochs := byte(1)
+				o.NewEpoch = func() protocol.Epoch { epochs++; return protocol.Epoch{epochs} }
+				j := must[*Journal](t)(OpenMem(d, o))
+				many := make([]protocol.Record, 2*baseKeys) // more than a frame of a base
+				for i := range many {
+					many[i] = event(i)
+				}
+				must[[]protocol.Position](t)(j.Append(many, nil))
+				if err := j.eng.(*twin).anew(); err != nil {
+					t.Fatal(err)
+				}
+				for i := range 4 {
+					must[[]protocol.Position](t)(j.Append([]protocol.Record{event(i), {Body: protocol.Snapshot{}}}, nil))
+				}
+				was := j.Head()
+				harm(d)
+				j, err := open(&flaky{Disk: d, n: n}, o)
+				acked := was
+				for i := 0; err == nil && i < 3; i++ {
+					acked = j.Head()
+					if _, err = j.Append([]protocol.Record{event(i)}, nil); err == nil {
+						err = j.Release(j.Head().Seq - 1)
+					}
+				}
+				if done = err == nil; !done && !errors.Is(err, errIO) {
+					t.Fatalf("operation %d: %v", n, err)
+				}
+				j = must[*Journal](t)(OpenMem(d, o))
+				if name != "both spoiled" && (j.Head().Epoch != was.Epoch || j.Head().Seq < acked.Seq) {
+					t.Fatalf("operation %d: head %+v, acknowledged %+v", n, j.Head(), acked)
+				}
+				if acked.Epoch != was.Epoch && (j.Head().Epoch != acked.Epoch || j.Head().Seq < acked.Seq) {
+					t.Fatalf("operation %d in the new epoch: head %+v, acknowledged %+v", n, j.Head(), acked)
+				}
+				if err := j.Verify(); err != nil {
+					t.Fatalf("operation %d: %v", n, err)
+				}
+				if n > 60 {
+					t.Fatal("no end")
+				}
+				if name == "both spoiled" && done {
+					first := must[[]protocol.Sealed](t)(j.Read(0, 1))
+					r, err := protocol.OpenRecord(first[0].Bytes)
+					if s, ok := r.Body.(protocol.EpochStarted); err != nil || !ok || s.PrevEpoch != was.Epoch {
+						t.Fatalf("%+v %v", r, err)
+					}
+				}
+			}
+		})
+	}
+}
+
+// FuzzTwin: a file of any bytes is read without harm, and what is good of it is read again alike.
+func FuzzTwin(f *testing.F) {
+	d := NewDisk()
+	j, err := OpenMem(d, opts())
+	if err != nil {
+		f.Fatal(err)
+	}
+	if _, err := j.Append([]protocol.Record{event(1)}, []protocol.Blob{{Sealed: []byte("x")}}); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(d.file)
+	f.Add(d.file[:len(d.file)-3])
+	f.Add([]byte(twinMagic))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		x, err := survey(&Disk{file: b}, nil)
+		if err != nil || x.size > int64(len(b)) || x.last < x.from {
+			t.Fatalf("%+v %v", x, err)
+		}
+		if again, err := survey(&Disk{file: b[:x.size]}, nil); x.whole && (again != x || err != nil) {
+			t.Fatalf("%+v, then %+v %v", x, again, err)
+		}
+	})
 }
 
 // Both copies are spoiled: a new epoch names the one before, and how far it had come as far as known.

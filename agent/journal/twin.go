@@ -47,7 +47,7 @@ var keyCount = []byte("m/count")
 const (
 	twinMagic  = "coinop journal twin 1\n"
 	frameHead  = 8
-	frameMost  = 16 << 20
+	frameMost  = 512 << 10 // Badger takes 15 % of a memtable in one transaction
 	frameBase  = 'B'
 	frameWhole = 'W' // the base ends: it is whole
 	frameTx    = 'T'
@@ -214,6 +214,9 @@ func counted(e engine) (uint64, error) {
 func (t *twin) commit(puts []pair, deletes [][]byte) error {
 	f := frame{kind: frameTx, n: t.n + 1, puts: puts, deletes: deletes}
 	b := f.bytes()
+	if len(b) > frameMost { // it would stand there and could never be done
+		return fmt.Errorf("a transaction of %d bytes", len(b))
+	}
 	if err := t.log.append(t.size, b); err != nil {
 		return err
 	}

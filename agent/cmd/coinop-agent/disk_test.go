@@ -25,7 +25,9 @@ import (
 	"time"
 
 	"coinop/agent"
+	"coinop/agent/journal"
 	"coinop/hardware/virtual"
+	"coinop/protocol"
 	"coinop/protocol/code"
 	"coinop/protocol/money"
 	"coinop/protocol/seal"
@@ -329,6 +331,15 @@ func TestDiskFull(t *testing.T) {
 	// It is stopped on a full disk, and starts on one.
 	fill(t, hog, 0)
 	b.term()
+	var told []string
+	_, err := journal.Peek(filepath.Join(b.data, "journal"), func(o protocol.Opened) {
+		if e, ok := o.Body.(protocol.DeviceEvent); ok {
+			told = append(told, e.Code)
+		}
+	})
+	if want := "storage.low storage.full storage.ok storage.full storage.full"; err != nil || strings.Join(told, " ") != want {
+		t.Errorf("the cloud is told %q, want %q (%v)", told, want, err) // the last: it works again after it
+	}
 	b.command(3, "not running", "snack-1", fmt.Sprintf("%d records", st.Journal.Head))
 	if err := os.Remove(filepath.Join(b.data, "journal.ballast")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		t.Fatal(err)
