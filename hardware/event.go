@@ -111,6 +111,41 @@ type BusState struct {
 // SessionComplete is MDB SESSION COMPLETE (13h 04h).
 type SessionComplete struct{}
 
+// CashIn is money that has come in for good.
+type CashIn struct {
+	Value money.Amount
+	Bill  bool
+	Box   bool // out of reach: in the box or the stacker; else it can be given as change
+}
+
+// CashOut is money that a person took out by hand, at the changer's buttons.
+type CashOut struct{ Value money.Amount }
+
+// BillHeld is a bill in escrow: Bill says what becomes of it.
+type BillHeld struct{ Value money.Amount }
+
+// BillReturned is one that went back.
+type BillReturned struct{ Value money.Amount }
+
+// Paid is the end of a payout. Given is what came out by the changer's own count of its tubes; Known is
+// false when that could not be read: then a person has to look.
+type Paid struct {
+	ID     uint32
+	Asked  money.Amount
+	Given  money.Amount
+	Known  bool
+	Reason string // a name; empty when all of it came out
+}
+
+// ReturnLever is the buyer's wish to have his money back.
+type ReturnLever struct{}
+
+// CashLevel is what can be given as change; it is told when that changed.
+type CashLevel struct {
+	Change money.Amount // in the tubes
+	Exact  bool         // a tube of a small coin is almost empty: only exact money should be taken
+}
+
 // CashSale is a sale the vending side took cash for, or gave away (MDB/ICP 4.2, 7.4, CASH SALE).
 type CashSale struct {
 	Price money.Amount // zero when it does not say
@@ -208,6 +243,13 @@ func (VendFailure) event()     {}
 func (BusReset) event()        {}
 func (BusState) event()        {}
 func (SessionComplete) event() {}
+func (CashIn) event()          {}
+func (CashOut) event()         {}
+func (BillHeld) event()        {}
+func (BillReturned) event()    {}
+func (Paid) event()            {}
+func (ReturnLever) event()     {}
+func (CashLevel) event()       {}
 func (CashSale) event()        {}
 func (PortGone) event()        {}
 func (EvidenceSeen) event()    {}

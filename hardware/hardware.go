@@ -115,6 +115,19 @@ func (s Signal) String() string {
 	return name([]string{"signal?", "idle", "card", "ok", "no", "fault"}, s)
 }
 
+// Cash takes coins and bills and gives coins back, where we drive them ourselves. Money that has come in
+// is a CashIn, and only then is it money: a bill in escrow is none (BillHeld), and may still go back.
+type Cash interface {
+	Driver
+	// Accept lets coins and bills in, or not. It is off at first, and after every opening.
+	Accept(on bool) error
+	// Pay gives an amount back in coins, as much of it as there are coins for; accepted (nil), it is
+	// answered by exactly one Paid. One at a time: ErrBusy.
+	Pay(id uint32, a money.Amount) error
+	// Bill takes the bill in escrow in, or gives it back; answered by CashIn or BillReturned.
+	Bill(take bool) error
+}
+
 // Audit reads a machine's own books (EVA-DTS); accepted (nil), it is answered by exactly one AuditRead.
 // The machine may stop selling while it is read: only when it is idle.
 type Audit interface {

@@ -78,6 +78,17 @@ func TestESCPOS(t *testing.T) {
 	})
 }
 
+func TestCash(t *testing.T) {
+	t.Parallel()
+	Cash(t, func(path string, out func(hardware.Event)) (hardware.Cash, func(context.Context) (hardware.Driver, error), error) {
+		c, err := mdb.NewCash(mdb.CashConfig{Path: path, Currency: money.EUR}, out)
+		if err != nil {
+			return nil, nil, err
+		}
+		return c, c.Open, nil
+	})
+}
+
 func TestDEX(t *testing.T) {
 	t.Parallel()
 	Audit(t, func(path string, out func(hardware.Event)) (hardware.Audit, func(context.Context) (hardware.Driver, error), error) {

@@ -1,0 +1,604 @@
+package mdb
+
+import (
+	"fmt"
+	"time"
+
+	"coinop/hardware"
+	"coinop/protocol/money"
+)
+
+// Times of the master's side (MDB/ICP 4.2, sections 2, 5 and 6).
+const (
+	pollEach   = 100 * time.Millisecond // 25 to 200 ms
+	replyTime  = 50 * time.Millisecond  // 5 ms on the bus; a process is later
+	resetEach  = 10 * time.Second       // a device that is gone
+	tubeWait   = 500 * time.Millisecond // after a reset, before the first TUBE STATUS
+	lostAfter  = 2 * time.Second        // a changer's non-response time
+	billAfter  = 5 * time.Second        // a validator's
+	payMost    = 60 * time.Second       // of a payout
+	escrowMost = 30 * time.Second       // for a bill to be stacked or returned
+	lowTube    = 5                      // coins: fewer of the smallest coin is exact money only
+)
+
+// Reasons of hardware.Paid beside "".
+const (
+	PaidShort   = "no_coins" // the tubes cannot make it
+	PaidJam     = "jammed"   // fewer came out than were ordered
+	PaidLost    = "changer_lost"
+	PaidNoTime  = "no_end"
+	PaidBusy    = "busy"
+	PaidForeign = "currency"
+)
+
+// Addresses, and the commands below them.
+const (
+	changer   = 0x08
+	validator = 0x30
+)
+
+// step is how far a device's start is.
+type step uint8
+
+const (
+	stepReset step = iota
+	stepJust       // JUST RESET is awaited
+	stepSetup
+	stepID
+	stepTubes
+	stepTypes
+	stepLive
+)
+
+// peer is a device at the bus.
+type peer struct {
+	step   step
+	heard  time.Duration // last answer
+	again  time.Duration // not before
+	gone   bool          // it was told that it is absent
+	level  byte
+	scale  int64 // minor units of one unit
+	types  [16]int64
+	alone  bool // validator: it has no escrow
+	jammed bool
+}
+
+// CashState is the machine of a bus whose master we are, with a coin changer and a bill validator: pure,
+// its time is given. One exchange at a time; the devices take turns.
+type CashState struct {
+	device   string
+	currency money.Currency
+	open     bool
+	accept   bool
+	told     [2]bool // what was last said to changer and validator
+	coin     peer
+	bill     peer
+	turn     bool // the validator's
+
+	sent  []byte // the exchange that waits for its answer
+	until time.Duration
+	tries int
+	line  Unmark
+	reply []Word
+	next  time.Duration // of the next exchange
+
+	last   [16]int // count of a tube as it was last reported with a coin; -1: not known
+	tubes  []Tube
+	tubeAt time.Duration
+	level  hardware.CashLevel
+	levels bool // it was told
+
+	said []byte // the validator's last POLL
+	held int64  // in escrow, minor units
+	take *bool  // what is to become of it
+	esc  time.Duration
+
+	pay *payout
+}
+
+// payout is one under way. First no coins are let in, and what came in is heard of: then only we change
+// what is in the tubes, and they are counted. Then one order of one type of coin, until the changer is done with it, then the
+// tubes are counted, and so on. An order is never said twice: whether the changer heard it the tubes say.
+type payout struct {
+	id      uint32
+	asked   money.Amount
+	before  int64 // in the tubes
+	given   int64
+	stage   payStage
+	ordered bool // something was
+	stuck   int  // orders of which nothing came
+	by      time.Duration
+}
+
+type payStage uint8
+
+const (
+	payQuiet payStage = iota // no coins any more; a POLL without news
+	payFirst                 // the tubes are counted
+	payOrder
+	payBusy
+	payCount
+)
+
+// NewCashState is a machine whose port is not open yet.
+func NewCashState(device string, c money.Currency) CashState {
+	s := CashState{device: device, currency: c, line: Unmark{Peripheral: true}}
+	s.forget()
+	return s
+}
+
+type (
+	acceptCmd struct{ on bool }
+	payCmd    struct {
+		id uint32
+		a  money.Amount
+	}
+	billCmd struct{ take bool }
+)
+
+// Step takes one input at a time now.
+func (s CashState) Step(now time.Duration, in any) (CashState, hardware.Output) {
+	var o hardware.Output
+	s.tubes = append([]Tube(nil), s.tubes...)
+	if s.pay != nil {
+		p := *s.pay
+		s.pay = &p
+	}
+	switch in := in.(type) {
+	case hardware.Opened:
+		pay := s.pay
+		s = NewCashState(s.device, s.currency)
+		s.open, s.pay, s.next = true, pay, now
+		s.coin.heard, s.bill.heard = now, now
+	case hardware.Closed:
+		if s.pay != nil {
+			s.paid(&o, 0, false, PaidLost)
+		}
+		s.open = false
+	case hardware.Bytes:
+		for _, w := range s.line.Add(in.B) {
+			s.word(&o, now, w)
+		}
+	case acceptCmd:
+		s.accept = in.on
+	case payCmd:
+		s.order(&o, now, in)
+	case billCmd:
+		if s.held > 0 && s.take == nil {
+			s.take = &in.take
+		}
+	}
+	if s.open {
+		s.tick(&o, now)
+		o.Wake = s.next
+		if s.sent != nil {
+			o.Wake = s.until
+		}
+	}
+	return s, o
+}
+
+// tick ends an exchange that got no answer, and begins the next.
+func (s *CashState) tick(o *hardware.Output, now time.Duration) {
+	if s.sent != nil {
+		if now < s.until {
+			return
+		}
+		s.silent(o, now)
+	}
+	s.late(o, now)
+	for range 2 { // each device has its turn; one that has nothing to say gives it up
+		if s.sent != nil || now < s.next {
+			return
+		}
+		s.turn = !s.turn
+		p, data := &s.coin, []byte(nil)
+		if s.turn {
+			p = &s.bill
+			data = s.validatorSays(now)
+		} else {
+			data = s.changerSays(now)
+		}
+		if data != nil && now >= p.again {
+			s.say(o, now, data)
+		}
+	}
+	if s.sent == nil {
+		s.next = now + pollEach/2
+	}
+}
+
+func (s *CashState) say(o *hardware.Output, now time.Duration, data []byte) {
+	w, err := Controller(data...)
+	if err != nil {
+		panic(err) // of a block of ours that is too long
+	}
+	s.sent, s.until, s.reply = data, now+replyTime, nil
+	o.Write(Mark(w))
+}
+
+// silent is an exchange without an answer.
+func (s *CashState) silent(o *hardware.Output, now time.Duration) {
+	p, most := s.peerOf(s.sent[0])
+	if s.sent, s.next = nil, now+pollEach/2; p.step != stepReset && now-p.heard < most {
+		return
+	}
+	if !p.gone {
+		p.gone = true
+		o.Emit(hardware.Health{Device: s.nameOf(p), State: hardware.Absent, Code: hardware.CodeSilent, Detail: "no answer on the bus"})
+	}
+	again := now + resetEach
+	*p = peer{gone: true, again: again, heard: now}
+	if p == &s.coin {
+		s.told[0] = false
+		if s.pay != nil {
+			s.paid(o, 0, false, PaidLost)
+		}
+	} else {
+		s.told[1] = false
+		s.held, s.take = 0, nil
+	}
+}
+
+func (s *CashState) peerOf(address byte) (*peer, time.Duration) {
+	if address&0xF8 == validator {
+		return &s.bill, billAfter
+	}
+	return &s.coin, lostAfter
+}
+
+func (s *CashState) nameOf(p *peer) string {
+	if p == &s.bill {
+		return s.device + " bills"
+	}
+	return s.device + " coins"
+}
+
+// word is one of a device's: an answer ends with the word that has the mode bit.
+func (s *CashState) word(o *hardware.Output, now time.Duration, w Word) {
+	if s.sent == nil {
+		return // late, or noise
+	}
+	s.reply = append(s.reply, w)
+	if w&Mode == 0 {
+		if len(s.reply) > BlockMax {
+			s.reply = nil
+		}
+		return
+	}
+	data, err := ReadPeripheral(s.reply)
+	s.reply = nil
+	if err != nil {
+		if len(data) == 0 && s.tries < tries {
+			s.tries++
+			o.Write(Mark([]Word{NAK}))
+			return // it says it again at the next POLL, or we ask again when the time is over
+		}
+		return
+	}
+	s.tries = 0
+	if data != nil {
+		o.Write(Mark([]Word{ACK}))
+	}
+	sent := s.sent
+	p, _ := s.peerOf(sent[0])
+	p.heard = now
+	s.sent, s.next = nil, now+pollEach/2
+	if p == &s.bill {
+		s.validatorSaid(o, now, sent, data)
+	} else {
+		s.changerSaid(o, now, sent, data)
+	}
+}
+
+// live says that a device is ready.
+func (s *CashState) live(o *hardware.Output, p *peer) {
+	p.step, p.gone = stepLive, false
+	o.Emit(hardware.Health{Device: s.nameOf(p), State: hardware.Ready, Code: hardware.CodeReady})
+}
+
+// jam tells that a device cannot go on, and when it can.
+func (s *CashState) jam(o *hardware.Output, p *peer, on bool, what string) {
+	if p.jammed == on {
+		return
+	}
+	p.jammed = on
+	if on {
+		o.Emit(hardware.Health{Device: s.nameOf(p), State: hardware.Fault, Code: "cash.jammed", Detail: what})
+		return
+	}
+	o.Emit(hardware.Health{Device: s.nameOf(p), State: hardware.Ready, Code: hardware.CodeReady})
+}
+
+func (s *CashState) amount(minor int64) money.Amount { return money.New(minor, s.currency) }
+
+// forget is a changer that begins anew.
+func (s *CashState) forget() {
+	for i := range s.last {
+		s.last[i] = -1
+	}
+}
+
+// unitOf is one unit of a device's scale, in minor units; 0 when it is none.
+func (s *CashState) unitOf(scale int64, decimals byte) int64 {
+	for d := int(decimals); d < s.currency.Exponent(); d++ {
+		scale *= 10
+	}
+	for d := int(decimals); d > s.currency.Exponent(); d-- {
+		if scale%10 != 0 {
+			return 0
+		}
+		scale /= 10
+	}
+	return scale
+}
+
+// changerSays is what the changer is to hear next.
+func (s *CashState) changerSays(now time.Duration) []byte {
+	p := &s.coin
+	switch p.step {
+	case stepReset:
+		return []byte{changer}
+	case stepJust:
+		return []byte{changer | 3}
+	case stepSetup:
+		return []byte{changer | 1}
+	case stepID:
+		return []byte{changer | 7, 0x00}
+	case stepTubes:
+		s.tubeAt = now + 5*time.Second
+		return []byte{changer | 2}
+	case stepTypes:
+		return s.coinTypes()
+	case stepLive:
+	}
+	switch {
+	case s.told[0] != s.takes():
+		return s.coinTypes()
+	case s.pay != nil && s.pay.stage == payFirst:
+		return []byte{changer | 2}
+	case s.pay != nil && s.pay.stage == payOrder:
+		coins, _ := Change(s.tubes, s.pay.asked.Minor-s.pay.given)
+		for i := len(coins) - 1; i >= 0; i-- {
+			if coins[i] > 0 {
+				s.pay.stage, s.pay.ordered, s.last[i] = payBusy, true, -1
+				return []byte{changer | 5, byte(min(coins[i], 15))<<4 | byte(i)}
+			}
+		}
+		s.pay.stage = payCount // there is nothing left to give
+		return []byte{changer | 2}
+	case s.pay != nil && s.pay.stage == payCount:
+		return []byte{changer | 2}
+	case now >= s.tubeAt:
+		s.tubeAt = now + 5*time.Second
+		return []byte{changer | 2}
+	}
+	return []byte{changer | 3}
+}
+
+// takes reports whether coins may come in now.
+func (s *CashState) takes() bool { return s.accept && s.pay == nil }
+
+// coinTypes is COIN TYPE: which coins are taken, and that all may be given by hand.
+func (s *CashState) coinTypes() []byte {
+	if s.takes() {
+		return []byte{changer | 4, 0xFF, 0xFF, 0xFF, 0xFF}
+	}
+	return []byte{changer | 4, 0x00, 0x00, 0xFF, 0xFF}
+}
+
+func (s *CashState) changerSaid(o *hardware.Output, now time.Duration, sent, data []byte) {
+	p := &s.coin
+	switch sent[0] & 7 {
+	case 0: // RESET
+		p.step = stepJust
+	case 1: // SETUP: level, country, scale, decimals, routing, values
+		if len(data) < 7 {
+			return
+		}
+		p.level, p.scale = data[0], s.unitOf(int64(data[3]), data[4])
+		p.types = [16]int64{}
+		for i, v := range data[7:min(len(data), 23)] {
+			if v != 0xFF { // a token
+				p.types[i] = int64(v) * p.scale
+			}
+		}
+		p.step, p.again = stepTubes, now+tubeWait
+		if p.level >= 3 {
+			p.step = stepID
+		}
+	case 7: // ID: what else it can do is not used
+		p.step = stepTubes
+	case 2:
+		s.tubesSaid(o, data)
+		if p.step == stepTubes {
+			p.step = stepTypes
+		}
+	case 4:
+		s.told[0] = sent[1] == 0xFF
+		if p.step == stepTypes {
+			s.live(o, p)
+		}
+	case 5: // DISPENSE: the polls say when it is done
+	case 3:
+		s.coins(o, now, data)
+	}
+}
+
+// tubesSaid is TUBE STATUS: full bits, and a count a type.
+func (s *CashState) tubesSaid(o *hardware.Output, data []byte) {
+	if len(data) < 2 {
+		return
+	}
+	full := uint16(data[0])<<8 | uint16(data[1])
+	s.tubes = make([]Tube, 16)
+	sum, small, least := int64(0), int64(0), 0
+	for i := range s.tubes {
+		s.tubes[i].Value = s.coin.types[i]
+		if s.tubes[i].Full = full>>i&1 != 0; i < len(data)-2 {
+			s.tubes[i].Count = int(data[2+i])
+		}
+		t := s.tubes[i]
+		if sum += t.Value * int64(t.Count); t.Value > 0 && (small == 0 || t.Value < small) {
+			small, least = t.Value, 0
+		}
+		if t.Value > 0 && t.Value == small {
+			least += t.Count
+		}
+	}
+	now := hardware.CashLevel{Change: s.amount(sum), Exact: small == 0 || least < lowTube}
+	if !s.levels || now != s.level {
+		s.level, s.levels = now, true
+		o.Emit(now)
+	}
+	switch {
+	case s.pay != nil && s.pay.stage == payFirst:
+		s.pay.stage, s.pay.before = payOrder, sum
+		if _, paid := Change(s.tubes, s.pay.asked.Minor); paid == 0 {
+			s.paid(o, 0, true, PaidShort)
+		}
+	case s.pay != nil && s.pay.stage == payCount:
+		s.counted(o, s.pay.before-sum)
+	}
+}
+
+// coins is the changer's POLL.
+func (s *CashState) coins(o *hardware.Output, now time.Duration, data []byte) {
+	p, busy := &s.coin, false
+	for i := 0; i < len(data); i++ {
+		b := data[i]
+		switch {
+		case b&0x80 != 0 && i+1 < len(data): // given by hand
+			if v, n := p.types[b&15], int64(b>>4&7); v > 0 && s.fresh(b, data[i+1]) {
+				o.Emit(hardware.CashOut{Value: s.amount(v * n)})
+				if s.pay != nil {
+					s.pay.before -= v * n
+				}
+			}
+			s.tubeAt = now
+			i++
+		case b&0x40 != 0 && i+1 < len(data): // a coin
+			v := p.types[b&15]
+			switch way := b >> 4 & 3; {
+			case v == 0, way > 1: // a token, or it went back
+			case way == 1:
+				if s.fresh(b, data[i+1]) {
+					o.Emit(hardware.CashIn{Value: s.amount(v)})
+				}
+			default:
+				o.Emit(hardware.CashIn{Value: s.amount(v), Box: true})
+			}
+			s.tubeAt = now
+			i++
+		case b&0x20 != 0: // slugs
+		case b == 0x01:
+			o.Emit(hardware.ReturnLever{})
+		case b == 0x02:
+			busy = true
+		case b == 0x07, b == 0x0C:
+			s.jam(o, p, true, fmt.Sprintf("status %02X", b))
+		case b == 0x0B:
+			s.wasReset(o, now)
+			return
+		}
+	}
+	if len(data) == 0 {
+		s.jam(o, p, false, "")
+	}
+	switch {
+	case s.pay != nil && s.pay.stage == payQuiet && len(data) == 0 && !s.told[0]:
+		s.pay.stage = payFirst
+	case s.pay != nil && s.pay.stage == payBusy && !busy:
+		s.pay.stage = payCount
+	}
+}
+
+// fresh reports whether a report of a coin into a tube, or out of it by hand, is news: each leaves
+// another count behind. With the same it is the one before: the changer did not hear our ACK.
+func (s *CashState) fresh(b, n byte) bool {
+	if s.last[b&15] == int(n) {
+		return false
+	}
+	s.last[b&15] = int(n)
+	return true
+}
+
+// wasReset is the changer's word that it began anew.
+func (s *CashState) wasReset(o *hardware.Output, now time.Duration) {
+	p := &s.coin
+	if p.step == stepJust {
+		p.step = stepSetup
+		return
+	}
+	gone := p.gone
+	s.forget()
+	*p = peer{step: stepSetup, heard: now, gone: gone}
+	s.told[0] = false
+	if s.pay != nil && s.pay.ordered { // what it had given by then, the tubes say
+		s.pay.stage = payCount
+	}
+}
+
+// order begins a payout.
+func (s *CashState) order(o *hardware.Output, now time.Duration, in payCmd) {
+	end := func(reason string) {
+		o.Emit(hardware.Paid{ID: in.id, Asked: in.a, Given: s.amount(0), Known: true, Reason: reason})
+	}
+	switch {
+	case in.a.Currency != s.currency || in.a.Minor < 0:
+		end(PaidForeign)
+		return
+	case s.pay != nil:
+		end(PaidBusy)
+		return
+	case s.coin.step != stepLive || len(s.tubes) == 0:
+		end(PaidLost)
+		return
+	}
+	if in.a.Minor == 0 {
+		end("")
+		return
+	}
+	s.pay = &payout{id: in.id, asked: in.a, by: now + payMost}
+}
+
+// counted goes on with a payout, or ends it, by what is gone from the tubes.
+func (s *CashState) counted(o *hardware.Output, given int64) {
+	p := s.pay
+	if given <= p.given {
+		p.stuck++
+	} else {
+		p.stuck = 0
+	}
+	p.given = max(given, 0)
+	_, more := Change(s.tubes, p.asked.Minor-p.given)
+	switch {
+	case p.given >= p.asked.Minor:
+		s.paid(o, p.given, true, "")
+	case more == 0:
+		s.paid(o, p.given, true, PaidShort)
+	case p.stuck > 1:
+		s.paid(o, p.given, true, PaidJam)
+	default:
+		p.stage = payOrder
+	}
+}
+
+func (s *CashState) paid(o *hardware.Output, given int64, known bool, reason string) {
+	p := s.pay
+	if !p.ordered { // nothing came out
+		given, known = 0, true
+	}
+	s.pay = nil
+	o.Emit(hardware.Paid{ID: p.id, Asked: p.asked, Given: s.amount(given), Known: known, Reason: reason})
+}
+
+// late ends what takes too long.
+func (s *CashState) late(o *hardware.Output, now time.Duration) {
+	if s.pay != nil && now >= s.pay.by {
+		s.paid(o, 0, false, PaidNoTime)
+	}
+	if s.esc > 0 && now >= s.esc { // neither stacked nor returned: the validator is asked again
+		s.esc, s.take = 0, nil
+	}
+}
