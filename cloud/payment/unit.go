@@ -368,7 +368,7 @@ func (u *Unit) publish(d protocol.DeviceID, t protocol.MsgType, body []byte) {
 // End puts what changed. What it returns is to be done after the commit.
 func (u *Unit) End() ([]Effect, error) {
 	for _, r := range u.touched {
-		if r.dirty && !reflect.DeepEqual(r.p, r.was) { // a repeat costs no write
+		if r.dirty && (r.p.State != r.was.State || !reflect.DeepEqual(r.p, r.was)) { // a repeat costs no write
 			u.tx.PutPayment(r.p)
 		}
 		for i := range r.ops {

@@ -138,7 +138,7 @@ func (l *lane) lead(ctx context.Context, u *unit) {
 			}
 		}
 		l.mu.Lock()
-		l.want = min(l.opt.MaxGroup, len(l.queue)+len(group)) // nobody of the group is back yet
+		l.want = min(l.opt.MaxGroup, max(gatherLeast, len(l.queue)+len(group))) // nobody of the group is back yet
 		l.handOver()
 		l.mu.Unlock()
 		for _, g := range group {
@@ -149,6 +149,10 @@ func (l *lane) lead(ctx context.Context, u *unit) {
 	}()
 	l.settle(group)
 }
+
+// gatherLeast is how many units are worth waiting for: a commit of SQLite costs as much CPU as ten or
+// so, and callers who come when they please are not counted by who was here before.
+const gatherLeast = 16
 
 // gather waits for more units, but only when others are there already, and no longer than until as
 // many are there as waited or were served a moment ago: in a closed loop those are all there are.

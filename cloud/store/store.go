@@ -62,8 +62,8 @@ type Options struct {
 	// Path of the database file, made when missing; ":memory:" for one that is gone after Close. Or
 	// "postgres://…", a database of PostgreSQL 15 or later: as libpq has it, with its parameters.
 	Path string
-	// Gather is how long a group waits for more units when at least two are there: 1 ms; less than
-	// 0 is never. It ends early when those are back who were in the group before.
+	// Gather is how long a group waits for more units when at least two are there: 2 ms; less than
+	// 0 is never. It ends early when those are back who were in the group before, and 16 at least.
 	Gather time.Duration
 	// MaxGroup is the most units that share a commit: 256. A page that many touch is written once.
 	MaxGroup int
@@ -107,7 +107,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, errors.New("open store: want a path")
 	}
 	if o.Gather == 0 {
-		o.Gather = time.Millisecond
+		o.Gather = 2 * time.Millisecond
 	}
 	if o.MaxGroup <= 0 {
 		o.MaxGroup = 256
