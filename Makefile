@@ -64,7 +64,7 @@ check: tools ## format, vet, staticcheck, the tree's shape, unit tests with -rac
 test: check ## everything that must pass; CI runs this
 	$(call stage,build,$(MAKE) -s build)
 	$(call stage,a journal of 100000 records and one with every file spoiled,$(GO) test -count=1 -v -run 'TestLongLife|TestEveryFileSpoiled$$' ./agent/journal | grep -v '^ *===\|^    ---')
-	$(call stage,end to end,$(GO) test -count=1 -v -timeout 5m ./sim/demo)
+	$(call stage,end to end,$(GO) test -count=1 -v -timeout 5m -parallel 4 ./sim/demo)
 	$(call stage,bench for a moment,$(GO) test -count=1 ./sim/bench)
 	$(call stage,simulator with 60 seeds and bad links,$(GO) test -count=1 -v -timeout 8m -parallel 16 ./sim -seeds=60)
 

@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -256,8 +257,9 @@ func TestWrong(t *testing.T) {
 type kills struct{ agents, clouds, brokers, stores int }
 
 // TestKill kills agents and the cloud, and the broker and the database server where they are their
-// own, at random moments of sales and starts them again at once; after that the three books agree.
-// COINOP_SEED chooses others than the usual buyers and moments.
+// own, at random moments of sales and starts them again at once; and one replica of two stands still
+// for longer than its leases and goes on. After that the three books agree. COINOP_SEED chooses
+// others than the usual buyers and moments.
 func TestKill(t *testing.T) {
 	bin := programs(t)
 	seed := uint64(1)
@@ -274,51 +276,101 @@ func TestKill(t *testing.T) {
 		}
 		t.Run(e.name, func(t *testing.T) {
 			t.Parallel()
-			dir, err := os.MkdirTemp("", "coinop-kill-")
-			if err != nil {
-				t.Fatal(err)
-			}
-			ctx, cancel := context.WithTimeout(t.Context(), 150*time.Second)
-			defer cancel()
-			p := &printer{out: logged{t}, began: time.Now()}
-			f := &fleet{o: fleetOptions{
-				Bin: bin, Dir: dir, Seed: seed, Machines: 5, Vend: 2 * time.Second, On: p.event, Broker: e.broker, Store: e.store,
-			}}
-			defer func() {
-				if err := f.closeEngines(); err != nil {
-					t.Error(err)
-				}
-			}()
-			hit, err := killAndHeal(ctx, f, p, seed, n)
-			if err = errors.Join(err, f.down()); err != nil {
-				t.Fatalf("seed %d: %v\nthe files of this run are kept in %s", seed, err, dir)
-			}
-			v, err := f.compare(ctx)
-			if err != nil || !v.OK() {
-				t.Fatalf("seed %d: %s\n%s\n%v\nthe files of this run are kept in %s", seed, v, strings.Join(v.Findings, "\n"), err, dir)
-			}
-			if err := os.RemoveAll(dir); err != nil {
-				t.Error(err)
-			}
-			t.Logf("seed %d, killed %+v after %v, %.0f s: %s", seed, n, hit, time.Since(p.began).Seconds(), v)
+			var hit map[string]int
+			v := suffer(t, bin, seed, e, func(ctx context.Context, f *fleet, p *printer) (err error) {
+				hit, err = killAndHeal(ctx, f, p, seed, n)
+				return err
+			})
+			t.Logf("killed %+v after %v: %s", n, hit, v)
 			if all := n.agents + n.clouds; v.Sales < n.agents/3 || all-hit["idle"] < all/3 {
 				t.Errorf("%d sales, killed after %v: that was no test", v.Sales, hit)
 			}
 		})
 	}
+	t.Run("a replica stands still", func(t *testing.T) {
+		t.Parallel()
+		v := suffer(t, bin, seed, engines[1], standStill)
+		t.Log(v)
+		if v.Sales < 20 {
+			t.Errorf("%d sales: that was no test", v.Sales)
+		}
+	})
+}
+
+// suffer lets a fleet of five sell while something is done to it, and compares the books.
+func suffer(t *testing.T, bin string, seed uint64, e engine, do func(context.Context, *fleet, *printer) error) Verdict {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "coinop-kill-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 150*time.Second)
+	defer cancel()
+	p := &printer{out: logged{t}, began: time.Now()}
+	f := &fleet{o: fleetOptions{
+		Bin: bin, Dir: dir, Seed: seed, Machines: 5, Vend: 2 * time.Second, On: p.event, Broker: e.broker, Store: e.store,
+	}}
+	defer func() {
+		if err := f.closeEngines(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if err = f.up(ctx); err == nil {
+		for _, s := range f.stations {
+			err = errors.Join(err, s.tell("resume"))
+		}
+	}
+	if err == nil {
+		err = do(ctx, f, p)
+	}
+	if err = errors.Join(err, f.watch()); err == nil {
+		err = f.pause(ctx)
+	}
+	if err == nil {
+		err = f.settle(ctx, func(waits string) { p.note("still waiting for %s", waits) })
+	}
+	if err = errors.Join(err, f.down()); err != nil {
+		t.Fatalf("seed %d: %v\nthe files of this run are kept in %s", seed, err, dir)
+	}
+	v, err := f.compare(ctx)
+	if err != nil || !v.OK() {
+		t.Fatalf("seed %d: %s\n%s\n%v\nthe files of this run are kept in %s", seed, v, strings.Join(v.Findings, "\n"), err, dir)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Error(err)
+	}
+	t.Logf("seed %d, %.0f s", seed, time.Since(p.began).Seconds())
+	return v
+}
+
+// standStill stops one replica of two in the middle of sales, as a host that is short of memory or
+// a machine that is moved does, for longer than the leases of what it has in hand; then it goes on
+// with what it had in mind.
+func standStill(ctx context.Context, f *fleet, p *printer) error {
+	s, r := f.stations[0], f.replicas[0]
+	if err := s.await(ctx, 10*time.Second, EventVending, s.count(EventVending)+2); err != nil {
+		return err
+	}
+	if err := r.proc.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	p.act("%s stands still", r.name)
+	if !sleep(ctx, 20*time.Second) {
+		return context.Cause(ctx)
+	}
+	if err := r.proc.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		return err
+	}
+	p.act("%s goes on", r.name)
+	if !sleep(ctx, 3*time.Second) {
+		return context.Cause(ctx)
+	}
+	return nil
 }
 
 // killAndHeal kills side by side: each machine's agent by itself, the replicas in turn, broker and
 // database server. It says after what agents and replicas were hit.
 func killAndHeal(ctx context.Context, f *fleet, p *printer, seed uint64, n kills) (hit map[string]int, err error) {
-	if err := f.up(ctx); err != nil {
-		return nil, err
-	}
-	for _, s := range f.stations {
-		if err := s.tell("resume"); err != nil {
-			return nil, err
-		}
-	}
 	hit = map[string]int{}
 	var mu sync.Mutex // of hit and errs
 	var errs []error
@@ -395,13 +447,7 @@ func killAndHeal(ctx context.Context, f *fleet, p *printer, seed uint64, n kills
 		side(n.stores, 102, apart("database server", f.postgres.Kill, f.postgres.Run))
 	}
 	all.Wait()
-	if err := errors.Join(append(errs, f.watch())...); err != nil {
-		return hit, err
-	}
-	if err := f.pause(ctx); err != nil {
-		return hit, err
-	}
-	return hit, f.settle(ctx, func(waits string) { p.note("still waiting for %s", waits) })
+	return hit, errors.Join(errs...)
 }
 
 // moment waits for the next moment of some kind at a machine and a little longer, and says which. One
