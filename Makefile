@@ -43,7 +43,7 @@ UNIT  = $$($(GO) list ./... | grep -vxE 'coinop|$(LONG)')
 # here uses those.
 APT = sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); $$sudo apt-get update -q && $$sudo apt-get install -y -q
 
-tools: tool-gcc tool-postgres tool-mosquitto
+tools: tool-gcc tool-postgres tool-mosquitto tool-ext4
 tool-gcc:
 	@command -v gcc >/dev/null || { echo "== gcc is missing: installing it with apt"; $(APT) gcc libc6-dev; }
 tool-postgres:
@@ -52,6 +52,10 @@ tool-postgres:
 tool-mosquitto:
 	@[ -x /usr/sbin/mosquitto ] || command -v mosquitto >/dev/null || { \
 	  echo "== mosquitto is missing: installing it with apt"; $(APT) mosquitto; }
+
+tool-ext4:
+	@[ -x /usr/sbin/mkfs.ext4 ] || command -v mkfs.ext4 >/dev/null || { \
+	  echo "== mkfs.ext4 is missing: installing it with apt"; $(APT) e2fsprogs; }
 
 check: tools ## format, vet, staticcheck, the tree's shape, unit tests with -race
 	$(call stage,format,test -z "$$($(GOFUMPT) -l . | tee /dev/stderr)")

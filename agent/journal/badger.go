@@ -42,9 +42,7 @@ func (f *folder) openJournal(opt Options) (*Journal, error) {
 	}
 	f.died = died >= diedMost
 	j, err := open(f, opt)
-	if err == nil || !errors.Is(err, ErrFailed) { // an end, though not the wanted one
-		_ = os.Remove(f.dir + ".opening")
-	}
+	_ = os.Remove(f.dir + ".opening") // an end, though perhaps not the wanted one
 	return j, err
 }
 

@@ -12,7 +12,9 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"coinop/protocol"
@@ -457,6 +459,31 @@ func TestEveryOperationFails(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A sector of the second copy that cannot be read costs nothing: the first has it.
+func TestUnreadableSector(t *testing.T) {
+	t.Parallel()
+	d := NewDisk()
+	j := must[*Journal](t)(OpenMem(d, opts()))
+	for i := range 9 {
+		must[[]protocol.Position](t)(j.Append([]protocol.Record{event(i)}, nil))
+	}
+	want := j.Head()
+	j = must[*Journal](t)(open(&sector{d, len(d.file) / 2}, opts()))
+	if fate, why := j.Fate(); fate != Mended || why != "second copy written anew" || j.Head() != want {
+		t.Fatalf("%s %q: head %d", fate, why, j.Head().Seq)
+	}
+}
+
+// sector is a disk whose second copy cannot be read from a byte on.
+type sector struct {
+	*Disk
+	at int
+}
+
+func (s *sector) open() (io.ReadCloser, error) {
+	return io.NopCloser(io.MultiReader(bytes.NewReader(s.file[:s.at]), iotest.ErrReader(fmt.Errorf("read: %w", syscall.EIO)))), nil
 }
 
 // FuzzTwin: a file of any bytes is read without harm, and what is good of it is read again alike.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"syscall"
 )
 
 // twin is an engine that keeps a second copy of all that the cloud may lack: a plain file of
@@ -177,9 +178,10 @@ func survey(l log, each func(frame) error) (x extent, err error) {
 	}
 }
 
-// ended is nil for the end of a file, wherever in a frame it comes.
+// ended is nil for the end of a file, wherever in a frame it comes, and for a sector that cannot be
+// read: the rest is lost, and the first copy has it.
 func ended(err error) error {
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.EIO) {
 		return nil
 	}
 	return err
