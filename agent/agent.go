@@ -56,6 +56,9 @@ type LaneConfig struct {
 	Reader    func(Wiring) (Reader, error)  // nil: no cards here
 	Printer   func(Wiring) (Printer, error) // nil: receipts are kept, and none is printed
 	Columns   int                           // of the printer's paper; 48
+	Audit     func(Wiring) (Audit, error)   // nil: the machine's own books are not read
+	// AuditEvery is how often they are; 24 h.
+	AuditEvery time.Duration
 }
 
 // Wiring is what a driver is connected to.

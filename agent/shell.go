@@ -65,11 +65,15 @@ type lane struct {
 	vending Vending
 	reader  Reader  // nil: none
 	printer Printer // nil: none
-	columns int     // of its paper
-	signal  hardware.Signal
-	devices []DeviceStatus
-	armed   *money.Amount // the session waits for a card for this
-	idle    bool          // armed, but the reader does not know
+	audit   Audit   // nil: none
+	// Of the machine's books: how often they are read, when next (Mono), and that they are.
+	auditEvery, auditAt time.Duration
+	auditing            bool
+	columns             int // of its paper
+	signal              hardware.Signal
+	devices             []DeviceStatus
+	armed               *money.Amount // the session waits for a card for this
+	idle                bool          // armed, but the reader does not know
 }
 
 type timerKey struct {
@@ -96,6 +100,7 @@ const (
 	partVending part = iota + 1
 	partReader
 	partPrinter
+	partAudit
 )
 
 // call is something another goroutine wants done by the owner. done is closed after it.
@@ -237,6 +242,13 @@ func (s *shell) install(ctx context.Context, drivers *sync.WaitGroup) error {
 			}
 			all = append(all, opening{name("printer"), l.printer.Open, w.Out})
 		}
+		if l.auditEvery, l.auditAt = cmp.Or(c.AuditEvery, 24*time.Hour), s.mono()+min(auditSoon, cmp.Or(c.AuditEvery, auditSoon)); c.Audit != nil {
+			w.Out = s.out(ctx, l, partAudit)
+			if l.audit, err = c.Audit(w); err != nil {
+				return fmt.Errorf("lane %d: %w", l.id, err)
+			}
+			all = append(all, opening{name("dex"), l.audit.Open, w.Out})
+		}
 		s.lanes[l.id] = l
 	}
 	for _, o := range all {
@@ -330,6 +342,11 @@ func (s *shell) next() time.Duration {
 	for _, t := range s.timers {
 		at = min(at, t.at)
 	}
+	for _, l := range s.lanes {
+		if l.audit != nil && !l.auditing {
+			at = min(at, l.auditAt)
+		}
+	}
 	return at
 }
 
@@ -359,6 +376,7 @@ func (s *shell) due() error {
 		ins = append(ins, more...)
 		defer s.tellStatus()
 	}
+	s.audits(now)
 	return s.handle(ins...)
 }
 

@@ -88,8 +88,9 @@ func (s *shell) hear(h heard) error {
 		return tell(session.BusState{
 			State: busUp(ev.State), SeesAck: l.vending.SeesAck(), HasEvidence: l.vending.HasEvidence(), At: ev.At,
 		})
-	case hardware.CashIn, hardware.CashOut, hardware.BillHeld, hardware.BillReturned, hardware.Paid, hardware.ReturnLever, hardware.CashLevel,
-		hardware.AuditRead: // no lane owns cash yet, and nobody asks for audits
+	case hardware.CashIn, hardware.CashOut, hardware.BillHeld, hardware.BillReturned, hardware.Paid, hardware.ReturnLever, hardware.CashLevel: // no lane owns cash yet
+	case hardware.AuditRead:
+		return s.audited(l, ev)
 	case hardware.CashSale:
 		s.log.Info("cash sale", "lane", int(l.id), "item", uint16(ev.Item), "price", ev.Price.String(), "kind", ev.Kind.String())
 	case hardware.SessionComplete:

@@ -41,6 +41,16 @@ type Lane struct {
 	Reader *Reader `key:"reader"`
 	// The receipt printer. Without this block receipts are kept in the data folder only.
 	Printer *Printer `key:"printer"`
+	// The machine's own books, read over its DEX port. Without this block they are not.
+	Audit *Audit `key:"audit"`
+}
+
+// Audit is where a machine's own books are read.
+type Audit struct {
+	// Serial port of the cable in the machine's DEX socket. ls -l /dev/serial/by-id shows what is there.
+	Port Port `key:"port" need:"yes" like:"/dev/serial/by-id/usb-FTDI_DEX-if00" flag:"dex"`
+	// How often they are read, when nobody buys: the machine may sell nothing for some seconds.
+	Every time.Duration `key:"every" default:"24h" least:"10s" most:"168h" flag:"dex-every"`
 }
 
 // Vending is the side that gives out the goods.
@@ -152,6 +162,9 @@ func (a Agent) check() []Problem {
 		}
 		if l.Reader != nil {
 			see(fmt.Sprintf("lanes.%d.reader.port", i), l.Reader.Driver, l.Reader.Port)
+		}
+		if l.Audit != nil {
+			see(fmt.Sprintf("lanes.%d.audit.port", i), "dex", l.Audit.Port)
 		}
 		if l.Printer != nil {
 			see(fmt.Sprintf("lanes.%d.printer.port", i), l.Printer.Driver, l.Printer.Port)

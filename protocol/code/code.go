@@ -57,6 +57,14 @@ const (
 	PlanFits     Code = "plan.fits"
 )
 
+// Codes of what a machine's own books say.
+const (
+	AuditBoard     Code = "audit.board"
+	AuditScale     Code = "audit.scale"
+	AuditBackwards Code = "audit.backwards"
+	AuditProducts  Code = "audit.products"
+)
+
 // Fault is what a code means.
 type Fault struct {
 	Code  Code   `json:"code"`
@@ -92,6 +100,10 @@ var faults = []Fault{
 	{PlanUnmapped, "the machine sells under an item number that the plan does not have; it is sold and booked", "add the item to products in the configuration", true},
 	{PlanPrice, "the machine's price of an item is not the plan's; the machine's is charged", "set the price at the machine, or in the configuration", true},
 	{PlanFits, "an item that did not fit the plan does again", "nothing: the report of it is over", true},
+	{AuditBoard, "the machine's books are another board's: its counters begin anew", "was the board exchanged? then all is well; else look for who did", true},
+	{AuditScale, "the machine's books count in other money than before", "look at the machine's settings", true},
+	{AuditBackwards, "a counter in the machine's books fell, which none does", "look at the file under audits; was the board exchanged or its memory cleared?", true},
+	{AuditProducts, "what the machine's selections sold does not add up to what it says it sold", "look at the file under audits: coinop-agent dex show", true},
 	{Tamper, "the device says that it was opened", "look at it before it sells again", false},
 }
 

@@ -154,6 +154,10 @@ func (f fileOptions) config(a configs.Agent, stderr io.Writer) (agent.Config, er
 			lane.Printer = agent.ESCPOS(port(fmt.Sprintf("lanes.%d.printer.port", i), l.Printer.Port, l.Printer.Driver))
 			lane.Columns = columns[l.Printer.Paper]
 		}
+		if l.Audit != nil {
+			lane.Audit = agent.DEX(port(fmt.Sprintf("lanes.%d.audit.port", i), l.Audit.Port, "dex"))
+			lane.AuditEvery = l.Audit.Every
+		}
 		cfg.Lanes = append(cfg.Lanes, lane)
 	}
 	if len(problems) > 0 {
@@ -170,7 +174,7 @@ func telemetryOf(t configs.Telemetry) time.Duration {
 }
 
 // knownAs are words in a port's name under /dev/serial/by-id, in small letters, by driver.
-var knownAs = map[string][]string{"qibixx": {"qibixx", "mdb"}, "vivopay": {"id_tech", "idtech", "vivo"}, "escpos": {"printer", "epson", "star", "bixolon"}}
+var knownAs = map[string][]string{"qibixx": {"qibixx", "mdb"}, "vivopay": {"id_tech", "idtech", "vivo"}, "escpos": {"printer", "epson", "star", "bixolon"}, "dex": {"dex"}}
 
 // planOf is the plan of a lane's products. What its numbers and amounts mean is seen here.
 func planOf(a configs.Agent, lane int, c money.Currency) (map[protocol.Outlet]agent.Planned, configs.Errors) {

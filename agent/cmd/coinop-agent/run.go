@@ -62,7 +62,8 @@ const example = `  coinop-agent run --identity /etc/coinop/identity --data /var/
 type options struct {
 	file                               string
 	identity, data, cloud, vmc, reader string
-	printer                            string
+	printer, dex                       string
+	dexEvery                           time.Duration
 	currency                           string
 	scale, decimals                    int
 	wait, vend, order, telemetry       time.Duration
@@ -111,6 +112,8 @@ func newRun(env []string) *cobra.Command {
 	f.StringVar(&o.vmc, "vmc", "", "`tty` of the vending machine's adapter (required)")
 	f.StringVar(&o.reader, "reader", "", "`tty` of the card reader (required)")
 	f.StringVar(&o.printer, "printer", "", "`tty` of a receipt printer, or /dev/usb/lp0; without it receipts are only kept")
+	f.StringVar(&o.dex, "dex", "", "`tty` of the machine's DEX port; without it its own books are not read")
+	f.DurationVar(&o.dexEvery, "dex-every", 24*time.Hour, "how often they are, when nobody buys")
 	f.StringVar(&o.currency, "currency", "EUR", "ISO 4217 `code` that the machine's prices are in")
 	f.IntVar(&o.scale, "scale-factor", 1, "MDB scaling factor of the machine, 1 to 255")
 	f.IntVar(&o.decimals, "decimals", -1, "MDB decimal places of the machine, 0 to 5; -1: the currency's own")
@@ -232,6 +235,9 @@ func (o options) config(stderr io.Writer) (agent.Config, error) {
 	if o.telemetry != 0 && (o.telemetry < 100*time.Millisecond || o.telemetry > time.Hour) {
 		bad("--telemetry %v: want 100ms to 1h, or 0 for none", o.telemetry)
 	}
+	if o.dexEvery < 10*time.Second || o.dexEvery > 7*24*time.Hour {
+		bad("--dex-every %v: want 10s to 168h", o.dexEvery)
+	}
 	if err := errors.Join(errs...); err != nil {
 		return agent.Config{}, err
 	}
@@ -242,6 +248,9 @@ func (o options) config(stderr io.Writer) (agent.Config, error) {
 	lane := agent.LaneConfig{
 		Flow: protocol.SelectionFirst, Bus: protocol.BusMDB,
 		Vending: agent.Qibixx(o.vmc, scale), Reader: agent.ViVOpay(o.reader, currency),
+	}
+	if o.dex != "" {
+		lane.Audit, lane.AuditEvery = agent.DEX(o.dex), o.dexEvery
 	}
 	if o.printer != "" {
 		lane.Printer = agent.ESCPOS(o.printer)
