@@ -33,7 +33,7 @@ type Running string
 // What AskStatus can find.
 const (
 	IsRunning    Running = "running"
-	NotAnswering Running = "not_answering" // it has the data folder, and says nothing
+	NotAnswering Running = "not_answering" // it has the data folder, and says nothing, or nothing new
 	NotRunning   Running = "not_running"   // what is known was read from the disk
 )
 
@@ -300,6 +300,9 @@ type statusServer struct {
 
 const statusName = "status.sock"
 
+// hung is after how long without a new status, of one a second, the goroutine that decides is.
+const hung = 10 * time.Second
+
 // abstract is the name of a folder's socket outside of every file system.
 func abstract(data string) string {
 	if full, err := filepath.Abs(data); err == nil {
@@ -375,9 +378,15 @@ func (s *statusServer) answer(c *net.UnixConn, ask bool) {
 	if ask && !ours(c) {
 		return
 	}
-	st := s.now.Load()
-	if st == nil {
+	now := s.now.Load()
+	if now == nil {
 		return
+	}
+	st := *now
+	if st.Storage.Error != "" { // it waits for its disk, and looks no more at what it tells
+		st.At = time.Now()
+	} else if time.Since(st.At) > hung {
+		st.Running, st.Healthy = NotAnswering, false
 	}
 	_ = c.SetWriteDeadline(time.Now().Add(time.Second))
 	_ = json.NewEncoder(c).Encode(st)
