@@ -9,6 +9,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -43,19 +44,40 @@ func StartMosquitto(fill func(mosquitto.Place) error) (_ *Mosquitto, err error) 
 			_ = os.RemoveAll(m.Dir)
 		}
 	}()
-	if m.Machines, err = freeAddr(); err != nil {
+	for range 5 { // somebody else may take a free port before it does
+		err = m.begin(fill)
+		if err == nil || !errors.Is(err, errTaken) {
+			break
+		}
+	}
+	if err != nil {
 		return nil, err
+	}
+	return m, nil
+}
+
+var errTaken = errors.New("the port is taken")
+
+// begin chooses ports, lets the files be written and starts it.
+func (m *Mosquitto) begin(fill func(mosquitto.Place) error) (err error) {
+	if m.Machines, err = freeAddr(); err != nil {
+		return err
 	}
 	if m.Clouds, err = freeAddr(); err != nil {
-		return nil, err
+		return err
+	}
+	for _, name := range []string{mosquitto.ConfFile, logFile} { // of the try before
+		if err := os.Remove(filepath.Join(m.Dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
 	}
 	if err := fill(m.Place); err != nil {
-		return nil, err
+		return err
 	}
 	if err := m.unprivileged(); err != nil {
-		return nil, err
+		return err
 	}
-	return m, m.Run()
+	return m.Run()
 }
 
 // freeAddr is an address nobody listens at now.
@@ -106,10 +128,16 @@ func (m *Mosquitto) Run() error {
 		close(ended)
 	}(m.ended, m.cmd)
 	for end := time.Now().Add(10 * time.Second); ; {
-		if m.listens() {
+		listens := m.listens() // or somebody else does
+		if strings.Contains(m.Log(), "Address already in use") {
+			<-m.ended
+			return fmt.Errorf("mosquitto on %s and %s: %w", m.Machines, m.Clouds, errTaken)
+		}
+		err := m.Alive()
+		if err == nil && listens {
 			return nil
 		}
-		if err := m.Alive(); err != nil || time.Now().After(end) {
+		if err != nil || time.Now().After(end) {
 			return fmt.Errorf("mosquitto does not listen on %s and %s: %w\n%s", m.Machines, m.Clouds, err, m.Log())
 		}
 		time.Sleep(10 * time.Millisecond)
@@ -165,7 +193,9 @@ func (m *Mosquitto) Close() error {
 	return os.RemoveAll(m.Dir)
 }
 
-func (m *Mosquitto) log() string { return filepath.Join(m.Dir, "log") }
+const logFile = "log"
+
+func (m *Mosquitto) log() string { return filepath.Join(m.Dir, logFile) }
 
 // Log is what it said.
 func (m *Mosquitto) Log() string {

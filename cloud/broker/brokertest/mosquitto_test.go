@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -295,5 +296,28 @@ func TestRemoteWantsAURL(t *testing.T) {
 		if _, err := broker.NewRemote(broker.RemoteConfig{URL: u, TLS: cfg, Tap: func(broker.Message) error { return nil }}); !errors.Is(err, broker.ErrURL) {
 			t.Errorf("%q: %v", u, err)
 		}
+	}
+}
+
+// A port that somebody takes before Mosquitto does costs a try, not the test.
+func TestPortTaken(t *testing.T) {
+	t.Parallel()
+	h := &hall{t: t, devices: newAuthority(t), replicas: newAuthority(t)}
+	tries := 0
+	m, err := brokertest.StartMosquitto(func(p mosquitto.Place) error {
+		if tries++; tries == 1 {
+			l, err := net.Listen("tcp", p.Clouds)
+			if err != nil {
+				return err
+			}
+			t.Cleanup(func() { l.Close() })
+		}
+		return h.fill(p)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Close(); err != nil || tries != 2 {
+		t.Errorf("%d tries, %v", tries, err)
 	}
 }
