@@ -195,15 +195,25 @@ func (st *Status) judge() {
 			}
 		}
 	}
-	switch st.Link.Way {
-	case uplink.WayDown.String():
-		add(code.LinkDown)
-	case uplink.WayCloudDown.String():
-		add(code.CloudSilent)
-	case uplink.WayAcquirerDown.String():
-		add(code.AcquirerDown)
+	for _, w := range []uplink.Way{uplink.WayDown, uplink.WayCloudDown, uplink.WayAcquirerDown} {
+		if st.Link.Way == w.String() {
+			add(linkFault(w))
+		}
 	}
 	st.Healthy = st.Running == IsRunning && len(st.Faults) == 0
+}
+
+func linkFault(w uplink.Way) code.Code {
+	switch w {
+	case uplink.WayDown:
+		return code.LinkDown
+	case uplink.WayCloudDown:
+		return code.CloudSilent
+	case uplink.WayAcquirerDown:
+		return code.AcquirerDown
+	case uplink.WayUp:
+	}
+	return ""
 }
 
 // tellDown is the status while there is no journal.
@@ -264,8 +274,12 @@ func (s *shell) tellStatus() {
 		if devices == nil {
 			devices = []DeviceStatus{}
 		}
+		refuses := state.Gate(s.now())
+		if fault := linkFault(link.Way()); refuses == "" && fault != "" { // no card is taken offline
+			refuses = reason(fault)
+		}
 		st.Lanes = append(st.Lanes, LaneStatus{
-			Lane: c.Lane, Phase: state.Phase().String(), Refuses: state.Gate(s.now()), Devices: append([]DeviceStatus(nil), devices...),
+			Lane: c.Lane, Phase: state.Phase().String(), Refuses: refuses, Devices: append([]DeviceStatus(nil), devices...),
 		})
 	}
 	st.LastSale = s.last

@@ -204,7 +204,7 @@ func (b *box) is(c code.Code) agent.Status {
 func (b *box) works(least agent.Status) agent.Status {
 	b.t.Helper()
 	st := b.await("it works", func(st agent.Status) bool {
-		return st.Storage.Code == code.StorageOK && st.Journal.Opened != "" && len(st.Lanes) == 1 && st.Lanes[0].Refuses == ""
+		return st.Storage.Code == code.StorageOK && st.Journal.Opened != "" && len(st.Lanes) == 1 && st.Lanes[0].Refuses == "link_down"
 	})
 	if least.Journal.Head > st.Journal.Head || least.Journal.Epoch != "" && least.Journal.Epoch != st.Journal.Epoch {
 		b.t.Fatalf("it has %d records of %s, had %d of %s", st.Journal.Head, st.Journal.Epoch, least.Journal.Head, least.Journal.Epoch)

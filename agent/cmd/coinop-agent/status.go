@@ -115,8 +115,11 @@ func printStatus(out io.Writer, st agent.Status) error {
 	j := st.Journal
 	if j.Epoch != "" {
 		held := fmt.Sprintf("the cloud holds 1 to %d", j.Acked)
-		if !j.Known {
-			held = fmt.Sprintf("the cloud holds at least 1 to %d", max(j.Acked, j.Released))
+		switch least := max(j.Acked, j.Released); {
+		case !j.Known && least == 0:
+			held = "what the cloud holds is not known"
+		case !j.Known:
+			held = fmt.Sprintf("the cloud holds at least 1 to %d", least)
 		}
 		line("journal", "epoch %s, %d records, %s, %d wait", j.Epoch, j.Head, held, j.Waiting)
 	}
