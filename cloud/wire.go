@@ -114,26 +114,27 @@ func (w Wiring) newID(now protocol.UnixMS) protocol.AnswerID {
 	return protocol.AnswerID(protocol.NewID[struct{}](now, r))
 }
 
-// registry remembers for a moment what the store said of a device.
+// registry remembers what the store said of devices, as long as the store's stamp stays the same.
 type registry struct {
-	st    *store.Store
-	now   func() time.Time
-	mu    sync.Mutex
-	known map[protocol.DeviceID]entry
+	st  *store.Store
+	now func() time.Time
+
+	mu      sync.Mutex // guards what follows
+	stamp   string
+	checked time.Time // when the stamp was
+	known   map[protocol.DeviceID]entry
 }
 
+// entry was read when the stamp was not newer than this.
 type entry struct {
 	device identity.Device
-	until  time.Time
+	stamp  string
 }
 
 func (r *registry) device(ctx context.Context, id protocol.DeviceID) (identity.Device, error) {
-	now := r.now()
-	r.mu.Lock()
-	e, ok := r.known[id]
-	r.mu.Unlock()
-	if ok && now.Before(e.until) {
-		return e.device, nil
+	e, known, stamp, err := r.look(ctx, id)
+	if err != nil || known {
+		return e.device, err
 	}
 	d, err := r.st.Device(ctx, id)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
@@ -141,6 +142,24 @@ func (r *registry) device(ctx context.Context, id protocol.DeviceID) (identity.D
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.known[id] = entry{d, now.Add(registryLife)}
+	r.known[id] = entry{d, stamp}
 	return d, nil
+}
+
+// look finds what is known, under a stamp that is not older than registryLife.
+func (r *registry) look(ctx context.Context, id protocol.DeviceID) (e entry, known bool, stamp string, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if now := r.now(); r.checked.IsZero() || now.Sub(r.checked) >= registryLife || now.Before(r.checked) {
+		stamp, err := r.st.RegistryStamp(ctx)
+		if err != nil {
+			return e, false, "", err
+		}
+		if stamp != r.stamp {
+			clear(r.known)
+		}
+		r.stamp, r.checked = stamp, now
+	}
+	e, known = r.known[id]
+	return e, known && e.stamp == r.stamp, r.stamp, nil
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 
 	"coinop/cloud/identity"
@@ -52,12 +53,24 @@ func (s *Store) PutDevice(ctx context.Context, d identity.Device, replace bool) 
 			query: "insert into device (id, tenant, body) values ($1, $2, $3)" +
 				" on conflict (id) do update set tenant = excluded.tenant, body = excluded.body",
 		})
+		var stamp [16]byte
+		_, _ = rand.Read(stamp[:])
+		tx.putMeta(registryStamp, stamp[:])
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("register %s: %w", d.ID, err)
 	}
 	return nil
+}
+
+// registryStamp is the Meta that is another whenever a device was registered, replaced or revoked.
+const registryStamp = "registry"
+
+// RegistryStamp is another after every PutDevice, and only then.
+func (s *Store) RegistryStamp(ctx context.Context) (string, error) {
+	b, err := s.Meta(ctx, registryStamp)
+	return string(b), err
 }
 
 // Devices are all registered devices, by id.
@@ -74,14 +87,18 @@ func (s *Store) Meta(ctx context.Context, key string) ([]byte, error) {
 // SetMeta stores a small value.
 func (s *Store) SetMeta(ctx context.Context, key string, value []byte) error {
 	err := s.Do(ctx, 0, func(tx *Tx) error {
-		tx.put(write{
-			what: "put meta", args: []any{key, append([]byte{}, value...)},
-			query: "insert into meta (key, value) values ($1, $2) on conflict (key) do update set value = excluded.value",
-		})
+		tx.putMeta(key, value)
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("set meta %s: %w", key, err)
 	}
 	return nil
+}
+
+func (tx *Tx) putMeta(key string, value []byte) {
+	tx.put(write{
+		what: "put meta", args: []any{key, append([]byte{}, value...)},
+		query: "insert into meta (key, value) values ($1, $2) on conflict (key) do update set value = excluded.value",
+	})
 }
