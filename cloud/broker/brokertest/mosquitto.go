@@ -1,6 +1,9 @@
 package brokertest
 
 import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -128,7 +131,7 @@ func (m *Mosquitto) Run() error {
 		close(ended)
 	}(m.ended, m.cmd)
 	for end := time.Now().Add(10 * time.Second); ; {
-		listens := m.listens() // or somebody else does
+		listens := m.listens()
 		if strings.Contains(m.Log(), "Address already in use") {
 			<-m.ended
 			return fmt.Errorf("mosquitto on %s and %s: %w", m.Machines, m.Clouds, errTaken)
@@ -144,9 +147,19 @@ func (m *Mosquitto) Run() error {
 	}
 }
 
+// listens reports whether it does, at both doors: whoever answers has its certificate.
 func (m *Mosquitto) listens() bool {
+	root, err := os.ReadFile(filepath.Join(m.Dir, mosquitto.RootFile))
+	if err != nil {
+		return false
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(root)
 	for _, addr := range []string{m.Machines, m.Clouds} {
-		c, err := net.Dial("tcp", addr)
+		d := tls.Dialer{NetDialer: &net.Dialer{Timeout: time.Second}, Config: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13}}
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		c, err := d.DialContext(ctx, "tcp", addr) // as of TLS 1.3 it asks for our certificate only now
+		cancel()
 		if err != nil {
 			return false
 		}

@@ -317,7 +317,7 @@ func TestPortTaken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := m.Close(); err != nil || tries != 2 {
+	if err := m.Close(); err != nil || tries < 2 {
 		t.Errorf("%d tries, %v", tries, err)
 	}
 }
