@@ -59,7 +59,7 @@ tool-ext4:
 
 check: tools ## format, vet, staticcheck, the tree's shape, unit tests with -race
 	$(call stage,format,test -z "$$($(GOFUMPT) -l . | tee /dev/stderr)")
-	$(call stage,vet,$(GO) vet ./... && $(GO) vet -tags defences ./sim)
+	$(call stage,vet,$(GO) vet ./... && $(GO) vet -tags defences ./sim && cd sim/otelcol && $(GO) vet .)
 	$(call stage,staticcheck,$(STATICCHECK) ./...)
 	$(call stage,layout,$(GO) test -count=1 .)
 	$(call stage,unit with -race,$(GO) test -race -count=1 $(UNIT))
