@@ -3,6 +3,7 @@ package hardwaretest
 import (
 	"bufio"
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -28,6 +29,10 @@ func TestMain(m *testing.M) {
 	if tty := os.Getenv(childVar); tty != "" {
 		child(tty)
 		return
+	}
+	// These tests wait much more than they work; two at a time, on two CPUs, would take a minute.
+	if err := flag.Set("test.parallel", "16"); err != nil {
+		panic(err)
 	}
 	goleak.VerifyTestMain(m)
 }

@@ -3,8 +3,6 @@ package virtual
 import (
 	"context"
 	"errors"
-	"fmt"
-	"sync"
 	"time"
 )
 
@@ -51,9 +49,8 @@ type Cash struct {
 	cfg  CashConfig
 	port *port
 
-	mu      sync.Mutex
+	watch
 	seen    CashView
-	changed chan struct{}
 	in      []byte
 	block   []uint16
 	fault   CashFault
@@ -76,7 +73,7 @@ func NewCash(cfg CashConfig) (*Cash, error) {
 		cfg.Tubes = append(cfg.Tubes, -1)
 	}
 	p, err := newPort(cfg.Link)
-	c := &Cash{cfg: cfg, port: p, changed: make(chan struct{})}
+	c := &Cash{cfg: cfg, port: p}
 	c.seen.Tubes = append([]int(nil), cfg.Tubes...)
 	c.seen.Escrow = -1
 	c.seen.Stacked = make([]int, len(cfg.Bills))
@@ -100,6 +97,10 @@ func (c *Cash) Replug() error { return c.port.replug() }
 func (c *Cash) View() CashView {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.view()
+}
+
+func (c *Cash) view() CashView {
 	v := c.seen
 	v.Tubes, v.Stacked = append([]int(nil), v.Tubes...), append([]int(nil), v.Stacked...)
 	return v
@@ -107,20 +108,7 @@ func (c *Cash) View() CashView {
 
 // Wait waits until what can be seen is ok.
 func (c *Cash) Wait(ctx context.Context, ok func(CashView) bool) error {
-	for {
-		c.mu.Lock()
-		changed := c.changed
-		c.mu.Unlock()
-		v := c.View()
-		if ok(v) {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return fmt.Errorf("%w; the cash is %+v", context.Cause(ctx), v)
-		}
-	}
+	return await(ctx, &c.watch, c.view, ok)
 }
 
 // Misbehave sets what goes wrong next.
@@ -169,11 +157,6 @@ func (c *Cash) Bill(kind int) error {
 	c.seen.Escrow = kind
 	c.bill = append(c.bill, []byte{0x90 | byte(kind)})
 	return nil
-}
-
-func (c *Cash) tell() {
-	close(c.changed)
-	c.changed = make(chan struct{})
 }
 
 // hear takes the master's words.

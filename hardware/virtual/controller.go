@@ -3,7 +3,6 @@ package virtual
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -27,10 +26,9 @@ type Controller struct {
 	cfg  ControllerConfig
 	port *port
 
-	mu       sync.Mutex
+	watch
 	book     book
 	seen     View
-	changed  chan struct{}
 	in       []byte   // of the device, not unmarked yet
 	answer   []uint16 // words of the answer that comes in
 	whole    chan []uint16
@@ -66,7 +64,7 @@ func NewController(cfg ControllerConfig) (*Controller, error) {
 	if cfg.Level == 0 {
 		cfg.Level = 3
 	}
-	c := &Controller{cfg: cfg, changed: make(chan struct{}), whole: make(chan []uint16, 4)}
+	c := &Controller{cfg: cfg, whole: make(chan []uint16, 4)}
 	c.seen.Status = "INACTIVE"
 	var err error
 	if c.book, err = openBook(cfg.Drops); err != nil {
@@ -400,11 +398,6 @@ func (c *Controller) restart() {
 
 func (c *Controller) status(s string) { c.seen.Status = s }
 
-func (c *Controller) tell() {
-	close(c.changed)
-	c.changed = make(chan struct{})
-}
-
 func (c *Controller) do(f func() error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -526,17 +519,5 @@ func (c *Controller) View() View {
 
 // Wait waits until what can be seen is ok.
 func (c *Controller) Wait(ctx context.Context, ok func(View) bool) error {
-	for {
-		c.mu.Lock()
-		v, changed := c.seen, c.changed
-		c.mu.Unlock()
-		if ok(v) {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return fmt.Errorf("%w; the machine is %+v", context.Cause(ctx), v)
-		}
-	}
+	return await(ctx, &c.watch, func() View { return c.seen }, ok)
 }

@@ -93,9 +93,8 @@ type Machine struct {
 	port *port
 	book book
 
-	mu       sync.Mutex
+	watch
 	seen     View
-	changed  chan struct{}
 	line     []byte
 	approved bool // the open request is
 	product  Product
@@ -112,7 +111,7 @@ func NewMachine(cfg MachineConfig) (*Machine, error) {
 	if cfg.Patience == 0 {
 		cfg.Patience = 30 * time.Second
 	}
-	m := &Machine{cfg: cfg, changed: make(chan struct{})}
+	m := &Machine{cfg: cfg}
 	m.seen.Status = "OFF"
 	var err error
 	if m.book, err = openBook(cfg.Drops); err != nil {
@@ -339,12 +338,6 @@ func (m *Machine) say(lines ...string) {
 	}
 }
 
-// tell wakes those who wait to see something.
-func (m *Machine) tell() {
-	close(m.changed)
-	m.changed = make(chan struct{})
-}
-
 // do is one thing that happens to the machine from outside.
 func (m *Machine) do(f func() error) error {
 	m.mu.Lock()
@@ -454,17 +447,5 @@ func (m *Machine) View() View {
 
 // Wait waits until what can be seen is ok.
 func (m *Machine) Wait(ctx context.Context, ok func(View) bool) error {
-	for {
-		m.mu.Lock()
-		v, changed := m.seen, m.changed
-		m.mu.Unlock()
-		if ok(v) {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return fmt.Errorf("%w; the machine is %+v", context.Cause(ctx), v)
-		}
-	}
+	return await(ctx, &m.watch, func() View { return m.seen }, ok)
 }

@@ -8,7 +8,6 @@ import (
 	"image/png"
 	"os"
 	"path/filepath"
-	"sync"
 	"time"
 
 	"golang.org/x/text/encoding/charmap"
@@ -48,18 +47,17 @@ type Printer struct {
 	cfg  PrinterConfig
 	port *port
 
-	mu      sync.Mutex
-	seen    PrinterView
-	changed chan struct{}
-	in      []byte // not worked through yet
-	auto    byte   // GS a
-	page    byte   // ESC t
-	style   paper.Line
-	column  int
-	y       int
-	sheet   *paper.Sheet
-	outAt   int // the paper ends after so many lines more; 0: it lasts
-	err     error
+	watch
+	seen   PrinterView
+	in     []byte // not worked through yet
+	auto   byte   // GS a
+	page   byte   // ESC t
+	style  paper.Line
+	column int
+	y      int
+	sheet  *paper.Sheet
+	outAt  int // the paper ends after so many lines more; 0: it lasts
+	err    error
 }
 
 // NewPrinter opens the pty; it starts nothing.
@@ -71,7 +69,7 @@ func NewPrinter(cfg PrinterConfig) (*Printer, error) {
 		cfg.Keep = 20
 	}
 	p, err := newPort(cfg.Link)
-	return &Printer{cfg: cfg, port: p, changed: make(chan struct{}), sheet: paper.NewSheet(cfg.Columns)}, err
+	return &Printer{cfg: cfg, port: p, sheet: paper.NewSheet(cfg.Columns)}, err
 }
 
 // Path is the tty the agent opens: the link where there is one.
@@ -114,19 +112,7 @@ func (p *Printer) View() PrinterView {
 
 // Wait waits until ok is true of what can be seen.
 func (p *Printer) Wait(ctx context.Context, ok func(PrinterView) bool) error {
-	for {
-		p.mu.Lock()
-		v, changed := p.seen, p.changed
-		p.mu.Unlock()
-		if ok(v) {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return fmt.Errorf("printer %+v: %w", v, context.Cause(ctx))
-		}
-	}
+	return await(ctx, &p.watch, func() PrinterView { return p.seen }, ok)
 }
 
 // Set makes something wrong with it, or right again: what waits in its buffer is then printed.
@@ -151,11 +137,6 @@ func (p *Printer) trouble(t PrinterTrouble) {
 	if changed && p.auto != 0 {
 		p.say(p.automatic()...)
 	}
-}
-
-func (p *Printer) tell() {
-	close(p.changed)
-	p.changed = make(chan struct{})
 }
 
 func (p *Printer) say(b ...byte) {

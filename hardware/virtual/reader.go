@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"strings"
 	"sync"
 	"time"
@@ -91,19 +90,18 @@ type Reader struct {
 	cfg  ReaderConfig
 	port *port
 
-	mu      sync.Mutex
-	seen    ReaderView
-	changed chan struct{}
-	in      []byte
-	amount  []byte
-	curr    []byte
-	arm     int // counts, for timers
-	fault   ReaderFault
-	mute    bool
-	atc     map[[32]byte]uint16 // by hash of the track: of each card
-	un      uint64
-	wg      sync.WaitGroup
-	ctx     context.Context //nolint:containedctx // Run's, for the time-out
+	watch
+	seen   ReaderView
+	in     []byte
+	amount []byte
+	curr   []byte
+	arm    int // counts, for timers
+	fault  ReaderFault
+	mute   bool
+	atc    map[[32]byte]uint16 // by hash of the track: of each card
+	un     uint64
+	wg     sync.WaitGroup
+	ctx    context.Context //nolint:containedctx // Run's, for the time-out
 }
 
 // NewReader opens the pty; it starts nothing.
@@ -112,7 +110,7 @@ func NewReader(cfg ReaderConfig) (*Reader, error) {
 		cfg.Serial = "630Z000001"
 	}
 	p, err := newPort(cfg.Link)
-	return &Reader{cfg: cfg, port: p, changed: make(chan struct{}), atc: map[[32]byte]uint16{}, un: cfg.Seed}, err
+	return &Reader{cfg: cfg, port: p, atc: map[[32]byte]uint16{}, un: cfg.Seed}, err
 }
 
 // Path is the tty the agent opens: the link where there is one.
@@ -272,11 +270,6 @@ func (r *Reader) frame(cmd, status byte, data []byte) []byte {
 }
 
 func (r *Reader) say(cmd, status byte, data []byte) { _ = r.port.write(r.frame(cmd, status, data)) }
-
-func (r *Reader) tell() {
-	close(r.changed)
-	r.changed = make(chan struct{})
-}
 
 // Tap presents a card: ErrNotArmed unless the reader looks for one.
 func (r *Reader) Tap(t Tap) error {
@@ -449,17 +442,5 @@ func (r *Reader) View() ReaderView {
 
 // Wait waits until what can be seen is ok.
 func (r *Reader) Wait(ctx context.Context, ok func(ReaderView) bool) error {
-	for {
-		r.mu.Lock()
-		v, changed := r.seen, r.changed
-		r.mu.Unlock()
-		if ok(v) {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return fmt.Errorf("%w; the reader is %+v", context.Cause(ctx), v)
-		}
-	}
+	return await(ctx, &r.watch, func() ReaderView { return r.seen }, ok)
 }
