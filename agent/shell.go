@@ -369,6 +369,7 @@ func (s *shell) due() error {
 	}
 	if s.check <= now {
 		s.check = now + storageEvery
+		s.cfg.telemetry.room(s.journal)
 		more, err := s.watch()
 		if err != nil {
 			return err

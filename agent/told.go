@@ -48,7 +48,13 @@ func (s *told) look(d *Device, j *journal.Journal) {
 	s.asking.Store(d.link.Waiting() > 0)
 	s.records.Store(int64(head))       //nolint:gosec // far below
 	s.ahead.Store(int64(head - acked)) //nolint:gosec // far below
-	s.free.Store(j.Free())
+}
+
+// room is asked of the system, so not with every event.
+func (s *told) room(j *journal.Journal) {
+	if s != nil {
+		s.free.Store(j.Free())
+	}
 }
 
 // sale tells of one that has ended.

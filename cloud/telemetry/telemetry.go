@@ -129,13 +129,27 @@ func (t *Telemetry) Close(ctx context.Context) error {
 	return errors.Join(t.traces.Shutdown(ctx), t.metrics.Shutdown(ctx), t.logs.Shutdown(ctx))
 }
 
-// Handler is h and the log of OpenTelemetry beside it. Card data is masked.
+// Handler is h and the log of OpenTelemetry beside it, which gets what h is enabled for. Card data is masked.
 func (t *Telemetry) Handler(h slog.Handler) slog.Handler {
 	if t == nil {
 		return h
 	}
-	return slog.NewMultiHandler(h, card.LogHandler(otelslog.NewHandler("coinop/cloud", otelslog.WithLoggerProvider(t.logs))))
+	both := slog.NewMultiHandler(h, card.LogHandler(otelslog.NewHandler("coinop/cloud", otelslog.WithLoggerProvider(t.logs))))
+	return asFirst{both, h}
 }
+
+// asFirst is a Handler that is enabled for what another is: OpenTelemetry's is for everything.
+type asFirst struct{ all, first slog.Handler }
+
+func (a asFirst) Enabled(ctx context.Context, l slog.Level) bool { return a.first.Enabled(ctx, l) }
+
+func (a asFirst) Handle(ctx context.Context, r slog.Record) error { return a.all.Handle(ctx, r) }
+
+func (a asFirst) WithAttrs(as []slog.Attr) slog.Handler {
+	return asFirst{a.all.WithAttrs(as), a.first}
+}
+
+func (a asFirst) WithGroup(name string) slog.Handler { return asFirst{a.all.WithGroup(name), a.first} }
 
 func nothing(error) {}
 

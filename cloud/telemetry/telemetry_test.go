@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -138,6 +140,32 @@ func TestForward(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	_ = tel.Close(ctx)
+}
+
+// TestLevel: what the log is not enabled for is not exported either.
+func TestLevel(t *testing.T) {
+	t.Parallel()
+	bodies := make(chan string, 16)
+	srv := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, q *http.Request) {
+		if z, err := gzip.NewReader(q.Body); err == nil && q.URL.Path == "/v1/logs" {
+			b, _ := io.ReadAll(z)
+			bodies <- string(b)
+		}
+	}))
+	defer srv.Close()
+	tel, err := Start(t.Context(), Config{Endpoint: srv.URL, Every: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(tel.Handler(slog.NewTextHandler(io.Discard, nil))).With("a", 1).WithGroup("g")
+	log.Debug("not to be seen")
+	log.Info("to be seen")
+	if err := tel.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if b := <-bodies; !strings.Contains(b, "to be seen") || strings.Contains(b, "not to be seen") {
+		t.Errorf("%q", b)
+	}
 }
 
 // TestNil: without a receiver everything may be called, and nothing is done.
