@@ -113,11 +113,6 @@ func (p Place) open(ctx context.Context) (*store.Store, error) {
 	return st, nil
 }
 
-// Open is Place.Open with the ledger in a file.
-func Open(ctx context.Context, dir string) (*store.Store, identity.Keys, vault.Keys, error) {
-	return Place{Dir: dir}.Open(ctx)
-}
-
 // Open opens the store and the keys, making what is missing.
 func (p Place) Open(ctx context.Context) (*store.Store, identity.Keys, vault.Keys, error) {
 	keys, err := identity.OpenKeys(filepath.Join(p.Dir, keysDir), time.Now())
@@ -336,11 +331,6 @@ type NewDevice struct {
 	Link     string // name of the link to its acquirer
 	Merchant acquirer.Merchant
 	Replace  bool // an existing device of this name gets a new identity; the old one is revoked
-}
-
-// AddDevice is Place.AddDevice with the ledger in a file.
-func AddDevice(ctx context.Context, dir, out string, n NewDevice) (identity.Device, error) {
-	return Place{Dir: dir}.AddDevice(ctx, out, n)
 }
 
 // AddDevice registers a device and writes its identity to out. The identity is written first: one

@@ -27,7 +27,7 @@ func TestAddDevice(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	add := func(out string, replace bool) (identity.Device, error) {
-		return AddDevice(t.Context(), dir, filepath.Join(dir, out), NewDevice{ID: "snack-1", Link: "bank", Replace: replace})
+		return Place{Dir: dir}.AddDevice(t.Context(), filepath.Join(dir, out), NewDevice{ID: "snack-1", Link: "bank", Replace: replace})
 	}
 	first, err := add("a", false)
 	if err != nil || first.Tenant != "default" {
@@ -43,7 +43,7 @@ func TestAddDevice(t *testing.T) {
 	if err != nil || second.Serial == first.Serial {
 		t.Fatal(second, err)
 	}
-	st, _, _, err := Open(t.Context(), dir)
+	st, _, _, err := Place{Dir: dir}.Open(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
