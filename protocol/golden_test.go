@@ -85,7 +85,8 @@ func messages() map[string]any {
 		filled[AuthorizationAnswered](), filled[OfflineAccepted](), filled[VendStarted](), filled[AckHint](),
 		filled[VendResult](), filled[VendResolved](), filled[PaymentOutcome](), filled[CaseOpened](), filled[SaleClosed](),
 		filled[LateAnswer](), filled[ClockAnchor](), filled[PolicyApplied](), filled[DeviceEvent](), filled[BlobDropped](),
-		filled[DeadlineAlarm]())
+		filled[DeadlineAlarm](), filled[CashIn](), filled[ChangeOrdered](), filled[ChangePaid](), filled[ChangeUnknown](),
+		filled[StackOrdered]())
 	return m
 }
 

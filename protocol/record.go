@@ -11,7 +11,7 @@ import (
 // Kind is the number of a record's body.
 type Kind uint16
 
-// Kinds. 32 to 47 are reserved for cash.
+// Kinds. 32 to 47 are cash; those of them without a name are reserved for it.
 const (
 	KindEpochStarted Kind = iota + 1
 	KindBooted
@@ -35,11 +35,21 @@ const (
 	KindDeadlineAlarm
 )
 
+// Kinds of cash.
+const (
+	KindCashIn Kind = iota + 32
+	KindChangeOrdered
+	KindChangePaid
+	KindChangeUnknown
+	KindStackOrdered
+)
+
 var kindNames = []string{
 	1: "EpochStarted", "Booted", "Snapshot", "SaleOpened", "AuthorizationSent", "AuthorizationAnswered",
 	"OfflineAccepted", "VendStarted", "AckHint", "VendResult", "VendResolved", "PaymentOutcome",
 	"CaseOpened", "SaleClosed", "LateAnswer", "ClockAnchor", "PolicyApplied", "DeviceEvent", "BlobDropped",
 	"DeadlineAlarm",
+	32: "CashIn", "ChangeOrdered", "ChangePaid", "ChangeUnknown", "StackOrdered",
 }
 
 func (k Kind) String() string {
@@ -181,6 +191,8 @@ var bodies = map[Kind]func(Raw) (Body, error){
 	KindSaleClosed: body[SaleClosed], KindLateAnswer: body[LateAnswer], KindClockAnchor: body[ClockAnchor],
 	KindPolicyApplied: body[PolicyApplied], KindDeviceEvent: body[DeviceEvent], KindBlobDropped: body[BlobDropped],
 	KindDeadlineAlarm: body[DeadlineAlarm],
+	KindCashIn:        body[CashIn], KindChangeOrdered: body[ChangeOrdered], KindChangePaid: body[ChangePaid],
+	KindChangeUnknown: body[ChangeUnknown], KindStackOrdered: body[StackOrdered],
 }
 
 // UnknownBody keeps the body of a kind or version this build does not know.
@@ -371,6 +383,45 @@ type DeadlineAlarm struct {
 	Percent uint8     `cbor:"2,keyasint"`
 }
 
+// CashIn is money that has come in for good. The first of a sale is its payment, and those after it
+// name that one; what comes when no sale waits for money is a payment of its own, of no sale.
+type CashIn struct {
+	Payment PaymentID    `cbor:"1,keyasint"`
+	Value   money.Amount `cbor:"2,keyasint"`
+	Bill    bool         `cbor:"3,keyasint,omitempty"`
+	Box     bool         `cbor:"4,keyasint,omitempty"` // out of reach: in the box or the stacker
+}
+
+// ChangeOrdered is synced before what is left of a payment is paid out, and said once. Tubes are what
+// the changer held before, counted when no coin could come in.
+type ChangeOrdered struct {
+	Payment PaymentID    `cbor:"1,keyasint"`
+	Amount  money.Amount `cbor:"2,keyasint"`
+	Tubes   []money.Tube `cbor:"3,keyasint,omitempty"`
+}
+
+// ChangePaid ends it: Given came out, by a count of the tubes, and Short did not. With Short a case
+// (change_short) is opened.
+type ChangePaid struct {
+	Payment PaymentID    `cbor:"1,keyasint"`
+	Given   money.Amount `cbor:"2,keyasint"`
+	Short   money.Amount `cbor:"3,keyasint"`
+	Reason  string       `cbor:"4,keyasint,omitempty"` // a name; empty when all of it came out
+}
+
+// ChangeUnknown ends it where nobody can tell what came out of Amount: a case (change_unknown).
+type ChangeUnknown struct {
+	Payment PaymentID    `cbor:"1,keyasint"`
+	Amount  money.Amount `cbor:"2,keyasint"`
+	Reason  string       `cbor:"3,keyasint,omitempty"`
+}
+
+// StackOrdered is synced before the bill in escrow is taken. It is no money: a CashIn says that it is
+// stacked.
+type StackOrdered struct {
+	Value money.Amount `cbor:"1,keyasint"`
+}
+
 func (EpochStarted) Kind() Kind          { return KindEpochStarted }
 func (Booted) Kind() Kind                { return KindBooted }
 func (Snapshot) Kind() Kind              { return KindSnapshot }
@@ -391,3 +442,8 @@ func (PolicyApplied) Kind() Kind         { return KindPolicyApplied }
 func (DeviceEvent) Kind() Kind           { return KindDeviceEvent }
 func (BlobDropped) Kind() Kind           { return KindBlobDropped }
 func (DeadlineAlarm) Kind() Kind         { return KindDeadlineAlarm }
+func (CashIn) Kind() Kind                { return KindCashIn }
+func (ChangeOrdered) Kind() Kind         { return KindChangeOrdered }
+func (ChangePaid) Kind() Kind            { return KindChangePaid }
+func (ChangeUnknown) Kind() Kind         { return KindChangeUnknown }
+func (StackOrdered) Kind() Kind          { return KindStackOrdered }

@@ -59,26 +59,42 @@ func fill(t *testing.T) ledger {
 				ID: payID(n, 1), Sale: saleID(n), Device: device, Tenant: "acme", Class: protocol.Live, State: payment.Captured,
 				Asked: eur(int64(100 + n)), Approved: eur(int64(100 + n)), Captured: eur(int64(100 + n)), Received: t0 + protocol.UnixMS(1000*n), AnswerAt: t0 + protocol.UnixMS(1000*n+200),
 			}
+			bodies := []protocol.Body{
+				protocol.AuthorizationSent{Payment: p.ID, Amount: p.Asked, Card: protocol.Card{Brand: "visa", Last4: "0119"}},
+				protocol.SaleClosed{How: protocol.Sold, Delivered: p.Captured},
+			}
+			if n == 6 { // in cash
+				p.By, p.Asked, p.AnswerAt = protocol.ByCash, eur(200), 0
+				bodies = []protocol.Body{
+					protocol.CashIn{Payment: p.ID, Value: eur(200)},
+					protocol.ChangePaid{Payment: p.ID, Given: eur(90), Short: eur(4), Reason: "no_coins"},
+				}
+				// And coins that came when nobody bought: no sale.
+				tx.PutPayment(payment.Payment{
+					ID: payID(n, 2), Device: device, Tenant: "acme", Class: protocol.Live, By: protocol.ByCash, State: payment.Reversed,
+					Asked: eur(50), Approved: eur(50), Received: p.Received,
+				})
+			}
 			if n == 3 { // declined, then another card
 				d := p
 				d.ID, d.State, d.Captured, d.Approved = payID(n, 0), payment.Declined, money.Amount{}, money.Amount{}
 				tx.PutPayment(d)
 			}
 			tx.PutPayment(p)
-			tx.PutOp(payment.OpRow{
+			op := payment.OpRow{
 				Op: acquirer.Op{
 					Key:    acquirer.OpKey{Payment: p.ID, Kind: acquirer.Capture, N: 1},
 					Amount: p.Captured, STAN: 7, RRN: "123456789012",
 				}, Device: device, State: payment.OpAnswered, Owed: t0 + protocol.UnixMS(1000*n+500), Tries: 1,
-			})
+			}
+			if n != 6 {
+				tx.PutOp(op)
+			}
 			if n == 5 {
 				tx.PutCase(payment.Case{ID: protocol.CaseID{5}, Cause: protocol.CaseUnknown, Tenant: "acme", Device: device, Sale: saleID(n), Payment: p.ID, Charged: true, Opened: t0 + 5600})
 				tx.PutIncident(payment.Incident{Name: payment.LateApproval, Device: device, Payment: p.ID, At: t0 + 5700})
 			}
-			for _, b := range []protocol.Body{
-				protocol.AuthorizationSent{Payment: p.ID, Amount: p.Asked, Card: protocol.Card{Brand: "visa", Last4: "0119"}},
-				protocol.SaleClosed{How: protocol.Sold, Delivered: p.Captured},
-			} {
+			for _, b := range bodies {
 				s, err := protocol.SealRecord(device, prev, protocol.Record{Sale: p.Sale, Body: b, At: protocol.Reading{Wall: t0 - 5}})
 				if err != nil {
 					return err
@@ -191,6 +207,26 @@ func TestTimeline(t *testing.T) {
 		if s.Timeline[i].At.Before(s.Timeline[i-1].At) {
 			t.Fatalf("out of order: %+v", s.Timeline)
 		}
+	}
+}
+
+// TestCashSale: who authorized it is told, and what became of the change.
+func TestCashSale(t *testing.T) {
+	srv := serve(t, true)
+	var s api.Timeline
+	get(t, srv, "/api/v1/sales/"+saleID(6).String(), 200, &s)
+	var got []string
+	for _, m := range s.Timeline {
+		got = append(got, m.Source+": "+m.What+": "+m.Detail)
+	}
+	slices.Sort(got)
+	want := []string{"device: CashIn: 2.00 EUR, a coin", "device: ChangePaid: 0.90 EUR, short 0.04 EUR: no_coins"}
+	if !slices.Equal(got, want) || s.By != "cash" || s.Asked.Minor != 200 || s.Captured.Minor != 106 {
+		t.Fatalf("%q\n%+v", got, s.Sale)
+	}
+	get(t, srv, "/api/v1/sales/"+saleID(5).String(), 200, &s)
+	if s.By != "host" {
+		t.Errorf("%+v", s.Sale)
 	}
 }
 

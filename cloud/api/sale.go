@@ -31,8 +31,9 @@ type Sale struct {
 	ID       string    `json:"id"`
 	Device   string    `json:"device"`
 	Tenant   string    `json:"tenant"`
-	State    string    `json:"state" doc:"of its last payment" enum:"sent,unknown,approved,capturing,captured,reversing,reversed,expired,declined,refused_unsent,held,adopted,case"`
-	Asked    Amount    `json:"asked"`
+	By       string    `json:"authorized_by" doc:"who said yes to its last payment" enum:"host,terminal,wallet,closed_loop,cash"`
+	State    string    `json:"state" doc:"of its last payment; of cash: approved is money that is in, reversed is money given back" enum:"sent,unknown,approved,capturing,captured,reversing,reversed,expired,declined,refused_unsent,held,adopted,case"`
+	Asked    Amount    `json:"asked" doc:"of cash: what was put in"`
 	Captured Amount    `json:"captured"`
 	Payments []string  `json:"payments"`
 	Asking   time.Time `json:"asked_at" doc:"when the cloud got the first request"`
@@ -131,6 +132,7 @@ func summary(id protocol.SaleID, ps []payment.Payment) Sale {
 		} else if s.Captured.Currency == "" {
 			s.Captured = amount(money.New(0, p.Asked.Currency))
 		}
+		s.By = cmp.Or(p.By, protocol.ByHost).String()
 		s.Payments = append(s.Payments, p.ID.String())
 	}
 	return s
@@ -179,7 +181,7 @@ func (s *server) sale(ctx context.Context, in *saleInput) (*body[Timeline], erro
 
 // payment adds what the cloud and the acquirer did.
 func (s *server) payment(ctx context.Context, p payment.Payment, out *Timeline) error {
-	if p.Received > 0 {
+	if p.Received > 0 && p.By != protocol.ByCash { // of cash the records say all there is
 		out.Timeline = append(out.Timeline, Moment{At: p.Received.Time(), Source: "cloud", What: "request received", Detail: p.Asked.String()})
 	}
 	if p.AnswerAt > 0 {
@@ -238,6 +240,19 @@ func recorded(r intake.Stored) Moment {
 		m.Detail = fmt.Sprintf("%s %s, %s", b.What, b.Amount, b.Reason)
 	case protocol.CaseOpened:
 		m.Detail = b.Cause.String()
+	case protocol.CashIn:
+		m.Detail = b.Value.String() + pick(b.Bill, ", a bill", ", a coin")
+	case protocol.StackOrdered:
+		m.Detail = b.Value.String()
+	case protocol.ChangeOrdered:
+		m.Detail = b.Amount.String()
+	case protocol.ChangePaid:
+		m.Detail = b.Given.String()
+		if b.Short.Minor > 0 {
+			m.Detail = fmt.Sprintf("%s, short %s: %s", b.Given, b.Short, b.Reason)
+		}
+	case protocol.ChangeUnknown:
+		m.Detail = fmt.Sprintf("of %s: %s", b.Amount, b.Reason)
 	case protocol.SaleClosed:
 		m.Detail = fmt.Sprintf("%s, delivered %s", b.How, b.Delivered)
 	}
@@ -245,6 +260,13 @@ func recorded(r intake.Stored) Moment {
 		m.Detail = strings.TrimSpace(m.Detail + "; quarantined: " + r.Verdict.Quarantine.String())
 	}
 	return m
+}
+
+func pick(first bool, a, b string) string {
+	if first {
+		return a
+	}
+	return b
 }
 
 func openCase(c payment.Case) Case {

@@ -32,6 +32,13 @@ func TestPostings(t *testing.T) {
 		got  []Transfer
 		want []string
 	}{
+		{"cash in", about.CashTaken("r", eur(200)), []string{"post Dr cash_in_machine Cr cash_credit 2.00"}},
+		{"cash spent", about.CashSpent("r", eur(150)), []string{"post Dr cash_credit Cr merchant_payable 1.50"}},
+		{"change", about.ChangeGiven("r", eur(50), eur(0)), []string{"post Dr cash_credit Cr cash_in_machine 0.50"}},
+		{
+			"change, short", about.ChangeGiven("r", eur(20), eur(30)),
+			[]string{"post Dr cash_credit Cr cash_in_machine 0.20", "post Dr cash_credit Cr change_owed 0.30"},
+		},
 		{"approved, dual", about.Approved(Dual, "a", eur(250)), []string{"pending Dr acq_receivable Cr vend_pending 2.50"}},
 		{"approved, single", about.Approved(Single, "a", eur(250)), []string{"post Dr acq_receivable Cr vend_pending 2.50"}},
 		{

@@ -107,6 +107,23 @@ func (a About) GivenBack(source string, amount money.Amount) []Transfer {
 	return a.list(a.move(Post, source, "given_back", RefundOwed, AcqReceivable, amount))
 }
 
+// CashTaken: coins or bills came in. Dr cash_in_machine Cr cash_credit.
+func (a About) CashTaken(source string, value money.Amount) []Transfer {
+	return a.list(a.move(Post, source, "cash_in", CashInMachine, CashCredit, value))
+}
+
+// CashSpent: an outcome of captured, paid in cash. Dr cash_credit Cr merchant_payable.
+func (a About) CashSpent(source string, captured money.Amount) []Transfer {
+	return a.list(a.move(Post, source, "captured", CashCredit, MerchantPayable, captured))
+}
+
+// ChangeGiven: change that came out, and what did not. Dr cash_credit Cr cash_in_machine, and Dr
+// cash_credit Cr change_owed.
+func (a About) ChangeGiven(source string, given, short money.Amount) []Transfer {
+	return a.list(a.move(Post, source, "change", CashCredit, CashInMachine, given),
+		a.move(Post, source, "change_short", CashCredit, ChangeOwed, short))
+}
+
 func (a About) move(k Kind, source, step string, debit, credit Account, amount money.Amount) Transfer {
 	return Transfer{
 		ID: ID(source, step), Kind: k, Tenant: a.Tenant, Debit: debit, Credit: credit, Amount: amount,

@@ -75,6 +75,24 @@ type Offline struct {
 	Position protocol.Position
 }
 
+// Cash is a CashIn record: money that came in for a payment.
+type Cash struct {
+	Device   protocol.DeviceID
+	Sale     protocol.SaleID
+	Tenant   string
+	Lane     protocol.Lane
+	Value    money.Amount
+	Position protocol.Position
+}
+
+// ChangeSaid is a ChangePaid or ChangeUnknown record: what became of what was not captured.
+type ChangeSaid struct {
+	Device   protocol.DeviceID
+	Given    money.Amount
+	Short    money.Amount
+	Position protocol.Position
+}
+
 // Unreadable says that an outcome of this payment's sale was quarantined unread.
 type Unreadable struct{}
 
@@ -106,6 +124,8 @@ func (QuerySaid) fact()   {}
 func (Due) fact()         {}
 func (Outcome) fact()     {}
 func (Offline) fact()     {}
+func (Cash) fact()        {}
+func (ChangeSaid) fact()  {}
 func (Unreadable) fact()  {}
 func (OpSaid) fact()      {}
 func (OpNotSent) fact()   {}
@@ -237,6 +257,7 @@ const (
 	HostAnswerUnmatched                         // an answer to an operation nobody knows
 	ChainFault                                  // a device's journal is not the one that is held: it was stopped
 	EpochCut                                    // an epoch ended with records that never came
+	CashContrary                                // a record of cash that cannot be: of another tender, or change that nobody is owed
 )
 
 func (i IncidentName) String() string {
@@ -244,6 +265,6 @@ func (i IncidentName) String() string {
 		"?", "other_ask", "foreign_device", "outcome_fork", "late_approval", "contrary_answer", "capture_unanswered",
 		"no_outcome", "not_found_at_host", "offline_refused", "ask_hash_differs", "answer_hash_differs",
 		"answer_unseen", "card_refused", "unreadable_outcome", "second_capture", "host_answer_unmatched",
-		"chain_fault", "epoch_cut",
+		"chain_fault", "epoch_cut", "cash_contrary",
 	}, i)
 }

@@ -60,6 +60,10 @@ func (p Payment) Step(now protocol.UnixMS, f Fact) (Payment, Output) {
 		s.outcome(f)
 	case Offline:
 		s.offline(f)
+	case Cash:
+		s.cash(f)
+	case ChangeSaid:
+		s.change(f)
 	case Unreadable:
 		s.cell("unreadable")
 		s.p.Frozen = true

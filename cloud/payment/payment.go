@@ -35,6 +35,8 @@ import (
 //	   └▶ no route:   └▶ not sent:            reversed
 //	      refused_unsent refused_unsent
 //
+// Cash is approved with its first coin, captured or reversed by its outcome, and never at a host: cash.go.
+//
 // A decline or refusal whose approval comes after all goes to reversing, and so do reversed and
 // expired. held and adopted belong to offline payments.
 type State uint8
@@ -114,6 +116,9 @@ type Payment struct {
 	Answer   protocol.Raw    `cbor:"34,keyasint,omitempty"` // the stored response, encoded; an approval, decline or refusal
 	Gone     protocol.Raw    `cbor:"35,keyasint,omitempty"` // the stored response expired, encoded
 	AnswerAt protocol.UnixMS `cbor:"36,keyasint"`
+
+	By     protocol.AuthorizedBy `cbor:"37,keyasint,omitempty"` // 0: host
+	Change money.Amount          `cbor:"38,keyasint"`           // of cash: what was accounted for of what was not captured
 
 	Version uint64 `cbor:"-"` // of the row in the store: 0 = not there
 }

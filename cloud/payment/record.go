@@ -2,6 +2,7 @@ package payment
 
 import (
 	"coinop/protocol"
+	"coinop/protocol/money"
 )
 
 // Record says what a journal record means for money, and returns its disposition. The record's
@@ -20,6 +21,12 @@ func (u *Unit) Record(tenant string, r protocol.Opened) (Verdict, error) {
 			return Verdict{}, err
 		}
 		return u.verdict, nil
+	case protocol.CashIn:
+		return u.cash(b.Payment, Cash{Device: r.Device, Sale: r.Sale, Tenant: tenant, Lane: r.Lane, Value: b.Value, Position: r.Position})
+	case protocol.ChangePaid:
+		return u.cash(b.Payment, ChangeSaid{Device: r.Device, Given: b.Given, Short: b.Short, Position: r.Position})
+	case protocol.ChangeUnknown: // owed until a person has looked
+		return u.cash(b.Payment, ChangeSaid{Device: r.Device, Given: money.New(0, b.Amount.Currency), Short: b.Amount, Position: r.Position})
 	case protocol.AuthorizationSent:
 		return Verdict{NoMoney, 0}, u.sent(r, b)
 	case protocol.AuthorizationAnswered:
@@ -32,6 +39,15 @@ func (u *Unit) Record(tenant string, r protocol.Opened) (Verdict, error) {
 		u.change("sale."+b.How.String(), r, protocol.PaymentID{}, b.Delivered.String())
 	}
 	return Verdict{NoMoney, 0}, nil
+}
+
+// cash takes a record of cash to its payment.
+func (u *Unit) cash(id protocol.PaymentID, f Fact) (Verdict, error) {
+	if id.IsZero() {
+		return Verdict{Quarantined, protocol.BadContent}, nil
+	}
+	err := u.step(id, f)
+	return u.verdict, err
 }
 
 func (u *Unit) change(what string, r protocol.Opened, p protocol.PaymentID, detail string) {

@@ -27,9 +27,12 @@ func (s *step) outcome(f Outcome) {
 		return
 	}
 	p.Outcome = f.Position
-	if f.What == protocol.Void {
+	switch {
+	case p.By == protocol.ByCash:
+		s.cashOutcome(f)
+	case f.What == protocol.Void:
 		s.void(f)
-	} else {
+	default:
 		s.capture(f)
 	}
 }
@@ -97,7 +100,7 @@ func (s *step) capture(f Outcome) {
 		s.settle(f)
 	case Reversing, Reversed, Expired:
 		s.cell("capture")
-		src, loss := "record/"+f.Position.Hash.String(), f.Amount
+		src, loss := record(f.Position), f.Amount
 		if loss.Minor > p.Asked.Minor || loss.Currency != p.Asked.Currency {
 			loss = p.Asked
 		}

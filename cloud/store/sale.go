@@ -27,6 +27,8 @@ func (s *Store) Sales(ctx context.Context, f SaleFilter, limit int) ([]protocol.
 		args = append(args, v)
 		fmt.Fprintf(&q, " and "+condition, len(args))
 	}
+	none := protocol.SaleID{} // of money that came in when nobody bought
+	and("sale <> $%d", none[:])
 	if f.Device != "" {
 		and("device = $%d", string(f.Device))
 	}

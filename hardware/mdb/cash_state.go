@@ -83,7 +83,7 @@ type CashState struct {
 	next  time.Duration // of the next exchange
 
 	last   [16]int // count of a tube as it was last reported with a coin; -1: not known
-	tubes  []Tube
+	tubes  []money.Tube
 	tubeAt time.Duration
 	level  hardware.CashLevel
 	levels bool // it was told
@@ -139,7 +139,7 @@ type (
 // Step takes one input at a time now.
 func (s CashState) Step(now time.Duration, in any) (CashState, hardware.Output) {
 	var o hardware.Output
-	s.tubes = append([]Tube(nil), s.tubes...)
+	s.tubes = append([]money.Tube(nil), s.tubes...)
 	if s.pay != nil {
 		p := *s.pay
 		s.pay = &p
@@ -358,7 +358,7 @@ func (s *CashState) changerSays(now time.Duration) []byte {
 	case s.pay != nil && s.pay.stage == payFirst:
 		return []byte{changer | 2}
 	case s.pay != nil && s.pay.stage == payOrder:
-		coins, _ := Change(s.tubes, s.pay.asked.Minor-s.pay.given)
+		coins, _ := money.Change(s.tubes, s.pay.asked.Minor-s.pay.given)
 		for i := len(coins) - 1; i >= 0; i-- {
 			if coins[i] > 0 {
 				s.pay.stage, s.pay.ordered, s.last[i] = payBusy, true, -1
@@ -431,19 +431,19 @@ func (s *CashState) tubesSaid(o *hardware.Output, data []byte) {
 		return
 	}
 	full := uint16(data[0])<<8 | uint16(data[1])
-	s.tubes = make([]Tube, 16)
+	s.tubes = make([]money.Tube, 16)
 	sum, small, least := int64(0), int64(0), 0
 	for i := range s.tubes {
 		s.tubes[i].Value = s.coin.types[i]
 		if s.tubes[i].Full = full>>i&1 != 0; i < len(data)-2 {
-			s.tubes[i].Count = int(data[2+i])
+			s.tubes[i].Count = uint16(data[2+i])
 		}
 		t := s.tubes[i]
 		if sum += t.Value * int64(t.Count); t.Value > 0 && (small == 0 || t.Value < small) {
 			small, least = t.Value, 0
 		}
 		if t.Value > 0 && t.Value == small {
-			least += t.Count
+			least += int(t.Count)
 		}
 	}
 	now := hardware.CashLevel{Change: s.amount(sum), Exact: small == 0 || least < lowTube}
@@ -454,7 +454,7 @@ func (s *CashState) tubesSaid(o *hardware.Output, data []byte) {
 	switch {
 	case s.pay != nil && s.pay.stage == payFirst:
 		s.pay.stage, s.pay.before = payOrder, sum
-		if _, paid := Change(s.tubes, s.pay.asked.Minor); paid == 0 {
+		if _, paid := money.Change(s.tubes, s.pay.asked.Minor); paid == 0 {
 			s.paid(o, 0, true, PaidShort)
 		}
 	case s.pay != nil && s.pay.stage == payCount:
@@ -571,7 +571,7 @@ func (s *CashState) counted(o *hardware.Output, given int64) {
 		p.stuck = 0
 	}
 	p.given = max(given, 0)
-	_, more := Change(s.tubes, p.asked.Minor-p.given)
+	_, more := money.Change(s.tubes, p.asked.Minor-p.given)
 	switch {
 	case p.given >= p.asked.Minor:
 		s.paid(o, p.given, true, "")

@@ -1,4 +1,4 @@
-package mdb
+package money
 
 import (
 	"math/rand/v2"
@@ -13,7 +13,7 @@ func TestChange(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 5)) //nolint:gosec // a test
 		tubes := make([]Tube, 1+r.IntN(4))
 		for i := range tubes {
-			tubes[i] = Tube{Value: values[r.IntN(len(values))], Count: r.IntN(5)}
+			tubes[i] = Tube{Value: values[r.IntN(len(values))], Count: uint16(r.IntN(5))}
 			if r.IntN(9) == 0 {
 				tubes[i].Value = 0
 			}
@@ -31,7 +31,7 @@ func TestChange(t *testing.T) {
 				}
 				return
 			}
-			for k := range tubes[i].Count + 1 {
+			for k := range int(tubes[i].Count) + 1 {
 				if tubes[i].Value == 0 && k > 0 {
 					break
 				}
@@ -42,7 +42,7 @@ func TestChange(t *testing.T) {
 		coins, paid := Change(tubes, amount)
 		n, sum := 0, int64(0)
 		for i, k := range coins {
-			if k < 0 || k > tubes[i].Count {
+			if k < 0 || k > int(tubes[i].Count) {
 				t.Fatalf("seed %d: %d coins of %+v", seed, k, tubes[i])
 			}
 			n, sum = n+k, sum+int64(k)*tubes[i].Value

@@ -1,10 +1,18 @@
-package mdb
+package money
 
 // Tube is a tube of coins of one type.
 type Tube struct {
-	Value int64 // minor units of one coin; 0: no such type
-	Count int
-	Full  bool
+	Value int64  `cbor:"1,keyasint"` // minor units of one coin; 0: no such type
+	Count uint16 `cbor:"2,keyasint"`
+	Full  bool   `cbor:"3,keyasint,omitempty"`
+}
+
+// Content is what coins in tubes are worth, in minor units.
+func Content(tubes []Tube) (sum int64) {
+	for _, t := range tubes {
+		sum += t.Value * int64(t.Count)
+	}
+	return sum
 }
 
 // Change is which coins to give for an amount, in minor units: as much of it as these tubes can make and
@@ -31,13 +39,13 @@ func Change(tubes []Tube, amount int64) (coins []int, paid int64) {
 	from := make([][]int16, len(tubes))
 	for i, t := range tubes {
 		from[i] = make([]int16, most+1)
-		if t.Value <= 0 || t.Count <= 0 {
+		if t.Value <= 0 || t.Count == 0 {
 			continue
 		}
 		v, next := int(t.Value/unit), make([]int, most+1)
 		copy(next, fewest)
 		for a := v; a <= most; a++ {
-			for k := 1; k <= t.Count && k*v <= a; k++ {
+			for k := 1; k <= int(t.Count) && k*v <= a; k++ {
 				// At a draw the later type wins.
 				if n := fewest[a-k*v] + k; n <= next[a] && fewest[a-k*v] < never {
 					next[a], from[i][a] = n, int16(k) //nolint:gosec // at most 255

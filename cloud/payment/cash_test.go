@@ -1,0 +1,149 @@
+package payment_test
+
+import (
+	"testing"
+
+	"coinop/cloud/acquirer"
+	"coinop/cloud/ledger"
+	"coinop/cloud/payment"
+	"coinop/cloud/store/storetest"
+	"coinop/protocol"
+	"coinop/protocol/money"
+)
+
+// TestCash: a payment in cash is what the device's records say; the ledger follows them, and no bank
+// hears of it. SALE section 8, the rows of cash.
+func TestCash(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, testCash)
+}
+
+func testCash(t *testing.T, fresh storetest.Fresh) {
+	t.Parallel()
+	sale, stray := protocol.SaleID{8}, protocol.SaleID{}
+	a, b := protocol.PaymentID{1}, protocol.PaymentID{2}
+	in := func(p protocol.PaymentID, minor int64) protocol.Body {
+		return protocol.CashIn{Payment: p, Value: eur(minor)}
+	}
+	capture := func(p protocol.PaymentID, minor int64) protocol.Body {
+		return protocol.PaymentOutcome{Payment: p, What: protocol.Capture, Amount: eur(minor), Reason: protocol.ReasonSold}
+	}
+	void := func(p protocol.PaymentID) protocol.Body {
+		return protocol.PaymentOutcome{Payment: p, What: protocol.Void, Amount: eur(0), Reason: protocol.Canceled}
+	}
+	paid := func(p protocol.PaymentID, given, short int64) protocol.Body {
+		return protocol.ChangePaid{Payment: p, Given: eur(given), Short: eur(short)}
+	}
+	unknown := func(p protocol.PaymentID, minor int64) protocol.Body {
+		return protocol.ChangeUnknown{Payment: p, Amount: eur(minor)}
+	}
+	type fact struct {
+		sale protocol.SaleID
+		body protocol.Body
+		want string // disposition
+	}
+	type net struct{ machine, credit, merchant, owed int64 }
+	for _, c := range []struct {
+		name  string
+		facts []fact
+		state payment.State
+		net   net
+		odd   int // incidents
+	}{
+		{"exact", []fact{{sale, in(a, 100), "posted"}, {sale, in(a, 50), "posted"}, {sale, capture(a, 150), "posted"}}, payment.Captured, net{150, 0, 150, 0}, 0},
+		{"with change", []fact{
+			{sale, in(a, 200), "posted"},
+			{sale, capture(a, 150), "posted"},
+			{sale, protocol.ChangeOrdered{Payment: a, Amount: eur(50)}, "no-money"},
+			{sale, paid(a, 50, 0), "posted"},
+		}, payment.Captured, net{150, 0, 150, 0}, 0},
+		{"change short", []fact{{sale, in(a, 200), "posted"}, {sale, capture(a, 150), "posted"}, {sale, paid(a, 20, 30), "posted"}}, payment.Captured, net{180, 0, 150, 30}, 0},
+		{"change unknown", []fact{{sale, in(a, 200), "posted"}, {sale, capture(a, 150), "posted"}, {sale, unknown(a, 50), "posted"}}, payment.Captured, net{200, 0, 150, 50}, 0},
+		{"given back", []fact{{sale, in(a, 200), "posted"}, {sale, void(a), "no-money"}, {sale, paid(a, 200, 0), "posted"}}, payment.Reversed, net{}, 0},
+		{"of no sale", []fact{{stray, in(a, 200), "posted"}, {stray, void(a), "no-money"}, {stray, paid(a, 0, 200), "posted"}}, payment.Reversed, net{200, 0, 0, 200}, 0},
+		{"a bill is ordered", []fact{{sale, protocol.StackOrdered{Value: eur(500)}, "no-money"}, {sale, in(a, 500), "posted"}}, payment.Approved, net{500, 500, 0, 0}, 0},
+		{"no outcome yet", []fact{{sale, in(a, 200), "posted"}, {sale, paid(a, 200, 0), "quarantined"}}, payment.Approved, net{200, 200, 0, 0}, 1},
+		{"more change than is owed", []fact{{sale, in(a, 200), "posted"}, {sale, capture(a, 150), "posted"}, {sale, paid(a, 51, 0), "quarantined"}}, payment.Captured, net{200, 50, 150, 0}, 1},
+		{"change twice", []fact{
+			{sale, in(a, 200), "posted"}, {sale, capture(a, 150), "posted"}, {sale, paid(a, 50, 0), "posted"}, {sale, paid(a, 50, 0), "quarantined"},
+		}, payment.Captured, net{150, 0, 150, 0}, 1},
+		{"less than nothing", []fact{{sale, in(a, 200), "posted"}, {sale, capture(a, 150), "posted"}, {sale, paid(a, 60, -10), "quarantined"}}, payment.Captured, net{200, 50, 150, 0}, 1},
+		{"more than came in", []fact{{sale, in(a, 200), "posted"}, {sale, capture(a, 201), "quarantined"}}, payment.InCase, net{200, 200, 0, 0}, 0},
+		{"nothing came in", []fact{{sale, in(a, 0), "quarantined"}, {sale, in(protocol.PaymentID{}, 5), "quarantined"}, {sale, in(a, 5), "posted"}}, payment.Approved, net{5, 5, 0, 0}, 0},
+		{"after its outcome", []fact{{sale, in(a, 100), "posted"}, {sale, capture(a, 100), "posted"}, {sale, in(a, 100), "quarantined"}}, payment.Captured, net{100, 0, 100, 0}, 1},
+		{"of another sale", []fact{{sale, in(a, 100), "posted"}, {stray, in(a, 100), "quarantined"}}, payment.Approved, net{100, 100, 0, 0}, 1},
+		{"two tenders of a sale", []fact{
+			{sale, in(b, 100), "posted"}, {sale, capture(b, 100), "posted"}, {sale, in(a, 100), "posted"}, {sale, capture(a, 100), "quarantined"},
+		}, payment.InCase, net{200, 100, 100, 0}, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			bed := newBed(t, fresh, acquirer.Profile{})
+			s := bed.service()
+			prev := protocol.Position{Epoch: protocol.Epoch{1}}
+			for i, f := range c.facts {
+				sealed, err := protocol.SealRecord("kiosk-1", prev, protocol.Record{Sale: f.sale, Lane: 1, Body: f.body})
+				if err != nil {
+					t.Fatal(err)
+				}
+				prev = sealed.Position
+				r, err := protocol.OpenRecord(sealed.Bytes)
+				if err != nil {
+					t.Fatal(err)
+				}
+				v, effects := bed.journal(s, t0+protocol.UnixMS(i), r)
+				if v.Disposition.String() != f.want {
+					t.Errorf("%s %d is %s, want %s", f.body.Kind(), i, v.Disposition, f.want)
+				}
+				if len(effects) > 0 {
+					t.Errorf("%s: %+v", f.body.Kind(), effects)
+				}
+			}
+			p := bed.want(a, c.state)
+			if p.By != protocol.ByCash || p.Due() != 0 {
+				t.Errorf("by %s, due %d", p.By, p.Due())
+			}
+			got := net{bed.net(ledger.CashInMachine), bed.net(ledger.CashCredit), bed.net(ledger.MerchantPayable), bed.net(ledger.ChangeOwed)}
+			got.credit, got.merchant, got.owed = -got.credit, -got.merchant, -got.owed
+			if got != c.net {
+				t.Errorf("books %+v, want %+v", got, c.net)
+			}
+			n := 0
+			for _, k := range bed.incidents() {
+				n += k
+			}
+			if n != c.odd {
+				t.Errorf("incidents %v", bed.incidents())
+			}
+		})
+	}
+}
+
+// TestCashOfAnother: a card's payment takes no coins, and another device's no change.
+func TestCashOfAnother(t *testing.T) {
+	t.Parallel()
+	card := payment.Payment{ID: protocol.PaymentID{1}, Device: "kiosk-1", State: payment.Approved, Asked: eur(100), Approved: eur(100)}
+	cash := card
+	cash.By, cash.State = protocol.ByCash, payment.Reversed
+	for name, c := range map[string]struct {
+		p payment.Payment
+		f payment.Fact
+	}{
+		"coins for a card":   {card, payment.Cash{Device: "kiosk-1", Value: eur(5)}},
+		"another's coins":    {cash, payment.Cash{Device: "kiosk-2", Value: eur(5)}},
+		"another's change":   {cash, payment.ChangeSaid{Device: "kiosk-2", Given: eur(5), Short: eur(0)}},
+		"change of a card":   {card, payment.ChangeSaid{Device: "kiosk-1", Given: eur(5), Short: eur(0)}},
+		"change of nothing":  {payment.Payment{ID: card.ID}, payment.ChangeSaid{Device: "kiosk-1", Given: eur(5), Short: eur(0)}},
+		"change in dollars":  {cash, payment.ChangeSaid{Device: "kiosk-1", Given: money.New(5, money.USD), Short: money.New(0, money.USD)}},
+		"dollars among euro": {cash, payment.Cash{Device: "kiosk-1", Value: money.New(5, money.USD)}},
+	} {
+		next, out := c.p.Step(t0, c.f)
+		for _, a := range out.Acts {
+			if _, ok := a.(payment.Move); ok {
+				t.Errorf("%s: %+v", name, out)
+			}
+		}
+		if next.State != c.p.State || next.Approved != c.p.Approved {
+			t.Errorf("%s: %+v", name, next)
+		}
+	}
+}
