@@ -12,7 +12,8 @@
 //   - Who a client is comes from its certificate alone; client id and user name must be the same.
 //     A device writes coinop/v1/{id}/up/…, reads coinop/v1/{id}/dn/…, and nothing else.
 //   - mochi reads only bytes the guard has let through: seven kinds of packet, each checked to its
-//     last byte. Anything else closes the connection; every reason has a counter.
+//     last byte. Anything else closes the connection; every reason has a counter. A device that has
+//     subscribed as agents do is served without mochi from then on.
 //   - Publish never waits for a device. One that does not read is closed when 2 MiB wait for it.
 //   - A connection that sends more than its share is slowed. Strangers are few.
 //   - A second connection of a device closes the first and waits for it before it is answered.
@@ -189,7 +190,11 @@ func (b *Broker) Kick(d protocol.DeviceID) {
 }
 
 // Connected is the number of connections that are past CONNECT.
-func (b *Broker) Connected() int64 { return atomic.LoadInt64(&b.server.Info.ClientsConnected) }
+func (b *Broker) Connected() int64 {
+	b.door.mu.Lock()
+	defer b.door.mu.Unlock()
+	return int64(len(b.door.devices))
+}
 
 // InflightDropped is how many messages were dropped because their device had acknowledged none of the
 // 64 before. mochi tells nobody of its own.

@@ -2,7 +2,6 @@ package broker
 
 import (
 	"crypto/tls"
-	"errors"
 	"io"
 	"net"
 	"net/netip"
@@ -70,10 +69,29 @@ func (o offence) Error() string { return "not a packet we take: " + o.reason.Str
 // owed (MQTT 3.1.1, section 3.1.2.2).
 var unacceptable = []byte{0x20, 2, 0, 1}
 
-// Read hands on bytes of packets the guard has let through, and of no others; not of those that take
-// the short way.
+// Read is mochi's: bytes of packets the guard has let through, and of no others; not of those that
+// take the short way. It ends when the connection is to be served without mochi.
 func (c *conn) Read(p []byte) (int, error) {
 	for c.start == c.good {
+		if c.leave() {
+			return 0, errOurs
+		}
+		f, err := c.next()
+		if err != nil {
+			return 0, err
+		}
+		if c.took(f, c.buf[c.start:c.good]) {
+			c.start = c.good
+		}
+	}
+	n := copy(p, c.buf[c.start:c.good])
+	c.start += n
+	return n, nil
+}
+
+// next waits for a whole packet that the guard lets through; its bytes are buf[start:good].
+func (c *conn) next() (packet, error) {
+	for {
 		have := c.buf[c.start:c.end]
 		f, r := c.guard.next(have)
 		whole := r == reasonNone && f.header > 0 && f.size <= len(have)
@@ -82,35 +100,30 @@ func (c *conn) Read(p []byte) (int, error) {
 		}
 		switch {
 		case r != reasonNone:
-			return 0, c.refuse(r)
+			return packet{}, c.refuse(r)
 		case whole:
 			if err := c.pace(f); err != nil {
-				return 0, err
+				return packet{}, err
 			}
 			c.good += f.size
-			if c.took(f, have) {
-				c.start = c.good
-			}
-		default:
-			if err := c.fill(); err != nil {
-				return 0, err
-			}
+			return f, nil
+		}
+		if err := c.fill(); err != nil {
+			return packet{}, err
 		}
 	}
-	n := copy(p, c.buf[c.start:c.good])
-	c.start += n
-	return n, nil
 }
 
 func (c *conn) refuse(r Reason) error {
 	c.stats.count(r)
-	if c.client.Load() == nil {
+	if c.device == "" {
 		c.stats.Refused.Add(1)
 	}
 	if r == ReasonProtocol {
 		_, _ = c.Write(unacceptable)
 	}
-	return errors.Join(offence{r}, c.Close())
+	c.shut()
+	return offence{r}
 }
 
 // fill waits for more bytes behind those that are here.

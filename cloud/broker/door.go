@@ -108,27 +108,61 @@ func apart(f func() error) (err error) {
 	return err
 }
 
+// serve is a connection's first goroutine, and mochi's. One that becomes ours goes on in another: the
+// stack of this one has been deep, and stays so.
 func (d *door) serve(c *conn, establish listeners.EstablishFn) {
-	defer d.wg.Done()
-	defer close(c.done)
-	defer d.forget(c)
 	defer func() {
-		_ = c.Close()
-		c.out.writers.Wait()
+		if c.ours {
+			go d.attend(c)
+			return
+		}
+		d.end(c)
 	}()
 	if apart(func() error { return c.Conn.HandshakeContext(context.Background()) }) != nil { // it has the deadline of a stranger
 		return
 	}
-	defer func() {
-		if p := recover(); p != nil {
-			d.b.stats.Panics.Add(1)
-			d.b.cfg.Log.Error("connection ended in a panic", "device", c.device, "panic", p)
-			d.tail(c)
-		}
-	}()
-	if err := establish(d.ID(), c); err != nil {
+	defer d.survive(c)
+	if err := establish(d.ID(), c); err != nil && !c.ours {
 		d.b.cfg.Log.Debug("connection ended", "device", c.device, "error", err)
 	}
+}
+
+// attend serves a connection that mochi has let go of.
+func (d *door) attend(c *conn) {
+	defer d.end(c)
+	defer d.survive(c)
+	err := c.attend()
+	if err == nil {
+		c.will = nil // MQTT 3.1.1, 3.14.4
+	}
+	d.b.will(c.will)
+	c.will = nil
+	d.b.cfg.Log.Debug("connection ended", "device", c.device, "error", err)
+}
+
+// end is the last that happens to a connection.
+func (d *door) end(c *conn) {
+	c.shut()
+	c.out.writers.Wait()
+	d.forget(c)
+	close(c.done)
+	d.wg.Done()
+}
+
+// survive is deferred by whoever serves a connection: a panic ends that connection only.
+func (d *door) survive(c *conn) {
+	p := recover()
+	if p == nil {
+		return
+	}
+	d.b.stats.Panics.Add(1)
+	d.b.cfg.Log.Error("connection ended in a panic", "device", c.device, "panic", p)
+	if c.ours {
+		d.b.will(c.will)
+		c.ours, c.will = false, nil
+		return
+	}
+	d.tail(c)
 }
 
 // tail does what mochi would have done after a connection that did not end in a panic: the will,
@@ -139,7 +173,7 @@ func (d *door) tail(c *conn) {
 		return
 	}
 	if atomic.CompareAndSwapUint32(&cl.Properties.Will.Flag, 1, 0) {
-		d.b.will(c.device, cl.Properties.Will)
+		d.b.will(will(c.device, cl.Properties.Will))
 	}
 	cl.ClearInflights()
 	d.b.server.UnsubscribeClient(cl)

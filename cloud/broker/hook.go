@@ -106,10 +106,10 @@ func (h *hook) OnSubscribed(cl *mqtt.Client, pk packets.Packet, granted []byte) 
 	}
 }
 
-// OnUnsubscribed closes it.
+// OnUnsubscribed closes it, unless mochi only clears away what it has let go of.
 func (h *hook) OnUnsubscribed(cl *mqtt.Client, pk packets.Packet) {
 	c, ok := cl.Net.Conn.(*conn)
-	if !ok {
+	if !ok || c.ours {
 		return
 	}
 	for _, f := range pk.Filters {
@@ -137,16 +137,21 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 // OnWill hands a last will to the tap: mochi routes wills past OnPublish.
 func (h *hook) OnWill(cl *mqtt.Client, w mqtt.Will) (mqtt.Will, error) {
 	if c, ok := cl.Net.Conn.(*conn); ok {
-		h.b.will(c.device, w)
+		h.b.will(will(c.device, w))
 	}
 	return w, nil
 }
 
 func (h *hook) OnPublishDropped(*mqtt.Client, packets.Packet) { h.b.stats.Dropped.Add(1) }
 
-func (b *Broker) will(d protocol.DeviceID, w mqtt.Will) {
-	if b.tap(Message{Device: d, Topic: protocol.Topic(w.TopicName), Payload: w.Payload, Will: true}) != nil {
-		b.cfg.Log.Warn("last will dropped: the relay is busy", "device", d)
+func will(d protocol.DeviceID, w mqtt.Will) *Message {
+	return &Message{Device: d, Topic: protocol.Topic(w.TopicName), Payload: w.Payload, Will: true}
+}
+
+// will hands a last will to the tap; nil is none.
+func (b *Broker) will(m *Message) {
+	if m != nil && b.tap(*m) != nil {
+		b.cfg.Log.Warn("last will dropped: the relay is busy", "device", m.Device)
 	}
 }
 

@@ -133,9 +133,17 @@ func (c *conn) write() {
 // SetDeadline is mochi's, for the keepalive: it is about what is read.
 func (c *conn) SetDeadline(t time.Time) error { return c.SetReadDeadline(t) }
 
-// Close is mochi's: the last words, a refusal perhaps, are given a moment. tls.Conn.Close would wait
-// up to 5 s for a stalled peer.
+// Close is mochi's; of a connection that is ours it closes nothing.
 func (c *conn) Close() error {
+	if !c.ours {
+		c.shut()
+	}
+	return nil
+}
+
+// shut closes: the last words, a refusal perhaps, are given a moment. tls.Conn.Close would wait up to
+// 5 s for a stalled peer.
+func (c *conn) shut() {
 	o := &c.out
 	o.mu.Lock()
 	var flushed chan struct{}
@@ -159,5 +167,4 @@ func (c *conn) Close() error {
 		}
 	}
 	c.abort()
-	return nil
 }

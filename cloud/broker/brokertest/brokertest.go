@@ -45,6 +45,9 @@ type Broker struct {
 	// Counted are the broker's counters by reason. A broker that has them is held to the strict
 	// list: what is not on it is closed and counted, not only harmless. nil: the letter of MQTT.
 	Counted func() map[string]int64
+	// Subscribed lets every device subscribe its dn/# with QoS 1 before it says anything else, as agents
+	// do: for a broker that serves such a one in a way of its own.
+	Subscribed bool
 	// Poison is a payload over which the handler of the broker's messages panics; "" = there is none.
 	Poison string
 }

@@ -93,11 +93,22 @@ func TestMochi(t *testing.T) { // not parallel: the bystander is timed
 	brokertest.Run(t, func(t *testing.T) brokertest.Broker { return startMochi(t, 1) })
 }
 
+// TestAgents: the same broker, as agents meet it: mochi has let go of each that has subscribed.
+func TestAgents(t *testing.T) {
+	brokertest.Run(t, func(t *testing.T) brokertest.Broker { return subscribed(startMochi(t, 1)) })
+}
+
+func subscribed(b brokertest.Broker) brokertest.Broker { b.Subscribed = true; return b }
+
 func TestKeepalive(t *testing.T) {
 	t.Parallel()
 	t.Run("mochi", func(t *testing.T) {
 		t.Parallel()
 		brokertest.Keepalive(t, func(t *testing.T) brokertest.Broker { return startMochi(t, 0) })
+	})
+	t.Run("agents", func(t *testing.T) {
+		t.Parallel()
+		brokertest.Keepalive(t, func(t *testing.T) brokertest.Broker { return subscribed(startMochi(t, 0)) })
 	})
 	t.Run("mosquitto", func(t *testing.T) {
 		t.Parallel()

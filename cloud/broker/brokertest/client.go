@@ -129,10 +129,11 @@ func withWill(payload string) func(*hello) {
 
 // client is one end of a connection.
 type client struct {
-	t  testing.TB
-	id string
-	c  *tls.Conn
-	r  *bufio.Reader
+	t          testing.TB
+	id         string
+	c          *tls.Conn
+	r          *bufio.Reader
+	subscribes bool
 }
 
 // dial makes a connection, with a certificate and nothing said.
@@ -153,7 +154,7 @@ func (s *suite) secure(t testing.TB, device string, raw net.Conn) *client {
 	if err := c.Handshake(); err != nil {
 		t.Fatalf("%s: %v", device, err)
 	}
-	return &client{t: t, id: device, c: c, r: bufio.NewReader(c)}
+	return &client{t: t, id: device, c: c, r: bufio.NewReader(c), subscribes: s.Subscribed}
 }
 
 // device makes a connection that is past CONNECT.
@@ -169,6 +170,11 @@ func (c *client) connect(change ...func(*hello)) {
 	c.send(helloOf(c.id, change...).bytes())
 	if p := c.recv(); p.head != connack || string(p.body) != "\x00\x00" {
 		c.t.Fatalf("%s: %x %x instead of CONNACK", c.id, p.head, p.body)
+	}
+	if c.subscribes {
+		if code := c.subscribe(down(c.id, "#")); code != 1 {
+			c.t.Fatalf("%s: SUBACK %#x", c.id, code)
+		}
 	}
 }
 
