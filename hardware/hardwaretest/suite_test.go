@@ -16,6 +16,7 @@ import (
 	"coinop/hardware/dex"
 	"coinop/hardware/escpos"
 	"coinop/hardware/mdb"
+	"coinop/hardware/terminal"
 	"coinop/hardware/virtual"
 	"coinop/hardware/vivopay"
 	"coinop/protocol"
@@ -103,6 +104,22 @@ func TestDEX(t *testing.T) {
 		}
 		return r, r.Open, nil
 	})
+}
+
+// TestZVT: as purchases, and as holds. Not beside the others, whose ptys have times to keep.
+func TestZVT(t *testing.T) {
+	for name, hold := range map[string]bool{"purchases": false, "holds": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			Terminal(t, func(address string, finish time.Duration, out func(hardware.Event)) (hardware.Terminal, func(context.Context) (hardware.Driver, error), error) {
+				z, err := terminal.New(terminal.Config{Address: address, Currency: money.EUR, Hold: hold, Finish: finish}, out)
+				if err != nil {
+					return nil, nil, err
+				}
+				return z, z.Open, nil
+			}, hold)
+		})
+	}
 }
 
 var childVend = protocol.VendID{0: 0xC1}
