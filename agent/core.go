@@ -170,7 +170,7 @@ func (c *Core) copies(s session.Snapshot, records []protocol.Record, at []protoc
 	var out []Effect
 	for i, r := range records {
 		o, ok := r.Body.(protocol.PaymentOutcome)
-		if !ok || slices.Contains(s.OwedBlobs, o.Payment) { // taken offline: the cloud knows nothing of it yet
+		if !ok || !slices.ContainsFunc(s.Lanes, func(l session.State) bool { return l.Asked(o.Payment) }) { // offline, or cash: the journal tells it
 			continue
 		}
 		sealed, err := c.journal.Read(at[i].Seq-1, 1)

@@ -19,10 +19,12 @@ type books struct {
 	sale     protocol.SaleID // the open one
 	timers   map[TimerName]TimerID
 
-	asks      bool // the bus waits for an answer to a vend request
-	withdrawn bool // its approval never was on the wire, and it may cancel
-	session   bool // card first: the controller is in a session
-	rebooted  bool // what the controller stands at is not known
+	asks      bool  // the bus waits for an answer to a vend request
+	withdrawn bool  // its approval never was on the wire, and it may cancel
+	due       int64 // of the open sale
+	accepts   int64 // coins of up to this may come in
+	session   bool  // card first: the controller is in a session
+	rebooted  bool  // what the controller stands at is not known
 }
 
 type payment struct {
@@ -31,6 +33,14 @@ type payment struct {
 	approved money.Amount
 	ask      protocol.Hash
 	ends     int
+	cash     bool
+	captured int64
+	ordered  int   // payouts that were written
+	paying   int   // and carried out
+	given    int64 // of its change
+	owed     int64 // short, or nobody knows
+	counted  bool  // its change is accounted for
+	asks     bool  // and a case says that some is owed
 }
 
 type vended struct {
@@ -61,7 +71,7 @@ func (b *books) clone() *books {
 
 // reboot forgets what a power cut took: timers, and what the bus asked.
 func (b *books) reboot() {
-	b.timers, b.asks, b.withdrawn, b.rebooted = map[TimerName]TimerID{}, false, false, true
+	b.timers, b.asks, b.withdrawn, b.rebooted, b.accepts = map[TimerName]TimerID{}, false, false, true, 0
 }
 
 // hear takes the event before its step; later says whether a vend request is new.
@@ -109,6 +119,7 @@ func (b *books) step(e Event, o Output, phase Phase) (broken []string) {
 		say("offline payments %v with blobs of %v", offline, blobs)
 	}
 	b.effects(e, o, say)
+	b.cashLaws(o, phase, say)
 	if phase == Idle {
 		if b.sale != (protocol.SaleID{}) {
 			say("idle with open sale %s", b.sale)
@@ -139,6 +150,10 @@ func (b *books) record(r protocol.Record, say func(string, ...any)) {
 	if _, ok := r.Body.(protocol.SaleOpened); !ok && b.sale != (protocol.SaleID{}) && r.Sale != b.sale {
 		switch r.Body.(type) {
 		case protocol.LateAnswer, protocol.VendResolved, protocol.PolicyApplied, protocol.DeviceEvent:
+		case protocol.CashIn, protocol.PaymentOutcome, protocol.ChangePaid, protocol.CaseOpened:
+			if !r.Sale.IsZero() {
+				say("%s of sale %s beside the open %s", r.Body.Kind(), r.Sale, b.sale)
+			}
 		default:
 			say("%s of sale %s beside the open %s", r.Body.Kind(), r.Sale, b.sale)
 		}
@@ -148,7 +163,7 @@ func (b *books) record(r protocol.Record, say func(string, ...any)) {
 		if b.sale != (protocol.SaleID{}) {
 			say("a second live sale")
 		}
-		b.sale = r.Sale
+		b.sale, b.due = r.Sale, a.Due.Minor
 	case protocol.AuthorizationSent:
 		if _, ok := b.payments[a.Payment]; ok {
 			say("payment %s twice", a.Payment)
@@ -183,6 +198,9 @@ func (b *books) record(r protocol.Record, say func(string, ...any)) {
 		if !ok || p.ends > 0 || p.approved.Minor <= 0 || a.Amount.Minor <= 0 {
 			say("vend of a payment %+v", p)
 		}
+		if p.cash && p.approved.Minor < b.due {
+			say("vend for %s of %d in cash", p.approved, b.due)
+		}
 		if _, ok := b.vends[a.Vend]; ok {
 			say("vend %s twice", a.Vend)
 		}
@@ -213,6 +231,10 @@ func (b *books) record(r protocol.Record, say func(string, ...any)) {
 			say("case %s twice, or without an id", a.Case)
 		}
 		b.cases[a.Case] = true
+		if p, ok := b.payments[a.Payment]; ok && (a.Cause == protocol.CaseChangeShort || a.Cause == protocol.CaseChangeUnknown) {
+			p.asks = true
+			b.payments[a.Payment] = p
+		}
 		for _, id := range a.Vends {
 			v := b.vends[id]
 			v.asked = true
@@ -220,6 +242,8 @@ func (b *books) record(r protocol.Record, say func(string, ...any)) {
 		}
 	case protocol.SaleClosed:
 		b.closed(r.Sale, a, say)
+	default:
+		b.cashRecord(r, say)
 	}
 }
 
@@ -264,6 +288,8 @@ func (b *books) outcome(a protocol.PaymentOutcome, say func(string, ...any)) {
 	if a.Amount.Minor != sum || a.Amount.Minor > p.approved.Minor || a.Amount.Minor > p.asked.Minor {
 		say("outcome of %s: counted %d, approved %s, asked %s", a.Amount, sum, p.approved, p.asked)
 	}
+	p.captured = a.Amount.Minor
+	b.payments[a.Payment] = p
 	if (a.What == protocol.Capture) != (sum > 0) {
 		say("%s of %d", a.What, sum)
 	}
@@ -285,6 +311,9 @@ func (b *books) closed(sale protocol.SaleID, a protocol.SaleClosed, say func(str
 	for id, p := range b.payments {
 		if p.sale == sale && p.ends != 1 {
 			say("closed while payment %s has %d ends", id, p.ends)
+		}
+		if p.sale == sale && p.rest() != 0 {
+			say("closed while %d of payment %s are not accounted for", p.rest(), id)
 		}
 	}
 	b.sale = protocol.SaleID{}
@@ -351,7 +380,7 @@ func (b *books) effects(e Event, o Output, say func(string, ...any)) {
 // open are payments that have no end.
 func (b *books) open() (n int) {
 	for _, p := range b.payments {
-		if p.ends == 0 {
+		if p.ends == 0 || p.rest() != 0 {
 			n++
 		}
 	}

@@ -77,13 +77,14 @@ const (
 	TimerVend
 	TimerEvidence
 	TimerSession
+	TimerChange
 )
 
 func (n TimerName) String() string {
-	if n < TimerOrder || n > TimerSession {
+	if n < TimerOrder || n > TimerChange {
 		return "timer?"
 	}
-	return [...]string{"order", "wait", "vend", "evidence", "session"}[n-1]
+	return [...]string{"order", "wait", "vend", "evidence", "session", "change"}[n-1]
 }
 
 // TimerID tells a timer from an earlier one of the same name: an expiry with another id is stale.

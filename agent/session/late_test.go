@@ -25,6 +25,14 @@ var paths = []path{
 	{"vending, offline", "offline", Vending, []string{"order s1 150 80", "card p1", "link down", "timer wait"}},
 	{"evidence", "mdb evidence", InEvidence, []string{"vend_request 1 s1 150", "card p1", "answer p1 approved 150", "approval v11 delivered", "timer vend"}},
 	{"evidence after a restart", "mdb", InEvidence, []string{"vend_request 1 s1 150", "card p1", "answer p1 approved 150", "approval v11 delivered", "booted"}},
+	{"ordered, for cash", "mdb cash", Ordered, []string{"level still", "vend_request 1 s1 150"}},
+	{"ordered, money in", "mdb cash", Ordered, []string{"level still", "vend_request 1 s1 150", "cash p1 100"}},
+	{"vending for cash", "mdb cash", Vending, []string{"level still", "vend_request 1 s1 150", "cash p1 200", "approval v11 delivered"}},
+	{"evidence, cash", "mdb cash evidence", InEvidence, []string{"level still", "vend_request 1 s1 150", "cash p1 200", "approval v11 delivered", "timer vend"}},
+	{"change not ordered", "mdb cash", InChange, []string{"level still", "vend_request 1 s1 150", "cash p1 200", "success v11"}},
+	{"change ordered", "mdb cash", InChange, []string{"level still", "vend_request 1 s1 150", "cash p1 200", "level still", "success v11"}},
+	{"change ordered, then a restart", "mdb cash", InChange, []string{"level still", "vend_request 1 s1 150", "cash p1 200", "level still", "success v11", "booted"}},
+	{"change of nobody", "cash", InChange, []string{"cash p1 200", "cash p2 100"}},
 	{"enabled", "card_first", Idle, nil},
 	{"preauth", "card_first", Authorizing, []string{"card p1"}},
 	{"session_idle", "card_first", SessionIdle, []string{"card p1", "answer p1 approved 1000"}},
@@ -77,13 +85,17 @@ func TestLateAndTwice(t *testing.T) {
 		r, taken := p.walk(t)
 		for i, e := range taken {
 			name := fmt.Sprintf("%s, %q again", p.name, p.lines[i])
-			switch e.(type) {
+			switch e := e.(type) {
 			case VendRequest: // the same 05 once more: S29, C18
 				next, o := r.s.Step(r.now, r.in(e))
 				if len(o.Records) > 0 || !next.Equal(r.s) || len(o.Effects) > 1 {
 					t.Errorf("%s: %+v", name, o)
 				}
-			case Booted, Link: // they have no id: each is news
+			case Booted, Link, CashLevel: // they have no id: each is news
+			case CashIn: // the shell gives each an id of its own; the last one is remembered
+				if e.Payment == r.s.coin {
+					unchanged(t, name, r, e)
+				}
 			default:
 				unchanged(t, name, r, e)
 			}

@@ -77,6 +77,20 @@ func recordText(r protocol.Record) string {
 		return words("SaleClosed", sN(r.Sale), b.How, "delivered", b.Delivered)
 	case protocol.LateAnswer:
 		return words("LateAnswer", sN(r.Sale), pN(b.Payment), b.Result, b.Approved)
+	case protocol.CashIn:
+		what := "coin"
+		if b.Bill {
+			what = "bill"
+		}
+		return words("CashIn", sN(r.Sale), pN(b.Payment), b.Value, what)
+	case protocol.StackOrdered:
+		return words("StackOrdered", b.Value)
+	case protocol.ChangeOrdered:
+		return words("ChangeOrdered", pN(b.Payment), b.Amount, fmt.Sprintf("of %d", money.Content(b.Tubes)))
+	case protocol.ChangePaid:
+		return words("ChangePaid", pN(b.Payment), b.Given, "short", b.Short, b.Reason)
+	case protocol.ChangeUnknown:
+		return words("ChangeUnknown", pN(b.Payment), b.Amount, b.Reason)
 	case protocol.PolicyApplied:
 		return words("PolicyApplied", b.Version)
 	case protocol.DeviceEvent:
@@ -112,6 +126,12 @@ func effectText(e Effect) string {
 		return words("Receipt", sN(a.Sale))
 	case StopOutlet:
 		return words("StopOutlet", a.Outlet, a.Reason)
+	case AcceptCash:
+		return words("AcceptCash", a.Most)
+	case TakeBill:
+		return words("TakeBill", a.Take)
+	case PayChange:
+		return words("PayChange", a.Amount)
 	case DenyVend:
 		return words("DenyVend", keyText(a.Bus))
 	case DisarmReader, EndSession:

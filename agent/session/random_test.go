@@ -47,7 +47,10 @@ type world struct {
 	n     int    // of ids
 	epoch uint64 // of the bus
 	req   uint32
-	old   []Event // had their effect before
+	tubes []money.Tube                 // what is in the changer
+	out   map[protocol.PaymentID]int64 // change that came out
+	paid  *Paid                        // the driver is about to say
+	old   []Event                      // had their effect before
 }
 
 func randomLane(t testing.TB, seed uint64, steps int, c *coverage) {
@@ -61,6 +64,7 @@ func randomLane(t testing.TB, seed uint64, steps int, c *coverage) {
 	if rnd.IntN(4) == 0 {
 		p.MinGrade = protocol.GradeCounted
 	}
+	cfg.Cash = rnd.IntN(2) == 0
 	switch rnd.IntN(3) {
 	case 0:
 		cfg.Flow, cfg.Bus = protocol.CardFirst, protocol.BusMDB
@@ -68,7 +72,10 @@ func randomLane(t testing.TB, seed uint64, steps int, c *coverage) {
 		cfg.Bus = protocol.BusMDB
 	}
 	r := newRig(t, fmt.Sprintf("seed %d", seed), c, cfg, p)
-	w := &world{rig: r, rnd: rnd, epoch: 1}
+	w := &world{rig: r, rnd: rnd, epoch: 1, out: map[protocol.PaymentID]int64{}}
+	for _, v := range []int64{5, 10, 20, 50, 100, 200} {
+		w.tubes = append(w.tubes, money.Tube{Value: v, Count: uint16(rnd.IntN(8))})
+	}
 	r.warm(rnd.IntN(2) == 0)
 	for i := range steps {
 		r.where = fmt.Sprintf("seed %d step %d", seed, i)
@@ -82,6 +89,13 @@ func randomLane(t testing.TB, seed uint64, steps int, c *coverage) {
 	if r.s.Phase() == InEvidence {
 		r.step(Timer{TimerEvidence, r.s.timers[TimerEvidence]})
 	}
+	for r.s.Phase() == InChange {
+		w.live(w.level())
+		if w.paid != nil {
+			w.live(*w.paid)
+		}
+	}
+	w.moved()
 	if !r.s.Idle() {
 		r.fail("%s", r.s.Phase())
 	}
@@ -90,6 +104,7 @@ func randomLane(t testing.TB, seed uint64, steps int, c *coverage) {
 
 func (w *world) restart() {
 	w.rig.restart()
+	w.paid = nil
 	w.epoch++ // the driver's promise
 	w.req = 0
 	w.old = slices.DeleteFunc(w.old, func(e Event) bool { // a process takes its timers with it
@@ -114,7 +129,7 @@ func (w *world) turn() {
 		return
 	}
 	e := w.event()
-	o := w.step(e)
+	o := w.live(e)
 	if w.rnd.IntN(3) == 0 {
 		w.again(e)
 	}
@@ -212,6 +227,9 @@ func foreigners() []Event {
 		Timer{TimerVend, 1 << 40},
 		Timer{TimerEvidence, 1 << 40},
 		Timer{TimerSession, 1 << 40},
+		Timer{TimerChange, 1 << 40},
+		Paid{ID: 1 << 30, Given: eur(50), Known: true},
+		CashIn{Value: eur(50)},
 		Timer{0, 1},
 		Timer{9, 1},
 		Approval{v, ApprovalDelivered},
@@ -249,7 +267,18 @@ func (w *world) event() Event {
 		}
 		return w.order()
 	case Ordered:
+		if w.s.takesCash() && !w.chance(3) {
+			if !w.s.level.Known {
+				return w.level()
+			}
+			return w.money()
+		}
 		return w.card()
+	case InChange:
+		if w.paid != nil {
+			return *w.paid
+		}
+		return w.level()
 	case Authorizing:
 		if w.chance(4) {
 			return Timer{TimerWait, w.s.timers[TimerWait]}
@@ -277,7 +306,7 @@ func (w *world) any() Event {
 	if c := w.s.d.Closed; len(c) > 0 && w.chance(2) {
 		v = c[w.rnd.IntN(len(c))].ID
 	}
-	n := TimerName(1 + w.rnd.IntN(5))
+	n := TimerName(1 + w.rnd.IntN(6))
 	all := []func() Event{
 		func() Event { return w.order() }, func() Event { return w.card() }, w.answer, func() Event { return w.request() },
 		func() Event { return Cancel{"buyer"} }, func() Event { return CardFailed{"read_error"} }, func() Event { return CardAAC{} }, func() Event { return CardRemoved{} },
@@ -290,6 +319,9 @@ func (w *world) any() Event {
 		func() Event {
 			return Evidence{v, protocol.VendOutcome(1 + w.rnd.IntN(2)), protocol.Grade(w.rnd.IntN(4)), protocol.SourceAudit}
 		},
+		func() Event { return w.money() }, func() Event { return w.level() }, func() Event { return CashLevel{} },
+		func() Event { return BillHeld{eur(500)} }, func() Event { return BillReturned{} },
+		func() Event { return Paid{ID: 1 << 30, Given: eur(5), Known: true} },
 		func() Event { return Link{LinkState(1 + w.rnd.IntN(5))} }, func() Event { return Link{LinkUp} },
 		func() Event {
 			p := w.s.policy

@@ -150,7 +150,7 @@ func (r *rig) cut(live State, e Event, o Output, disk Snapshot, before *books, w
 	}
 	done := o.Effects
 	s, o := step(base.Lanes[0], Booted{})
-	if ph := s.Phase(); ph != Idle && ph != InEvidence {
+	if ph := s.Phase(); ph != Idle && ph != InEvidence && ph != InChange {
 		fail("%s after a restart", ph)
 	}
 	again := Recover(base, o.Records).Lanes[0]
@@ -165,13 +165,36 @@ func (r *rig) cut(live State, e Event, o Output, disk Snapshot, before *books, w
 		s = r.aftermath(s, step, done)
 	}
 	if s.Phase() == InEvidence {
-		if s, _ = step(s, Timer{TimerEvidence, s.timers[TimerEvidence]}); !s.Idle() {
+		if s, _ = step(s, Timer{TimerEvidence, s.timers[TimerEvidence]}); !s.Idle() && s.Phase() != InChange {
 			fail("the wait is over and the lane is %s", s.Phase())
 		}
 	}
+	s = r.changeAfter(s, step)
 	if n := b.open(); n > 0 {
 		fail("%d payments without an end", n)
 	}
+}
+
+// changeAfter brings a lane that owes change after a power cut to its end: by a count of the tubes, by
+// one that makes no sense, or without any.
+func (r *rig) changeAfter(s State, step func(State, Event) (State, Output)) State {
+	for n := r.cases; s.Phase() == InChange; n++ {
+		c := *s.d.Change
+		level := CashLevel{Known: true, Still: true, Tubes: slices.Clone(c.Tubes)}
+		switch {
+		case n%3 == 0:
+			s, _ = step(s, Timer{TimerChange, s.timers[TimerChange]})
+			continue
+		case !c.Ordered:
+			level.Tubes = []money.Tube{{Value: 5, Count: 200}}
+		case n%3 == 1 && len(level.Tubes) > 0:
+			level.Tubes[0].Count++
+		}
+		if s, _ = step(s, level); s.paying != 0 {
+			s, _ = step(s, Paid{ID: s.paying, Given: c.Amount, Known: true})
+		}
+	}
+	return s
 }
 
 // aftermath brings the answers to effects that ran before a power cut, each twice.

@@ -12,8 +12,16 @@ import (
 func (s State) Step(now protocol.Reading, in In) (State, Output) {
 	s = s.Clone()
 	var o Output
-	if !s.fresh(in.Event) || s.noted(&o, in) || s.late(&o, in) {
-		return s, o
+	if s.fresh(in.Event) {
+		s.event(&o, now, in)
+		s.tend(&o, in)
+	}
+	return s, o
+}
+
+func (s *State) event(o *Output, now protocol.Reading, in In) {
+	if s.noted(o, in) || s.late(o, in) {
+		return
 	}
 	switch e := in.Event.(type) {
 	case Booted:
@@ -28,29 +36,35 @@ func (s State) Step(now protocol.Reading, in In) (State, Output) {
 		s.timers[e.Name] = 0
 	case VendRequest:
 		if !e.Bus.Later(s.heard) || !e.Bus.Later(s.d.Bus) {
-			s.again(&o, e)
-			return s, o
+			s.again(o, e)
+			return
 		}
 		s.heard, s.owes = e.Bus, true
 	}
-	switch s.d.Phase {
-	case Idle:
-		s.idle(&o, now, in)
-	case Ordered:
-		s.ordered(&o, now, in)
-	case Authorizing:
-		s.authorizing(&o, now, in)
-	case SessionIdle:
-		s.session(&o, in)
-	case Queued, Vending:
-		s.vending(&o, now, in)
-	case InEvidence:
-		s.inEvidence(&o, in)
+	if !s.cash(o, now, in) {
+		s.phase(o, now, in)
 	}
 	if len(o.rows) == 0 && s.d.Phase != Idle {
-		s.busy(&o, in.Event)
+		s.busy(o, in.Event)
 	}
-	return s, o
+}
+
+func (s *State) phase(o *Output, now protocol.Reading, in In) {
+	switch s.d.Phase {
+	case Idle:
+		s.idle(o, now, in)
+	case Ordered:
+		s.ordered(o, now, in)
+	case Authorizing:
+		s.authorizing(o, now, in)
+	case SessionIdle:
+		s.session(o, in)
+	case Queued, Vending:
+		s.vending(o, now, in)
+	case InEvidence:
+		s.inEvidence(o, in)
+	case InChange: // cash has taken it
+	}
 }
 
 // busy is S40.
@@ -74,8 +88,10 @@ func (s State) fresh(e Event) bool {
 		return !e.Payment.IsZero() && !s.d.seen(protocol.SaleID{}, e.Payment) && !s.d.seen(protocol.SaleID{}, e.Spare)
 	case Evidence:
 		return !e.Vend.IsZero() && (e.Result == protocol.Delivered || e.Result == protocol.Failed)
+	case CashIn:
+		return !e.Payment.IsZero() && e.Payment != s.coin && e.Value.Minor > 0
 	case Timer:
-		return e.Name >= TimerOrder && e.Name <= TimerSession && e.ID != 0 && s.timers[e.Name] == e.ID
+		return e.Name >= TimerOrder && e.Name <= TimerChange && e.ID != 0 && s.timers[e.Name] == e.ID
 	}
 	return true
 }
@@ -352,7 +368,7 @@ func (s *State) order(o *Output, now protocol.Reading, e Order, why string) {
 	}
 	o.take("S01")
 	s.propose(e.Sale, protocol.SaleOpened{Flow: protocol.SelectionFirst, Class: e.Class, Lines: e.Lines, Items: e.Items, Due: due, Bus: s.request})
-	s.arm(o, now, ScreenPrice, "")
+	s.arm(o, now, ScreenPrice, s.exactOnly())
 }
 
 // arm waits for a card: on MDB to the last moment that leaves minWait for an answer.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"coinop/protocol"
+	"coinop/protocol/money"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -103,6 +104,8 @@ func scriptRig(t *testing.T, where string, options []string, cov *coverage) *rig
 			p.HintedIsFree = true
 		case "one_attempt":
 			p.Attempts = 1
+		case "cash":
+			cfg.Cash = true
 		case "evidence":
 			evidence = true
 		case "cold":
@@ -237,7 +240,7 @@ func (r *rig) event(w []string) Event {
 	case "answer":
 		return a.answer()
 	case "timer": // vend [stale]
-		n := TimerName(a.name(a.at(1), "", "order", "wait", "vend", "evidence", "session"))
+		n := TimerName(a.name(a.at(1), "", "order", "wait", "vend", "evidence", "session", "change"))
 		if a.option("stale", "") != "" {
 			return Timer{n, r.s.timers[n] + 100}
 		}
@@ -285,6 +288,37 @@ func (a args) noted() Event {
 		return Tamper{a.option("cleared", "") != ""}
 	case "door":
 		return Door{a.option("open", "") != ""}
+	}
+	return a.cash()
+}
+
+// cash are the events of a coin changer and a bill validator.
+func (a args) cash() Event {
+	switch a.w[0] {
+	case "cash": // p1 200 [bill] [box]
+		c := CashIn{Payment: mk[protocol.PaymentID](a.number(a.at(1))), Value: eur(int64(a.number(a.at(2))))}
+		c.Bill = a.option("bill", "") != ""
+		c.Box = c.Bill || a.option("box", "") != ""
+		return c
+	case "held": // 500
+		return BillHeld{eur(int64(a.number(a.at(1))))}
+	case "returned":
+		return BillReturned{eur(0)}
+	case "paid": // 50 [reason] | ? reason: nobody could count
+		p := Paid{ID: a.r.s.paying, Given: eur(0), Known: a.at(1) != "?"}
+		if p.Known {
+			p.Given = eur(int64(a.number(a.at(1))))
+		}
+		if len(a.w) > 2 {
+			p.Reason = a.w[2]
+		}
+		return p
+	case "level": // gone | still | low; tubes: 50=3 200=0
+		l := CashLevel{Known: a.option("gone", "") == "", Still: a.option("still", "") != "", Exact: a.option("low", "") != ""}
+		for _, v := range []int{10, 50, 100, 200} {
+			l.Tubes = append(l.Tubes, money.Tube{Value: int64(v), Count: uint16(a.number(a.option(strconv.Itoa(v), "5")))})
+		}
+		return l
 	}
 	a.r.fail("no event %q", a.w[0])
 	return nil

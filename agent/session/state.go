@@ -12,6 +12,7 @@ import (
 //
 //	Idle -> Ordered -> Authorizing -> Vending(i) -> Idle
 //	                                      \-> Evidence(i) -> Idle
+//	        Ordered, Vending, Evidence -> InChange -> Idle    (cash, and what is left of it)
 //	Idle -> Authorizing -> SessionIdle <-> Queued(k) -> Vending(k) -> Evidence(k)   (card first)
 //
 // Idle is "Enabled" and Authorizing is "PreAuth" in the card-first table.
@@ -26,17 +27,19 @@ const (
 	Queued
 	Vending
 	InEvidence
+	InChange
 )
 
 func (p Phase) String() string {
-	if p > InEvidence {
+	if p > InChange {
 		return "phase?"
 	}
-	return [...]string{"idle", "ordered", "authorizing", "session_idle", "queued", "vending", "evidence"}[p]
+	return [...]string{"idle", "ordered", "authorizing", "session_idle", "queued", "vending", "evidence", "change"}[p]
 }
 
 // Config is what does not change while a lane runs. Z7 is MDB's maximum response time (0: 30 s);
-// OwnsMotor: we drive the motor, so a vend in doubt never counts.
+// OwnsMotor: we drive the motor, so a vend in doubt never counts. Cash: there is a coin changer that we
+// drive, and orders may be paid in cash.
 type Config struct {
 	Device    protocol.DeviceID
 	Lane      protocol.Lane
@@ -44,6 +47,7 @@ type Config struct {
 	Bus       protocol.Bus
 	Z7        time.Duration
 	OwnsMotor bool
+	Cash      bool
 }
 
 type vend struct {
@@ -86,11 +90,18 @@ type durable struct {
 	Bus      protocol.BusKey    `cbor:"11,keyasint"`
 	Closed   []closedVend       `cbor:"12,keyasint,omitempty"`
 	Asked    []asked            `cbor:"13,keyasint,omitempty"`
+	Cash     bool               `cbor:"14,keyasint,omitempty"` // Payment is in cash, and Approved what came in
+	Change   *change            `cbor:"15,keyasint,omitempty"` // of InChange
+	Strays   []change           `cbor:"16,keyasint,omitempty"` // came in beside the sale, and wait to be given back
 }
 
 func (d durable) clone() durable {
 	d.Lines, d.Items, d.Vends = slices.Clone(d.Lines), slices.Clone(d.Items), slices.Clone(d.Vends)
-	d.Closed, d.Asked = slices.Clone(d.Closed), slices.Clone(d.Asked)
+	d.Closed, d.Asked, d.Strays = slices.Clone(d.Closed), slices.Clone(d.Asked), slices.Clone(d.Strays)
+	if d.Change != nil {
+		c := *d.Change
+		d.Change = &c
+	}
 	return d
 }
 
@@ -179,16 +190,30 @@ func (d *durable) apply(r protocol.Record) {
 			}
 		}
 	case protocol.PaymentOutcome:
-		d.Payment = protocol.PaymentID{}
-	case protocol.SaleClosed:
-		for _, v := range d.Vends {
-			open := v.Result == protocol.Presumed || v.Result == protocol.Unknown || v.Result == protocol.Failed && v.Reason == protocol.NeverDelivered
-			d.Closed = append(d.Closed, closedVend{ID: v.ID, Sale: r.Sale, Open: open})
+		if b.Payment != d.Payment { // of money that came in beside the sale
+			return
 		}
-		*d = durable{Bus: d.Bus, Closed: tail(d.Closed), Asked: d.Asked}
+		if d.Payment = (protocol.PaymentID{}); d.Cash {
+			d.spent(b)
+		}
+	case protocol.SaleClosed:
+		d.closeVends()
+		*d = durable{Bus: d.Bus, Closed: d.Closed, Asked: d.Asked, Strays: d.Strays}
+		d.next()
 	case protocol.LateAnswer:
 		d.answered(b.Payment)
+	default:
+		d.applyCash(r)
 	}
+}
+
+// closeVends remembers the sale's vends as ended.
+func (d *durable) closeVends() {
+	for _, v := range d.Vends {
+		open := v.Result == protocol.Presumed || v.Result == protocol.Unknown || v.Result == protocol.Failed && v.Reason == protocol.NeverDelivered
+		d.Closed = append(d.Closed, closedVend{ID: v.ID, Sale: d.Sale, Open: open})
+	}
+	d.Closed, d.Vends = tail(d.Closed), nil
 }
 
 // asks reports whether r answers a request of ours that has no answer yet; an answer to another ask

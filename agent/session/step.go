@@ -41,7 +41,12 @@ type State struct {
 	open     bool // card first: the controller is in a session that no EndSession has ended
 	queued   bool // an approval is with the driver, its end not reported yet
 	held     *Evidence
-	timers   [TimerSession + 1]TimerID
+	level    CashLevel
+	taking   int64              // coins of up to this are let in, minor units; 0: none
+	stacking int64              // a bill that was taken and is not stacked yet, minor units
+	paying   uint32             // the payout under way; 0: none of this boot
+	coin     protocol.PaymentID // of the last CashIn
+	timers   [TimerChange + 1]TimerID
 	nextID   TimerID
 }
 
@@ -83,10 +88,15 @@ func (s State) Due() money.Amount {
 
 // Accepting reports whether a card would be read now.
 func (s State) Accepting() bool {
-	return s.d.Phase == Ordered || s.d.Phase == Idle && s.cfg.Flow == protocol.CardFirst
+	return s.d.Phase == Ordered && !s.d.Cash || s.d.Phase == Idle && s.cfg.Flow == protocol.CardFirst
 }
 
-// Row is the id of the first row a step took (S.. selection first, C.. card first), or "".
+// Asked reports that the cloud was asked for a payment; of the last few.
+func (s State) Asked(p protocol.PaymentID) bool {
+	return find(s.d.Asked, func(a asked) bool { return a.Payment == p && !a.AskHash.IsZero() })
+}
+
+// Row is the id of the first row a step took (S.. selection first, C.. card first, M.. cash), or "".
 func (o Output) Row() string {
 	if len(o.rows) == 0 {
 		return ""
@@ -118,13 +128,18 @@ func (s State) written() durable {
 }
 
 func (s *State) put(o *Output, b protocol.Body) {
+	s.opened(o)
+	r := protocol.Record{Lane: s.cfg.Lane, Sale: s.d.Sale, Body: b}
+	o.Records = append(o.Records, r)
+	s.d.apply(r)
+}
+
+// opened writes the SaleOpened that was held back.
+func (s *State) opened(o *Output) {
 	if s.pending != nil {
 		o.Records = append(o.Records, s.pending.record)
 		s.pending = nil
 	}
-	r := protocol.Record{Lane: s.cfg.Lane, Sale: s.d.Sale, Body: b}
-	o.Records = append(o.Records, r)
-	s.d.apply(r)
 }
 
 func (s *State) start(o *Output, n TimerName, after time.Duration) {
@@ -219,11 +234,11 @@ func (s State) decide(c *CardRead) risk.Verdict {
 
 // clear forgets what belonged to the sale and stops its timers.
 func (s *State) clear(o *Output) {
-	for n := TimerOrder; n <= TimerSession; n++ {
+	for n := TimerOrder; n <= TimerChange; n++ {
 		s.stop(o, n)
 	}
 	s.card, s.received, s.declined, s.attempts, s.restart = nil, false, false, 0, false
-	s.queued, s.held = false, nil
+	s.queued, s.held, s.stacking = false, nil, 0
 }
 
 // close ends the sale; a sale without a record writes nothing.
@@ -288,7 +303,8 @@ func (s State) counts(v vend) bool {
 // vends still in doubt.
 func (s *State) settle(o *Output, in In, why protocol.Reason) {
 	sum, counted := s.d.sum(s.counts)
-	pay, sale, how := s.d.Payment, s.d.Sale, protocol.NotCharged
+	pay, sale, how, card := s.d.Payment, s.d.Sale, protocol.NotCharged, !s.d.Cash
+	asks := s.doubts(in, pay)
 	switch {
 	case sum.Minor > 0:
 		how = protocol.Sold
@@ -299,20 +315,30 @@ func (s *State) settle(o *Output, in In, why protocol.Reason) {
 		}
 		s.put(o, protocol.PaymentOutcome{Payment: pay, What: protocol.Void, Amount: sum, Reason: why})
 	}
-	s.openCase(o, in, pay)
-	s.close(o, how)
-	if how == protocol.Sold {
-		o.do(Show{ScreenThanks, sum, ""}, Receipt{sale}, CardSignal{true})
-		return
+	if asks != nil {
+		s.put(o, *asks)
 	}
-	o.do(Show{ScreenNotCharged, sum, why.String()})
-	if why != protocol.NoPurchase { // a session left without buying is no failure
-		o.do(CardSignal{false})
+	owes := s.d.Phase == InChange
+	if owes { // it is closed when the change is paid
+		s.clear(o)
+	} else {
+		s.close(o, how)
+	}
+	switch {
+	case how != protocol.Sold:
+		o.do(Show{ScreenNotCharged, sum, why.String()})
+	case owes:
+		o.do(Show{ScreenThanks, sum, ""})
+	default:
+		o.do(Show{ScreenThanks, sum, ""}, Receipt{sale})
+	}
+	if card && (how == protocol.Sold || why != protocol.NoPurchase) { // a session left without buying is no failure
+		o.do(CardSignal{how == protocol.Sold})
 	}
 }
 
-// openCase asks a person about the vends still in doubt.
-func (s *State) openCase(o *Output, in In, pay protocol.PaymentID) {
+// doubts asks a person about the vends still in doubt; nil: there are none.
+func (s *State) doubts(in In, pay protocol.PaymentID) *protocol.CaseOpened {
 	b := protocol.CaseOpened{Case: in.Case, Payment: pay, Cause: protocol.CaseUnknown}
 	for _, v := range s.d.Vends {
 		if v.Result != protocol.Presumed && v.Result != protocol.Unknown {
@@ -323,9 +349,10 @@ func (s *State) openCase(o *Output, in In, pay protocol.PaymentID) {
 			b.Cause = protocol.CasePresumed
 		}
 	}
-	if len(b.Vends) > 0 {
-		s.put(o, b)
+	if len(b.Vends) == 0 {
+		return nil
 	}
+	return &b
 }
 
 func (s *State) vendNext(o *Output) {
