@@ -98,6 +98,19 @@ func next[E hardware.Event](l *Log, ok func(E) bool, most time.Duration) E {
 	}
 }
 
+// peek is Next of what came already.
+func peek[E hardware.Event](l *Log) (e E, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := l.read; i < len(l.events); i++ {
+		if e, ok = l.events[i].(E); ok {
+			l.read = i + 1
+			return e, true
+		}
+	}
+	return e, false
+}
+
 // count is how many events of a type came that are ok.
 func count[E hardware.Event](l *Log, ok func(E) bool) (n int) {
 	for _, e := range l.All() {

@@ -16,6 +16,7 @@ import (
 	"coinop/hardware/dex"
 	"coinop/hardware/escpos"
 	"coinop/hardware/mdb"
+	board "coinop/hardware/outlet"
 	"coinop/hardware/terminal"
 	"coinop/hardware/virtual"
 	"coinop/hardware/vivopay"
@@ -49,6 +50,26 @@ func qibixx(path string, epoch uint64, out func(hardware.Event)) (hardware.Vende
 func TestQibixx(t *testing.T) {
 	t.Parallel()
 	Vender(t, qibixx, Adapter, true)
+}
+
+func outlets(path string, epoch uint64, out func(hardware.Event)) (hardware.Vender, func(context.Context) (hardware.Driver, error), error) {
+	b, err := board.New(board.Config{
+		Path: path, BusEpoch: epoch, Currency: money.EUR,
+		Outlets: []board.Outlet{
+			{Number: Washer, Price: OutletPrice(Washer), Relay: 1, Pulses: 3, Off: 200 * time.Millisecond, Feedback: 1, Window: time.Second, Button: 5},
+			{Number: Chair, Price: OutletPrice(Chair), Relay: 2, On: HoldTime},
+			{Number: Dispenser, Price: OutletPrice(Dispenser), Relay: 3, Button: 6},
+		},
+	}, out)
+	if err != nil {
+		return nil, nil, err
+	}
+	return b, b.Open, nil
+}
+
+func TestOutlets(t *testing.T) {
+	t.Parallel()
+	Outlets(t, outlets)
 }
 
 // TestCashless: the device itself, before controllers of level 3 that count in 16 and in 32 bits.

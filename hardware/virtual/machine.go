@@ -44,11 +44,18 @@ const (
 	FaultUnplugJam        // the same, and nothing falls
 	FaultRepeat           // every line of this vend comes twice
 	FaultGarbage          // noise between the lines
+	// Of a relay board.
+	FaultLost      // a command is carried out, its answer gets lost
+	FaultMissed    // a command is not heard
+	FaultCRC       // an answer has a wrong checksum
+	FaultException // a command is refused
+	FaultStuck     // the machine's feedback stays active
+	FaultDribble   // every answer of this vend comes byte by byte
 )
 
 var faultNames = [...]string{
 	"none", "fail", "silent_drop", "silent_jam", "reset_drop", "reset_jam", "late_drop", "late_jam",
-	"unplug_drop", "unplug_jam", "repeat", "garbage",
+	"unplug_drop", "unplug_jam", "repeat", "garbage", "lost", "missed", "crc", "exception", "stuck", "dribble",
 }
 
 func (f Fault) String() string {
