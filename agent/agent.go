@@ -14,6 +14,7 @@ import (
 	"coinop/hardware"
 	"coinop/hardware/escpos"
 	"coinop/hardware/mdb"
+	"coinop/hardware/outlet"
 	"coinop/hardware/vivopay"
 	"coinop/protocol"
 	"coinop/protocol/code"
@@ -50,9 +51,10 @@ type LaneConfig struct {
 	Lane      protocol.Lane
 	Flow      protocol.Flow // SelectionFirst
 	Bus       protocol.Bus
-	Z7        time.Duration // MDB's maximum response time; 0: 30 s
-	OwnsMotor bool
+	Z7        time.Duration                 // MDB's maximum response time; 0: 30 s
+	OwnsMotor bool                          // its outlets are ours: orders are taken, and a vend in doubt never counts
 	Vending   func(Wiring) (Vending, error) // needed
+	Name      string                        // of the vending side, in health; "vmc"
 	Reader    func(Wiring) (Reader, error)  // nil: no cards here
 	Printer   func(Wiring) (Printer, error) // nil: receipts are kept, and none is printed
 	Columns   int                           // of the printer's paper; 48
@@ -104,6 +106,14 @@ func Qibixx(path string, scale mdb.Scale) func(Wiring) (Vending, error) {
 func RawMDB(path string, scale mdb.Scale) func(Wiring) (Vending, error) {
 	return func(w Wiring) (Vending, error) {
 		return mdb.NewCashless(mdb.CashlessConfig{Path: path, Scale: scale, BusEpoch: w.BusEpoch, Clock: w.Clock}, w.Out)
+	}
+}
+
+// Outlets are relays that we switch ourselves.
+func Outlets(c outlet.Config) func(Wiring) (Vending, error) {
+	return func(w Wiring) (Vending, error) {
+		c.BusEpoch, c.Clock = w.BusEpoch, w.Clock
+		return outlet.New(c, w.Out)
 	}
 }
 

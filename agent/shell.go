@@ -227,7 +227,7 @@ func (s *shell) install(ctx context.Context, drivers *sync.WaitGroup) error {
 		if l.vending, err = c.Vending(w); err != nil {
 			return fmt.Errorf("lane %d: %w", l.id, err)
 		}
-		all = append(all, opening{name("vmc"), l.vending.Open, w.Out})
+		all = append(all, opening{name(cmp.Or(c.Name, "vmc")), l.vending.Open, w.Out})
 		if c.Reader != nil {
 			w.Out = s.out(ctx, l, partReader)
 			if l.reader, err = c.Reader(w); err != nil {

@@ -55,14 +55,50 @@ type Audit struct {
 
 // Vending is the side that gives out the goods.
 type Vending struct {
-	// What the machine is connected by. mdb-raw is a serial port with parity at the bus itself, for the bench: Linux is not always as fast as the bus wants.
-	Driver string `key:"driver" default:"qibixx" one:"qibixx mdb-raw"`
-	// Serial port of the adapter; auto when only one is plugged in. ls -l /dev/serial/by-id shows what is there.
+	// What the machine is connected by. mdb-raw is a serial port with parity at the bus itself, for the bench: Linux is not always as fast as the bus wants. relay-board and gpio are for machines without a vending controller: a Modbus relay board on RS-485, or pins of this computer.
+	Driver string `key:"driver" default:"qibixx" one:"qibixx mdb-raw relay-board gpio"`
+	// Serial port of the adapter or board; auto when only one is plugged in. ls -l /dev/serial/by-id shows what is there.
 	Port Port `key:"port" default:"auto" like:"/dev/serial/by-id/usb-Qibixx_MDB-HAT_0-if00" flag:"vmc"`
 	// What one MDB unit is worth, from the machine's manual: scaling factor 5 with 2 decimal places is 0.05. auto is the currency's smallest coin, 0.01.
 	Scale Scale `key:"scale" default:"auto" like:"0.05"`
 	// What stands behind the machine's item numbers: names for receipts, and prices to hold the machine's against. The machine's own price is what is charged.
 	Products []Product `key:"products" most:"999"`
+	// With relay-board and gpio: what hangs at its relays, and what it costs.
+	Outlets []Outlet `key:"outlets" most:"32"`
+	// Address of the relay board, as its switches or its maker's program say.
+	Address string `key:"address" default:"1" match:"[0-9]{1,3}" says:"1 to 247" like:"1"`
+	// With gpio: at which level of its pin a relay is on.
+	RelaysActive string `key:"relays_active" default:"high" one:"high low"`
+	// At which level an input is active: low where a contact pulls it to ground.
+	InputsActive string `key:"inputs_active" default:"high" one:"high low"`
+}
+
+// Outlet is something that this box switches on itself.
+type Outlet struct {
+	// Number it is ordered and reported by.
+	Number string `key:"number" need:"yes" match:"[0-9]{1,5}" says:"a number up to 65534" like:"1"`
+	// Name, for receipts and reports.
+	Name string `key:"name" need:"yes" match:".{1,60}" says:"1 to 60 characters" like:"Washer 1"`
+	// What one vend of it costs.
+	Price Amount `key:"price" need:"yes" like:"3.00"`
+	// Its relay: the number on the board, or with gpio the name of a pin.
+	Relay string `key:"relay" need:"yes" match:"[0-9]{1,2}|[A-Z][A-Z0-9_]{1,19}" says:"a number from 1 to 32, or a pin" like:"1"`
+	// How many pulses one vend is, as the machine counts coins.
+	Pulses string `key:"pulses" default:"1" match:"[0-9]{1,3}" says:"1 to 999" like:"6"`
+	// How long a pulse is, or the relay is held. A relay board counts in 100ms, gpio in 10ms.
+	On time.Duration `key:"on" default:"100ms" least:"20ms" most:"5m"`
+	// Pause between two pulses.
+	Off time.Duration `key:"off" default:"300ms" least:"20ms" most:"10s"`
+	// The relay is never on for longer at a time; a longer on is refused here.
+	MaxOn time.Duration `key:"max_on" default:"10s" least:"20ms" most:"5m"`
+	// Input that becomes active when it has started or given something out. Without it the pulses are all that is known.
+	Feedback string `key:"feedback" match:"[0-9]{1,2}|[A-Z][A-Z0-9_]{1,19}" says:"a number from 1 to 32, or a pin" like:"1"`
+	// How long after the last pulse it may take to; when it does not, the buyer is not charged.
+	Window time.Duration `key:"window" default:"5s" least:"100ms" most:"1m"`
+	// Input of the button that orders it.
+	Button string `key:"button" match:"[0-9]{1,2}|[A-Z][A-Z0-9_]{1,19}" says:"a number from 1 to 32, or a pin" like:"5"`
+	// Offered without a button: hold a card to the reader and it runs. Only where it is the lane's only outlet.
+	Always bool `key:"always" default:"false"`
 }
 
 // Product is what stands at an outlet.
@@ -158,6 +194,9 @@ func (a Agent) check() []Problem {
 	}
 	for i, l := range a.Lanes {
 		if l.Vending != nil {
+			ps = append(ps, a.checkOutlets(i)...)
+		}
+		if l.Vending != nil && l.Vending.Driver != "gpio" {
 			see(fmt.Sprintf("lanes.%d.vending.port", i), l.Vending.Driver, l.Vending.Port)
 		}
 		if l.Reader != nil {

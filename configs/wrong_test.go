@@ -37,7 +37,7 @@ func TestWrong(t *testing.T) {
 		{"empty", "", `f:1:1: identity: is missing; write "identity: /etc/coinop/identity"`},
 		{"no lanes", strings.Split(least, "lanes")[0], `f:1:1: lanes: is missing; add "lanes:" and below it a part that begins with "- ", with vending, reader, printer, audit`},
 		{"no parts", strings.Split(least, "lanes")[0] + "lanes: []\n", `f:4:1: lanes: is missing; add "lanes:" and below it a part that begins with "- ", with vending, reader, printer, audit`},
-		{"no vending", swap("vending", "reader"), `f:5:5: lanes.0.vending: is missing; add a block "vending:" with driver, port, scale, products`},
+		{"no vending", swap("vending", "reader"), `f:5:5: lanes.0.vending: is missing; add a block "vending:" with driver, port, scale, products, outlets, address, relays_active, inputs_active`},
 		{"no dash", swap("  - vending: {port: /dev/v}", "  vending: {port: /dev/v}"), `f:4:1: lanes: want a list; begin each part of it with "- " on a line below`},
 		{"dash", least + "timeouts:\n  - wait: 5s\n", `f:7:3: timeouts: want keys here: wait, vend_timeout, order_timeout; remove the "-"`},
 		{"empty value", swap(" /d", ""), "f:2:1: data: is empty; write a value, or remove the line"},
@@ -63,7 +63,7 @@ func TestWrong(t *testing.T) {
 		{"too long", least + "timeouts: {wait: 1h}\n", "f:6:18: timeouts.wait: 1h is too long; 5s to 28s may be"},
 		{"too fine", least + "timeouts: {wait: 5.0001s}\n", "f:6:18: timeouts.wait: 5.0001s is finer than a millisecond; 5s to 28s may be"},
 		{"enum", least + "log: {format: jsno}\n", `f:6:15: log.format: "jsno" is not known; did you mean "json"? There is text, json`},
-		{"driver", swap("port: /dev/v", "driver: nayax"), `f:5:23: lanes.0.vending.driver: "nayax" is not known; write qibixx or mdb-raw`},
+		{"driver", swap("port: /dev/v", "driver: nayax"), `f:5:23: lanes.0.vending.driver: "nayax" is not known; write qibixx or mdb-raw or relay-board or gpio`},
 		{"comma", swap("port: /dev/v", "scale: '0,05'"), `f:5:22: lanes.0.vending.scale: "0,05" has a comma; write 0.05`},
 		{"money", swap("port: /dev/v", "scale: 5 ct"), `f:5:22: lanes.0.vending.scale: "5 ct" is no amount of money; write auto, or what one MDB unit is worth, as 0.05`},
 		{"nothing", swap("port: /dev/v", "scale: 0.00"), `f:5:22: lanes.0.vending.scale: is nothing; write auto, or what one MDB unit is worth, as 0.05`},
@@ -199,4 +199,53 @@ func FuzzLoad(f *testing.F) {
 		_, err = ParseCloud("f", data, nil)
 		check(err)
 	})
+}
+
+// TestWrongOutlets: every way a lane's own outlets can be wrong, each at its place.
+func TestWrongOutlets(t *testing.T) {
+	t.Parallel()
+	file := func(driver, more, outlets string) string {
+		return "identity: /i\ndata: /d\ncloud: c.example:1\nlanes:\n  - vending:\n      driver: " + driver + "\n      port: /dev/v\n" + more +
+			"      outlets:\n" + outlets
+	}
+	const first = "        - {number: 1, name: Washer, price: 3.00, relay: 1, feedback: 1, button: 2}\n"
+	pin := strings.NewReplacer("relay: 1", "relay: GPIO5", "feedback: 1", "feedback: GPIO6", "button: 2", "button: GPIO7").Replace(first)
+	for _, good := range []string{
+		file("relay-board", "", first), file("gpio", "      relays_active: low\n      inputs_active: low\n", pin),
+		file("gpio", "", strings.Replace(pin, "name: W", "on: 50ms, name: W", 1)),
+	} {
+		if _, err := ParseAgent("f", []byte(good), nil); err != nil {
+			t.Errorf("%s\n%v", good, err)
+		}
+	}
+	second := func(s string) string {
+		return file("relay-board", "", first+"        - {number: 2, name: Dryer, price: 1.00, "+s+"}\n")
+	}
+	for _, c := range []struct{ name, file, want string }{
+		{"a vending machine", file("qibixx", "", first), `f:6:15: lanes.0.vending.driver: qibixx is a machine that switches its outlets itself; write relay-board or gpio`},
+		{"none", strings.Replace(file("relay-board", "", ""), "      outlets:\n", "", 1), `f:6:15: lanes.0.vending.driver: relay-board has no outlets; list them`},
+		{"products", file("relay-board", "      products: [{item: 1, name: x}]\n", first), `products: belong to a machine with prices of its own`},
+		{"address", file("relay-board", "      address: 248\n", first), `f:8:16: lanes.0.vending.address: 248 is no address of a board; write 1 to 247`},
+		{"low board", file("relay-board", "      relays_active: low\n", first), `lanes.0.vending.relays_active: a board's relay is on when it is told`},
+		{"number twice", second("relay: 2, number: 1"), `number: stands twice`},
+		{"same number", strings.Replace(second("relay: 2"), "number: 2", "number: 01", 1), `f:10:20: lanes.0.vending.outlets.1.number: 1 is that of Washer already`},
+		{"same relay", second("relay: 1"), `f:10:56: lanes.0.vending.outlets.1.relay: 1 is that of Washer already; each has its own`},
+		{"same input", second("relay: 2, button: 1"), `lanes.0.vending.outlets.1.button: 1 is that of Washer already`},
+		{"pin at a board", second("relay: GPIO17"), `lanes.0.vending.outlets.1.relay: GPIO17 is nothing at a board; write the number that is printed`},
+		{"number at pins", file("gpio", "", first), `lanes.0.vending.outlets.0.relay: 1 is no pin; write its name, as GPIO17`},
+		{"a pin for two", file("gpio", "", strings.Replace(pin, "GPIO6", "GPIO5", 1)), `lanes.0.vending.outlets.0.feedback: GPIO5 is that of Washer already`},
+		{"relay 33", second("relay: 33"), `33 is nothing at a board`},
+		{"between", second("relay: 2, on: 250ms"), `outlets.1.on: 250ms is no number of 100ms, which is what it counts in; write 200ms or 300ms`},
+		{"too short", second("relay: 2, on: 1ms"), `outlets.1.on: 1ms is too short; 20ms to 5m may be`},
+		{"max_on", second("relay: 2, on: 20s"), `outlets.1.on: 20s is longer than max_on, 10s; check both`},
+		{"takes too long", second("relay: 2, pulses: 200"), `outlets.1.pulses: with their pauses and window they take up to 1m22s, and timeouts.vend_timeout is 1m0s`},
+		{"no pulses", second("relay: 2, pulses: 0"), `outlets.1.pulses: are none`},
+		{"always, one of two", second("relay: 2, always: true"), `outlets.1.always: there are other outlets`},
+		{"no price", file("relay-board", "", strings.Replace(first, " price: 3.00,", "", 1)), `outlets.0.price: is missing`},
+	} {
+		_, err := ParseAgent("f", []byte(c.file), nil)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s:\n  got  %v\n  want %s", c.name, err, c.want)
+		}
+	}
 }

@@ -106,7 +106,7 @@ type State struct {
 	read        time.Duration // inputs, next
 	look        time.Duration // at the relays, next
 	said        time.Duration
-	up          bool
+	up, ill     bool // it was told that it is ready; and since then that something is wrong
 }
 
 // NewState is a machine whose port is not open yet.
@@ -208,6 +208,7 @@ func (s *State) takeBack(o *hardware.Output) {
 }
 
 func (s *State) health(o *hardware.Output, h hardware.HealthState, code, detail string) {
+	s.ill = h != hardware.Ready
 	o.Emit(hardware.Health{Device: s.cfg.Device, State: h, Code: code, Detail: detail})
 }
 
@@ -433,6 +434,9 @@ func (s *State) sawRelays(o *hardware.Output, now time.Duration, on uint32) {
 			o.End = errCut
 		}
 	case on == 0:
+		if s.stuck > 0 {
+			s.health(o, hardware.Ready, hardware.CodeReady, "")
+		}
 		s.stuck = 0
 		s.look = now + lifeEvery
 		s.phase = live
@@ -538,6 +542,9 @@ func (s *State) finish(o *hardware.Output, now time.Duration) {
 	done := func(e hardware.Event) {
 		o.Emit(e)
 		s.train, s.look, s.offer = train{}, now, now+offerPause
+		if _, ok := e.(hardware.VendSuccess); ok && s.ill {
+			s.health(o, hardware.Ready, hardware.CodeReady, "")
+		}
 	}
 	switch {
 	case out.Feedback == 0:

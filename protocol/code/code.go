@@ -50,6 +50,14 @@ const (
 	Tamper      Code = "tamper"
 )
 
+// Codes of outlets that we switch ourselves, as package outlet has them.
+const (
+	OutletRelayOn    Code = "relay_on"
+	OutletNoFeedback Code = "no_feedback"
+	OutletInUse      Code = "in_use"
+	OutletBoard      Code = "board_error"
+)
+
 // Codes of the plan of a machine's products.
 const (
 	PlanUnmapped Code = "plan.unmapped"
@@ -97,6 +105,10 @@ var faults = []Fault{
 	{Silent, "the port is open, the device says nothing", "is it switched on, and is this its port?", false},
 	{Unfit, "the device is set up for something else", "the log says what it lacks; see its manual", false},
 	{Garbage, "the device speaks another protocol", "is this its port, and is it the make that the configuration says?", false},
+	{OutletRelayOn, "a relay was on that nobody had switched on; it was switched off", "does it happen again? look at the board and its wires", true},
+	{OutletNoFeedback, "an outlet was given its pulses and its feedback input did not move: the buyer was not charged", "look at the machine behind it, and at the wire of its feedback input", true},
+	{OutletInUse, "the feedback input of an outlet is active before it was given anything: in use, or stuck", "is the machine running? else look at the wire of its feedback input", true},
+	{OutletBoard, "the relay board said that it cannot do what it was told", "has it so many relays and inputs? the log says which it was", true},
 	{PlanUnmapped, "the machine sells under an item number that the plan does not have; it is sold and booked", "add the item to products in the configuration", true},
 	{PlanPrice, "the machine's price of an item is not the plan's; the machine's is charged", "set the price at the machine, or in the configuration", true},
 	{PlanFits, "an item that did not fit the plan does again", "nothing: the report of it is over", true},

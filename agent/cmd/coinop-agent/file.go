@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -135,9 +136,18 @@ func (f fileOptions) config(a configs.Agent, stderr io.Writer) (agent.Config, er
 		lane := agent.LaneConfig{
 			Lane: protocol.Lane(i), Flow: protocol.SelectionFirst, Bus: protocol.BusMDB, //nolint:gosec // up to 16
 		}
-		path := port(fmt.Sprintf("lanes.%d.vending.port", i), l.Vending.Port, l.Vending.Driver)
-		if lane.Vending = agent.Qibixx(path, scale[i]); l.Vending.Driver == "mdb-raw" {
+		path := ""
+		if l.Vending.Driver != "gpio" {
+			path = port(fmt.Sprintf("lanes.%d.vending.port", i), l.Vending.Port, l.Vending.Driver)
+		}
+		switch l.Vending.Driver {
+		case "mdb-raw":
 			lane.Vending = agent.RawMDB(path, scale[i])
+		case "relay-board", "gpio":
+			lane.Vending = agent.Outlets(outletsOf(a, i, scale[i].Currency, path))
+			lane.Name, lane.Bus, lane.OwnsMotor = "outlets", protocol.BusNone, true
+		default:
+			lane.Vending = agent.Qibixx(path, scale[i])
 		}
 		if p, ps := planOf(a, i, scale[i].Currency); len(ps) > 0 {
 			problems = append(problems, ps...)
@@ -174,26 +184,33 @@ func telemetryOf(t configs.Telemetry) time.Duration {
 }
 
 // knownAs are words in a port's name under /dev/serial/by-id, in small letters, by driver.
-var knownAs = map[string][]string{"qibixx": {"qibixx", "mdb"}, "vivopay": {"id_tech", "idtech", "vivo"}, "escpos": {"printer", "epson", "star", "bixolon"}, "dex": {"dex"}}
+var knownAs = map[string][]string{"qibixx": {"qibixx", "mdb"}, "vivopay": {"id_tech", "idtech", "vivo"}, "escpos": {"printer", "epson", "star", "bixolon"}, "dex": {"dex"}, "relay-board": {"rs485", "rs-485", "modbus"}}
 
 // planOf is the plan of a lane's products. What its numbers and amounts mean is seen here.
 func planOf(a configs.Agent, lane int, c money.Currency) (map[protocol.Outlet]agent.Planned, configs.Errors) {
 	plan := map[protocol.Outlet]agent.Planned{}
 	var problems configs.Errors
-	for i, p := range a.Lanes[lane].Vending.Products {
-		key := fmt.Sprintf("lanes.%d.vending.products.%d.", lane, i)
+	products, where, number := a.Lanes[lane].Vending.Products, "products", "item"
+	for _, o := range a.Lanes[lane].Vending.Outlets { // which a lane has in their place
+		products, where, number = append(products, configs.Product{Item: o.Number, Name: o.Name, Price: o.Price}), "outlets", "number"
+	}
+	for i, p := range products {
+		key := fmt.Sprintf("lanes.%d.vending.%s.%d.", lane, where, i)
 		n, err := strconv.ParseUint(p.Item, 10, 16)
 		item := protocol.Outlet(n)
 		if err != nil || item == protocol.OutletAny {
-			problems = append(problems, a.Refuse(key+"item", p.Item+" is no item number", "write 0 to 65534"))
+			problems = append(problems, a.Refuse(key+number, p.Item+" is no item number", "write 0 to 65534"))
 			continue
 		}
 		if first, twice := plan[item]; twice {
-			problems = append(problems, a.Refuse(key+"item", fmt.Sprintf("item %d is %s already", item, first.Name), "one item, one product"))
+			problems = append(problems, a.Refuse(key+number, fmt.Sprintf("item %d is %s already", item, first.Name), "one item, one product"))
 		}
 		out := agent.Planned{Name: p.Name}
 		if p.Price != "" {
-			if out.Price, err = money.Parse(string(p.Price), c); err != nil {
+			if out.Price, err = money.Parse(string(p.Price), c); err == nil && where == "outlets" && out.Price.Minor == 0 {
+				err = errors.New("nothing")
+			}
+			if err != nil {
 				problems = append(problems, a.Refuse(key+"price", fmt.Sprintf("%s is no amount of %s", p.Price, c), "write it as on the machine's display"))
 			}
 		}
