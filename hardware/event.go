@@ -1,6 +1,7 @@
 package hardware
 
 import (
+	"slices"
 	"time"
 
 	"coinop/protocol"
@@ -140,10 +141,18 @@ type Paid struct {
 // ReturnLever is the buyer's wish to have his money back.
 type ReturnLever struct{}
 
-// CashLevel is what can be given as change; it is told when that changed.
+// CashLevel is what can be given as change; it is told when that changed, and after each coin.
 type CashLevel struct {
 	Change money.Amount // in the tubes
 	Exact  bool         // a tube of a small coin is almost empty: only exact money should be taken
+	Tubes  []money.Tube // of each type of coin that there is; those that go to the box have none in it
+	// Still says that they were counted while no coin could come in and none was on its way, in or out.
+	Still bool
+}
+
+// Equal reports that o says the same.
+func (l CashLevel) Equal(o CashLevel) bool {
+	return l.Change == o.Change && l.Exact == o.Exact && l.Still == o.Still && slices.Equal(l.Tubes, o.Tubes)
 }
 
 // CashSale is a sale the vending side took cash for, or gave away (MDB/ICP 4.2, 7.4, CASH SALE).

@@ -119,8 +119,8 @@ func (s Signal) String() string {
 // is a CashIn, and only then is it money: a bill in escrow is none (BillHeld), and may still go back.
 type Cash interface {
 	Driver
-	// Accept lets coins and bills in, or not. It is off at first, and after every opening.
-	Accept(on bool) error
+	// Accept lets bills in, and coins of up to most; 0: neither. It is 0 at first, and after every opening.
+	Accept(most money.Amount) error
 	// Pay gives an amount back in coins, as much of it as there are coins for; accepted (nil), it is
 	// answered by exactly one Paid. One at a time: ErrBusy.
 	Pay(id uint32, a money.Amount) error

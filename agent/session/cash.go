@@ -242,14 +242,12 @@ func (s State) exactOnly() string {
 // tend does what follows from where a step has led: change is ordered once, when it is known what is
 // in the tubes, and coins come in only while a sale waits for them.
 func (s *State) tend(o *Output, in In) {
-	if s.d.Phase == InChange {
-		still := s.level.Known && s.level.Still
-		switch {
-		case still && !s.d.Change.Ordered:
-			s.orderChange(o)
-		case still && s.paying == 0:
-			s.compare(o, in)
-		}
+	still := s.level.Known && s.level.Still
+	if s.d.Phase == InChange && s.d.Change.Ordered && still && s.paying == 0 {
+		s.compare(o, in)
+	}
+	if s.d.Phase == InChange && !s.d.Change.Ordered && still {
+		s.orderChange(o)
 	}
 	if s.d.Phase == InChange && s.timers[TimerChange] == 0 {
 		s.start(o, TimerChange, changeMost)

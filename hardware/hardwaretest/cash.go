@@ -28,6 +28,8 @@ func Cash(t *testing.T, mk NewCash) {
 	for name, f := range map[string]func(*testing.T, *cashBench){
 		"coins":                      coinsIn,
 		"nothing before it may":      shut,
+		"no coin above what may":     small,
+		"still when nothing moves":   still,
 		"a bill is held, then taken": func(t *testing.T, b *cashBench) { billIn(t, b, true) },
 		"a bill is held, then back":  func(t *testing.T, b *cashBench) { billIn(t, b, false) },
 		"pays":                       pays,
@@ -82,7 +84,7 @@ func (b *cashBench) wait(ok func(virtual.CashView) bool) {
 
 func (b *cashBench) accept() {
 	b.t.Helper()
-	must(b.t, b.c.Accept(true))
+	must(b.t, b.c.Accept(eur(100000)))
 	b.wait(func(v virtual.CashView) bool { return v.Accepting && v.Bills })
 }
 
@@ -150,8 +152,45 @@ func shut(t *testing.T, b *cashBench) {
 		t.Error("taken before it may")
 	}
 	b.accept()
-	must(t, b.c.Accept(false))
+	must(t, b.c.Accept(eur(0)))
 	b.wait(func(v virtual.CashView) bool { return !v.Accepting && !v.Bills })
+}
+
+// small: a coin whose change could not be given is not let in.
+func small(t *testing.T, b *cashBench) {
+	must(t, b.c.Accept(eur(50)))
+	b.wait(func(v virtual.CashView) bool { return v.Accepting && v.Bills })
+	if b.far.Coin(4) == nil || b.far.Coin(5) == nil {
+		t.Error("taken")
+	}
+	must(t, b.far.Coin(3))
+	if e := Next[hardware.CashIn](b.l, nil); e.Value != eur(50) {
+		t.Errorf("%+v", e)
+	}
+}
+
+// still: what is in the tubes is told as counted when nothing moved, before a coin, after it, and after
+// a payout; not while coins may come in.
+func still(t *testing.T, b *cashBench) {
+	is := func(minor int64) {
+		t.Helper()
+		e := Next(b.l, func(e hardware.CashLevel) bool { return e.Still })
+		if e.Change != eur(minor) || money.Content(e.Tubes) != minor {
+			t.Errorf("%+v, want %d", e, minor)
+		}
+	}
+	b.l.read = 0
+	is(1850)
+	b.accept()
+	must(t, b.far.Coin(3))
+	Next[hardware.CashIn](b.l, nil)
+	if e := Next[hardware.CashLevel](b.l, nil); e.Still {
+		t.Errorf("%+v", e)
+	}
+	must(t, b.c.Accept(eur(0)))
+	is(1900)
+	b.pay(1, 85)
+	is(1815)
 }
 
 func billIn(t *testing.T, b *cashBench, take bool) {
@@ -240,6 +279,9 @@ func saidTwice(t *testing.T, b *cashBench) {
 	b.far.Misbehave(virtual.CashDeaf)
 	must(t, b.far.Coin(3))
 	Next[hardware.CashIn](b.l, nil)
+	b.far.Misbehave(virtual.CashDeaf)
+	must(t, b.far.Coin(5)) // into the box: no count tells it from another
+	Next(b.l, func(e hardware.CashIn) bool { return e.Box })
 	must(t, b.far.Bill(0))
 	Next[hardware.BillHeld](b.l, nil)
 	b.far.Misbehave(virtual.CashDeaf)
@@ -247,8 +289,8 @@ func saidTwice(t *testing.T, b *cashBench) {
 	Next(b.l, func(e hardware.CashIn) bool { return e.Bill })
 	must(t, b.far.Coin(3)) // behind all that
 	Next(b.l, func(e hardware.CashIn) bool { return !e.Bill })
-	if n := count(b.l, func(hardware.CashIn) bool { return true }); n != 3 {
-		t.Errorf("%d coins and bills of 3:%s", n, b.l)
+	if n := count(b.l, func(hardware.CashIn) bool { return true }); n != 4 {
+		t.Errorf("%d coins and bills of 4:%s", n, b.l)
 	}
 }
 

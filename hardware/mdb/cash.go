@@ -67,8 +67,13 @@ func (c *Cash) Run(ctx context.Context) error {
 	return hardware.Serve(ctx, c.port, c.cfg.Clock, step, &c.box, c.out)
 }
 
-// Accept lets coins and bills in, or not.
-func (c *Cash) Accept(on bool) error { return c.box.Post(acceptCmd{on}) }
+// Accept lets bills in, and coins of up to most; 0: neither.
+func (c *Cash) Accept(most money.Amount) error {
+	if most.Currency != c.cfg.Currency && !most.IsZero() {
+		return fmt.Errorf("%w: %s", hardware.ErrInexact, most)
+	}
+	return c.box.Post(acceptCmd{most.Minor})
+}
 
 var errNegative = errors.New("a payout of less than nothing")
 

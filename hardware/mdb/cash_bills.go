@@ -33,7 +33,7 @@ func (s *CashState) validatorSays(now time.Duration) []byte {
 			b[1] = 0x01
 		}
 		return b
-	case s.told[1] != s.accept:
+	case s.notes != (s.accept > 0):
 		return s.billTypes()
 	}
 	return []byte{validator | 3}
@@ -41,7 +41,7 @@ func (s *CashState) validatorSays(now time.Duration) []byte {
 
 // billTypes is BILL TYPE: which are taken, and that all wait in escrow.
 func (s *CashState) billTypes() []byte {
-	if s.accept {
+	if s.accept > 0 {
 		return []byte{validator | 4, 0xFF, 0xFF, 0xFF, 0xFF}
 	}
 	return []byte{validator | 4, 0x00, 0x00, 0x00, 0x00}
@@ -66,7 +66,7 @@ func (s *CashState) validatorSaid(o *hardware.Output, now time.Duration, sent, d
 		}
 		p.step = stepTypes
 	case 4:
-		s.told[1] = sent[1] == 0xFF
+		s.notes = sent[1] == 0xFF
 		if p.step == stepTypes {
 			s.live(o, p)
 		}
@@ -132,5 +132,5 @@ func (s *CashState) billReset(now time.Duration) {
 		return
 	}
 	*p = peer{step: stepSetup, heard: now, gone: p.gone}
-	s.told[1], s.held, s.take, s.esc = false, 0, nil, 0
+	s.notes, s.held, s.take, s.esc = false, 0, nil, 0
 }

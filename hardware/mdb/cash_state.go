@@ -1,7 +1,9 @@
 package mdb
 
 import (
+	"bytes"
 	"fmt"
+	"slices"
 	"time"
 
 	"coinop/hardware"
@@ -59,7 +61,8 @@ type peer struct {
 	level  byte
 	scale  int64 // minor units of one unit
 	types  [16]int64
-	alone  bool // validator: it has no escrow
+	tokens uint16 // types that are no money
+	alone  bool   // validator: it has no escrow
 	jammed bool
 }
 
@@ -69,8 +72,10 @@ type CashState struct {
 	device   string
 	currency money.Currency
 	open     bool
-	accept   bool
-	told     [2]bool // what was last said to changer and validator
+	accept   int64 // coins of up to this, minor units, and bills; 0: none
+	slot     int   // the types of coins that are let in, as the changer was last told; -1: it was not
+	notes    bool  // the same of bills
+	quiet    bool  // no coin can come in, and none is on its way
 	coin     peer
 	bill     peer
 	turn     bool // the validator's
@@ -82,6 +87,7 @@ type CashState struct {
 	reply []Word
 	next  time.Duration // of the next exchange
 
+	heard  []byte  // the changer's last POLL
 	last   [16]int // count of a tube as it was last reported with a coin; -1: not known
 	tubes  []money.Tube
 	tubeAt time.Duration
@@ -122,13 +128,13 @@ const (
 
 // NewCashState is a machine whose port is not open yet.
 func NewCashState(device string, c money.Currency) CashState {
-	s := CashState{device: device, currency: c, line: Unmark{Peripheral: true}}
+	s := CashState{device: device, currency: c, slot: -1, line: Unmark{Peripheral: true}}
 	s.forget()
 	return s
 }
 
 type (
-	acceptCmd struct{ on bool }
+	acceptCmd struct{ most int64 }
 	payCmd    struct {
 		id uint32
 		a  money.Amount
@@ -160,7 +166,9 @@ func (s CashState) Step(now time.Duration, in any) (CashState, hardware.Output) 
 			s.word(&o, now, w)
 		}
 	case acceptCmd:
-		s.accept = in.on
+		if s.accept = in.most; s.accept > 0 {
+			s.quiet = false
+		}
 	case payCmd:
 		s.order(&o, now, in)
 	case billCmd:
@@ -230,12 +238,12 @@ func (s *CashState) silent(o *hardware.Output, now time.Duration) {
 	again := now + resetEach
 	*p = peer{gone: true, again: again, heard: now}
 	if p == &s.coin {
-		s.told[0] = false
+		s.slot, s.quiet, s.heard = -1, false, nil
 		if s.pay != nil {
 			s.paid(o, 0, false, PaidLost)
 		}
 	} else {
-		s.told[1] = false
+		s.notes = false
 		s.held, s.take = 0, nil
 	}
 }
@@ -353,7 +361,7 @@ func (s *CashState) changerSays(now time.Duration) []byte {
 	case stepLive:
 	}
 	switch {
-	case s.told[0] != s.takes():
+	case s.slot != s.takes():
 		return s.coinTypes()
 	case s.pay != nil && s.pay.stage == payFirst:
 		return []byte{changer | 2}
@@ -376,15 +384,24 @@ func (s *CashState) changerSays(now time.Duration) []byte {
 	return []byte{changer | 3}
 }
 
-// takes reports whether coins may come in now.
-func (s *CashState) takes() bool { return s.accept && s.pay == nil }
+// takes are the types of coins that may come in now, a bit each.
+func (s *CashState) takes() int {
+	if s.accept <= 0 || s.pay != nil {
+		return 0
+	}
+	types := 0xFFFF
+	for i, v := range s.coin.types {
+		if v > s.accept || s.coin.tokens>>i&1 != 0 {
+			types &^= 1 << i
+		}
+	}
+	return types
+}
 
 // coinTypes is COIN TYPE: which coins are taken, and that all may be given by hand.
 func (s *CashState) coinTypes() []byte {
-	if s.takes() {
-		return []byte{changer | 4, 0xFF, 0xFF, 0xFF, 0xFF}
-	}
-	return []byte{changer | 4, 0x00, 0x00, 0xFF, 0xFF}
+	t := s.takes()
+	return []byte{changer | 4, byte(t >> 8), byte(t), 0xFF, 0xFF} //nolint:gosec // two bytes of it
 }
 
 func (s *CashState) changerSaid(o *hardware.Output, now time.Duration, sent, data []byte) {
@@ -397,11 +414,13 @@ func (s *CashState) changerSaid(o *hardware.Output, now time.Duration, sent, dat
 			return
 		}
 		p.level, p.scale = data[0], s.unitOf(int64(data[3]), data[4])
-		p.types = [16]int64{}
+		p.types, p.tokens = [16]int64{}, 0
 		for i, v := range data[7:min(len(data), 23)] {
-			if v != 0xFF { // a token
-				p.types[i] = int64(v) * p.scale
+			if v == 0xFF {
+				p.tokens |= 1 << i
+				continue
 			}
+			p.types[i] = int64(v) * p.scale
 		}
 		p.step, p.again = stepTubes, now+tubeWait
 		if p.level >= 3 {
@@ -415,7 +434,7 @@ func (s *CashState) changerSaid(o *hardware.Output, now time.Duration, sent, dat
 			p.step = stepTypes
 		}
 	case 4:
-		s.told[0] = sent[1] == 0xFF
+		s.slot = int(sent[1])<<8 | int(sent[2])
 		if p.step == stepTypes {
 			s.live(o, p)
 		}
@@ -446,8 +465,13 @@ func (s *CashState) tubesSaid(o *hardware.Output, data []byte) {
 			least += int(t.Count)
 		}
 	}
-	now := hardware.CashLevel{Change: s.amount(sum), Exact: small == 0 || least < lowTube}
-	if !s.levels || now != s.level {
+	now := hardware.CashLevel{Change: s.amount(sum), Exact: small == 0 || least < lowTube, Still: s.quiet && s.pay == nil}
+	for _, t := range s.tubes {
+		if t.Value > 0 {
+			now.Tubes = append(now.Tubes, t)
+		}
+	}
+	if !s.levels || !now.Equal(s.level) {
 		s.level, s.levels = now, true
 		o.Emit(now)
 	}
@@ -465,22 +489,26 @@ func (s *CashState) tubesSaid(o *hardware.Output, data []byte) {
 // coins is the changer's POLL.
 func (s *CashState) coins(o *hardware.Output, now time.Duration, data []byte) {
 	p, busy := &s.coin, false
+	// A mechanism takes longer for a coin than we for the next POLL: the same block is the same coins,
+	// and our ACK was not heard.
+	again := len(data) > 0 && bytes.Equal(data, s.heard)
+	s.heard = slices.Clone(data)
 	for i := 0; i < len(data); i++ {
 		b := data[i]
 		switch {
 		case b&0x80 != 0 && i+1 < len(data): // given by hand
-			if v, n := p.types[b&15], int64(b>>4&7); v > 0 && s.fresh(b, data[i+1]) {
+			if v, n := p.types[b&15], int64(b>>4&7); v > 0 && !again && s.fresh(b, data[i+1]) {
 				o.Emit(hardware.CashOut{Value: s.amount(v * n)})
 				if s.pay != nil {
 					s.pay.before -= v * n
 				}
 			}
-			s.tubeAt = now
+			s.moved(now)
 			i++
 		case b&0x40 != 0 && i+1 < len(data): // a coin
 			v := p.types[b&15]
 			switch way := b >> 4 & 3; {
-			case v == 0, way > 1: // a token, or it went back
+			case v == 0, way > 1, again: // a token, or it went back, or it was told
 			case way == 1:
 				if s.fresh(b, data[i+1]) {
 					o.Emit(hardware.CashIn{Value: s.amount(v)})
@@ -488,7 +516,7 @@ func (s *CashState) coins(o *hardware.Output, now time.Duration, data []byte) {
 			default:
 				o.Emit(hardware.CashIn{Value: s.amount(v), Box: true})
 			}
-			s.tubeAt = now
+			s.moved(now)
 			i++
 		case b&0x20 != 0: // slugs
 		case b == 0x01:
@@ -504,14 +532,20 @@ func (s *CashState) coins(o *hardware.Output, now time.Duration, data []byte) {
 	}
 	if len(data) == 0 {
 		s.jam(o, p, false, "")
+		if s.slot == 0 && s.accept == 0 && s.pay == nil && !s.quiet {
+			s.quiet, s.tubeAt = true, now
+		}
 	}
 	switch {
-	case s.pay != nil && s.pay.stage == payQuiet && len(data) == 0 && !s.told[0]:
+	case s.pay != nil && s.pay.stage == payQuiet && len(data) == 0 && s.slot == 0:
 		s.pay.stage = payFirst
 	case s.pay != nil && s.pay.stage == payBusy && !busy:
 		s.pay.stage = payCount
 	}
 }
+
+// moved is a coin: the tubes are counted anew, and told.
+func (s *CashState) moved(now time.Duration) { s.tubeAt, s.quiet, s.levels = now, false, false }
 
 // fresh reports whether a report of a coin into a tube, or out of it by hand, is news: each leaves
 // another count behind. With the same it is the one before: the changer did not hear our ACK.
@@ -533,7 +567,7 @@ func (s *CashState) wasReset(o *hardware.Output, now time.Duration) {
 	gone := p.gone
 	s.forget()
 	*p = peer{step: stepSetup, heard: now, gone: gone}
-	s.told[0] = false
+	s.slot, s.quiet, s.levels, s.heard = -1, false, false, nil
 	if s.pay != nil && s.pay.ordered { // what it had given by then, the tubes say
 		s.pay.stage = payCount
 	}
@@ -589,7 +623,7 @@ func (s *CashState) paid(o *hardware.Output, given int64, known bool, reason str
 	if !p.ordered { // nothing came out
 		given, known = 0, true
 	}
-	s.pay = nil
+	s.pay, s.quiet, s.levels = nil, false, false
 	o.Emit(hardware.Paid{ID: p.id, Asked: p.asked, Given: s.amount(given), Known: known, Reason: reason})
 }
 

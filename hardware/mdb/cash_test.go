@@ -59,7 +59,7 @@ func TestCashExchanges(t *testing.T) {
 	const tubes = "00 00 11 00 08 00 00 00 00 00 00 00 00 00 00 00 00 00 19*"
 	talk("0A* 0A", tubes)
 	talk("0C* 00 00 FF FF 0A", "00*")
-	step(acceptCmd{true})
+	step(acceptCmd{100000})
 	talk("0C* FF FF FF FF 08", "00*")
 	ev = nil
 	talk("0B* 0B", "52 09 5B*") // type 2 into its tube, 9 in it
@@ -69,6 +69,18 @@ func TestCashExchanges(t *testing.T) {
 	talk("0B* 0B", "73 00 73*") // rejected
 	talk("0A* 0A", tubes)
 	talk("0B* 0B", "45 00 45*") // type 5 into the box
+	talk("0A* 0A", tubes)
+	talk("0B* 0B", "45 00 45*") // the same block at the very next POLL: our ACK was not heard
+	talk("0A* 0A", tubes)
+	talk("0B* 0B", "00*")
+	talk("0B* 0B", "45 00 45*") // another one
+	talk("0A* 0A", tubes)
+	step(acceptCmd{100})
+	talk("0C* FF DF FF FF E8", "00*") // no coin of 2.00: its change could not be given
+	step(acceptCmd{0})
+	talk("0C* 00 00 FF FF 0A", "00*")
+	talk("0B* 0B", "00*")
+	talk("0A* 0A", tubes) // at once: nothing can come in any more
 	want := []hardware.Event{hardware.CashIn{Value: money.New(20, money.EUR)}, hardware.CashIn{Value: money.New(200, money.EUR), Box: true}}
 	var got []hardware.Event
 	for _, e := range ev {
@@ -76,8 +88,12 @@ func TestCashExchanges(t *testing.T) {
 			got = append(got, c)
 		}
 	}
-	if len(got) != 2 || got[0] != want[0] || got[1] != want[1] {
+	if len(got) != 3 || got[0] != want[0] || got[1] != want[1] || got[2] != want[1] {
 		t.Errorf("%+v", got)
+	}
+	level, _ := ev[len(ev)-1].(hardware.CashLevel)
+	if !level.Still || len(level.Tubes) != 6 || level.Tubes[2] != (money.Tube{Value: 20, Count: 8}) {
+		t.Errorf("%+v", level)
 	}
 }
 
@@ -104,7 +120,7 @@ func FuzzCash(f *testing.F) {
 			step(hardware.Wake{})
 			switch c % 31 {
 			case 3:
-				step(acceptCmd{i%2 == 0})
+				step(acceptCmd{int64(i%2) * 100})
 			case 7:
 				asked++
 				step(payCmd{uint32(i), money.New(int64(c)*5, money.EUR)}) //nolint:gosec // short

@@ -59,6 +59,7 @@ type Cash struct {
 	coin    [][]byte
 	bill    [][]byte
 	busy    time.Time
+	types   int // of coins that are let in, a bit each
 }
 
 // NewCash opens the pty; it starts nothing.
@@ -126,7 +127,7 @@ func (c *Cash) Coin(kind int) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	defer c.tell()
-	if !c.seen.Accepting {
+	if c.types>>kind&1 == 0 {
 		return ErrNoEntry
 	}
 	if c.seen.Tubes[kind] < 0 {
@@ -298,7 +299,7 @@ func (c *Cash) heard() {
 func (c *Cash) changer(data []byte) {
 	switch data[0] {
 	case 0x08:
-		c.coin, c.unheard, c.seen.Accepting = [][]byte{{0x0B}}, nil, false
+		c.coin, c.unheard, c.seen.Accepting, c.types = [][]byte{{0x0B}}, nil, false, 0
 		c.seen.Resets++
 		c.ack()
 	case 0x09:
@@ -325,7 +326,7 @@ func (c *Cash) changer(data []byte) {
 		if c.unheard == nil && time.Now().Before(c.busy) {
 			if c.fault == CashResetInPay {
 				c.fault, c.busy = CashOK, time.Time{}
-				c.coin, c.seen.Accepting = append([][]byte{{0x0B}}, c.coin...), false
+				c.coin, c.seen.Accepting, c.types = append([][]byte{{0x0B}}, c.coin...), false, 0
 				c.seen.Resets++
 				c.report(c.coin, 0x08)
 				return
@@ -335,7 +336,8 @@ func (c *Cash) changer(data []byte) {
 		}
 		c.report(c.coin, 0x08)
 	case 0x0C:
-		c.seen.Accepting = data[1] != 0 || data[2] != 0
+		c.types = int(data[1])<<8 | int(data[2])
+		c.seen.Accepting = c.types != 0
 		c.ack()
 	case 0x0D:
 		c.dispense(int(data[1]&15), int(data[1]>>4))
