@@ -59,6 +59,7 @@ type LaneConfig struct {
 	Printer   func(Wiring) (Printer, error) // nil: receipts are kept, and none is printed
 	Columns   int                           // of the printer's paper; 48
 	Audit     func(Wiring) (Audit, error)   // nil: the machine's own books are not read
+	Cash      func(Wiring) (Cash, error)    // nil: no cash is taken by us
 	// AuditEvery is how often they are; 24 h.
 	AuditEvery time.Duration
 }

@@ -87,6 +87,12 @@ type TappedCard struct {
 	TC      bool
 }
 
+// Inserted is money that came in for good. Its payment's id is minted here.
+type Inserted struct {
+	Lane protocol.Lane
+	Cash session.CashIn // without an id
+}
+
 // Uplink is an event of the link.
 type Uplink struct{ Event uplink.Event }
 
@@ -103,6 +109,7 @@ func (Lane) input()       {}
 func (Chosen) input()     {}
 func (Asked) input()      {}
 func (Tapped) input()     {}
+func (Inserted) input()   {}
 func (Uplink) input()     {}
 func (Everywhere) input() {}
 func (Fault) input()      {}
@@ -230,6 +237,9 @@ func (d *Device) Handle(now protocol.Reading, ins ...Input) ([]Do, error) {
 			}
 			r.Sale, r.Vend = protocol.SaleID(d.newID(now)), protocol.VendID(d.newID(now))
 			evs = append(evs, d.in(now, in.Lane, r))
+		case Inserted:
+			in.Cash.Payment = protocol.PaymentID(d.newID(now))
+			evs = append(evs, d.in(now, in.Lane, in.Cash))
 		case Tapped:
 			// A card is sealed for what is due, so what came before it must have happened.
 			if err := flush(); err != nil {

@@ -79,6 +79,12 @@ func receiptOf(records []protocol.Opened, sale protocol.SaleID, currency money.C
 			r.Items[i].State = paper.ItemUnknown
 		}
 	}
+	zero := money.New(0, currency)
+	add := func(to *money.Amount, a money.Amount) { // of one currency, but for a broken record
+		if sum, err := to.Add(a); err == nil {
+			*to = sum
+		}
+	}
 	for _, o := range records {
 		r.At = o.At.Wall.Time()
 		switch b := o.Body.(type) {
@@ -103,6 +109,13 @@ func receiptOf(records []protocol.Opened, sale protocol.SaleID, currency money.C
 			state(b.Vend, b.Result)
 		case protocol.PaymentOutcome:
 			r.Charged = b.Amount
+		case protocol.CashIn:
+			r.Change = zero
+			add(&r.Cash, b.Value)
+		case protocol.ChangePaid:
+			r.Change, r.Owed = b.Given, b.Short
+		case protocol.ChangeUnknown:
+			r.Owed = b.Amount
 		case protocol.CaseOpened:
 			r.Open = true
 		}

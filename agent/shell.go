@@ -63,9 +63,13 @@ type shell struct {
 type lane struct {
 	id      protocol.Lane
 	vending Vending
-	reader  Reader  // nil: none
-	printer Printer // nil: none
-	audit   Audit   // nil: none
+	reader  Reader             // nil: none
+	printer Printer            // nil: none
+	audit   Audit              // nil: none
+	cash    Cash               // nil: none
+	accepts money.Amount       // coins of up to this, and bills
+	level   hardware.CashLevel // leveled: as it was last told
+	leveled bool
 	// Of the machine's books: how often they are read, when next (Mono), and that they are.
 	auditEvery, auditAt time.Duration
 	auditing            bool
@@ -101,6 +105,7 @@ const (
 	partReader
 	partPrinter
 	partAudit
+	partCash
 )
 
 // call is something another goroutine wants done by the owner. done is closed after it.
@@ -182,7 +187,7 @@ func (s *shell) boot() ([]Do, error) {
 	lanes := make([]session.Config, 0, len(cfg.Lanes))
 	for _, l := range cfg.Lanes {
 		lanes = append(lanes, session.Config{
-			Device: id.Device, Lane: l.Lane, Flow: max(l.Flow, protocol.SelectionFirst), Bus: l.Bus, Z7: l.Z7, OwnsMotor: l.OwnsMotor,
+			Device: id.Device, Lane: l.Lane, Flow: max(l.Flow, protocol.SelectionFirst), Bus: l.Bus, Z7: l.Z7, OwnsMotor: l.OwnsMotor, Cash: l.Cash != nil,
 		})
 	}
 	s.told = s.journal.Head().Seq
@@ -249,6 +254,13 @@ func (s *shell) install(ctx context.Context, drivers *sync.WaitGroup) error {
 			}
 			all = append(all, opening{name("dex"), l.audit.Open, w.Out})
 		}
+		if c.Cash != nil {
+			w.Out = s.out(ctx, l, partCash)
+			if l.cash, err = c.Cash(w); err != nil {
+				return fmt.Errorf("lane %d: %w", l.id, err)
+			}
+			all = append(all, opening{name("cash"), l.cash.Open, w.Out})
+		}
 		s.lanes[l.id] = l
 	}
 	for _, o := range all {
@@ -296,6 +308,11 @@ func (s *shell) take(m any) error {
 // taken in, or the next start would have to ask a person about it; the rest is of no use any more.
 func (s *shell) drain(take bool) error {
 	var err error
+	for _, l := range s.lanes { // no change is ordered that nobody would pay
+		if take && err == nil && l.cash != nil {
+			err = s.cashGone(l)
+		}
+	}
 	for {
 		select {
 		case m := <-s.inbox:
@@ -305,7 +322,7 @@ func (s *shell) drain(take bool) error {
 			}
 			wipe(h.ev)
 			switch h.ev.(type) {
-			case hardware.Approval, hardware.VendSuccess, hardware.VendFailure, hardware.EvidenceSeen:
+			case hardware.Approval, hardware.VendSuccess, hardware.VendFailure, hardware.EvidenceSeen, hardware.CashIn, hardware.Paid:
 				if take && err == nil {
 					err = s.hear(h)
 				}
@@ -440,6 +457,12 @@ func (s *shell) tellRecord(o protocol.Opened, charged map[protocol.SaleID]money.
 		}
 		s.cfg.telemetry.sale(s.journal, o.Sale)
 		log.Info("sale ended", "how", b.How.String(), "charged", charged[o.Sale].String(), "delivered", b.Delivered.String())
+	case protocol.CashIn:
+		log.Debug("cash in", "payment", b.Payment.String(), "value", b.Value.String(), "bill", b.Bill)
+	case protocol.ChangePaid:
+		log.Debug("change", "payment", b.Payment.String(), "given", b.Given.String(), "short", b.Short.String(), "reason", b.Reason)
+	case protocol.ChangeUnknown:
+		log.Warn("change not known", "payment", b.Payment.String(), "of", b.Amount.String(), "reason", b.Reason)
 	case protocol.CaseOpened:
 		log.Warn("case opened", "case", b.Case.String(), "cause", b.Cause.String(), "charged", b.Charged)
 	case protocol.VendResolved:

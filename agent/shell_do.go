@@ -93,6 +93,15 @@ func (s *shell) effect(l *lane, e session.Effect) []Input {
 			s.log.Warn("approval not taken", "lane", int(l.id), "vend", e.ID.String(), "error", err)
 			return []Input{Lane{l.id, session.Approval{Vend: e.ID, How: session.ApprovalWithdrawn}}}
 		}
+	case session.AcceptCash:
+		l.accepts = e.Most
+		s.accept(l)
+	case session.TakeBill:
+		if l.cash != nil {
+			s.cashed(l, "bill", l.cash.Bill(e.Take))
+		}
+	case session.PayChange:
+		return s.pay(l, e)
 	case session.DenyVend:
 		s.vending(l, "deny", l.vending.Deny(e.Bus))
 	case session.BeginSession:

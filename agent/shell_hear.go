@@ -88,7 +88,8 @@ func (s *shell) hear(h heard) error {
 		return tell(session.BusState{
 			State: busUp(ev.State), SeesAck: l.vending.SeesAck(), HasEvidence: l.vending.HasEvidence(), At: ev.At,
 		})
-	case hardware.CashIn, hardware.CashOut, hardware.BillHeld, hardware.BillReturned, hardware.Paid, hardware.ReturnLever, hardware.CashLevel: // no lane owns cash yet
+	case hardware.CashIn, hardware.CashOut, hardware.BillHeld, hardware.BillReturned, hardware.Paid, hardware.ReturnLever, hardware.CashLevel:
+		return s.cash(l, ev)
 	case hardware.AuditRead:
 		return s.audited(l, ev)
 	case hardware.CashSale:
@@ -98,6 +99,9 @@ func (s *shell) hear(h heard) error {
 	case hardware.PortGone:
 		if h.from == partVending {
 			return tell(session.PortGone{})
+		}
+		if h.from == partCash {
+			return s.cashGone(l)
 		}
 		if h.from == partReader {
 			l.idle = l.armed != nil // told again when the reader is back
@@ -113,6 +117,9 @@ func (s *shell) hear(h heard) error {
 		s.tellHealth(l, ev)
 		if h.from == partReader && ev.State == hardware.Ready && l.idle {
 			s.arm(l)
+		}
+		if h.from == partCash && ev.State == hardware.Ready {
+			s.accept(l)
 		}
 	}
 	return nil

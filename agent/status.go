@@ -23,6 +23,7 @@ import (
 	"coinop/hardware"
 	"coinop/protocol"
 	"coinop/protocol/code"
+	"coinop/protocol/money"
 
 	"golang.org/x/sys/unix"
 )
@@ -97,6 +98,34 @@ type LaneStatus struct {
 	Phase   string         `json:"phase"`
 	Refuses string         `json:"refuses,omitempty"` // why a sale could not begin now
 	Devices []DeviceStatus `json:"devices"`
+	Cash    *CashStatus    `json:"cash,omitempty"` // absent: none is taken here
+}
+
+// CashStatus is what a coin changer holds.
+type CashStatus struct {
+	Known  bool   `json:"known"` // else there is no changer that works, and no cash is taken
+	Change string `json:"change"`
+	Exact  bool   `json:"exact_money_only"`
+	Tubes  []Tube `json:"tubes"`
+}
+
+// Tube is a tube of coins.
+type Tube struct {
+	Value string `json:"value"` // of one coin
+	Count int    `json:"count"`
+	Full  bool   `json:"full,omitempty"`
+}
+
+// cashStatus is what is known of a lane's changer; nil: it has none.
+func (l *lane) cashStatus() *CashStatus {
+	if l.cash == nil {
+		return nil
+	}
+	c := &CashStatus{Known: l.leveled, Change: l.level.Change.String(), Exact: l.level.Exact, Tubes: []Tube{}}
+	for _, t := range l.level.Tubes {
+		c.Tubes = append(c.Tubes, Tube{money.New(t.Value, l.level.Change.Currency).String(), int(t.Count), t.Full})
+	}
+	return c
 }
 
 // DeviceStatus is a piece of hardware.
@@ -275,11 +304,11 @@ func (s *shell) tellStatus() {
 			devices = []DeviceStatus{}
 		}
 		refuses := state.Gate(s.now())
-		if fault := linkFault(link.Way()); refuses == "" && fault != "" { // no card is taken offline
+		if fault := linkFault(link.Way()); refuses == "" && fault != "" && !l.leveled { // no card is taken offline
 			refuses = reason(fault)
 		}
 		st.Lanes = append(st.Lanes, LaneStatus{
-			Lane: c.Lane, Phase: state.Phase().String(), Refuses: refuses, Devices: append([]DeviceStatus(nil), devices...),
+			Lane: c.Lane, Phase: state.Phase().String(), Refuses: refuses, Devices: append([]DeviceStatus(nil), devices...), Cash: l.cashStatus(),
 		})
 	}
 	st.LastSale = s.last

@@ -43,6 +43,20 @@ type Lane struct {
 	Printer *Printer `key:"printer"`
 	// The machine's own books, read over its DEX port. Without this block they are not.
 	Audit *Audit `key:"audit"`
+	// Coins and notes. Without this block the machine's controller may take them, and we see it say so.
+	Cash *Cash `key:"cash"`
+}
+
+// Cash is who takes coins and notes.
+type Cash struct {
+	// vmc: the machine's controller, with devices of its own. agent: we drive a coin changer and a note validator, take cash for what is ordered here and give change.
+	Owner string `key:"owner" default:"vmc" one:"vmc agent"`
+	// What the changer and the validator are connected by, where they are ours.
+	Driver string `key:"driver" default:"mdb" one:"mdb"`
+	// Serial port of the changer's MDB bus, which is not the machine's. Only with owner: agent. ls -l /dev/serial/by-id shows what is there.
+	Port Port `key:"port" like:"/dev/serial/by-id/usb-FTDI_MDB_Master-if00"`
+	// off where there is no note validator.
+	Bills string `key:"bills" default:"on" one:"on off"`
 }
 
 // Audit is where a machine's own books are read.
@@ -204,6 +218,17 @@ func (a Agent) check() []Problem {
 		}
 		if l.Audit != nil {
 			see(fmt.Sprintf("lanes.%d.audit.port", i), "dex", l.Audit.Port)
+		}
+		if c := l.Cash; c != nil {
+			key := fmt.Sprintf("lanes.%d.cash.port", i)
+			switch {
+			case c.Owner == "agent" && c.Port == "":
+				ps = append(ps, a.Refuse(fmt.Sprintf("lanes.%d.cash.owner", i), "is agent, and no port is named", "write port: with the path of the changer's bus below it"))
+			case c.Owner == "agent":
+				see(key, "mdb cash", c.Port)
+			case c.Port != "":
+				ps = append(ps, a.Refuse(key, "is for a changer of ours, and the owner is vmc", "write owner: agent, or remove the line"))
+			}
 		}
 		if l.Printer != nil {
 			see(fmt.Sprintf("lanes.%d.printer.port", i), l.Printer.Driver, l.Printer.Port)

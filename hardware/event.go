@@ -145,7 +145,7 @@ type ReturnLever struct{}
 type CashLevel struct {
 	Change money.Amount // in the tubes
 	Exact  bool         // a tube of a small coin is almost empty: only exact money should be taken
-	Tubes  []money.Tube // of each type of coin that there is; those that go to the box have none in it
+	Tubes  []money.Tube // none: there is no changer any more; else of each type of coin that there is; those that go to the box have none in it
 	// Still says that they were counted while no coin could come in and none was on its way, in or out.
 	Still bool
 }

@@ -16,6 +16,7 @@ type CashConfig struct {
 	Device   string // its name in Health, "cash": its parts are "cash coins" and "cash bills"
 	Path     string // the port; required
 	Currency money.Currency
+	NoBills  bool           // there is no validator, and none is asked for
 	Clock    hardware.Clock // starts at New
 	Open     func(path string) (hardware.Port, error)
 }
@@ -45,7 +46,9 @@ func NewCash(cfg CashConfig, out func(hardware.Event)) (*Cash, error) {
 	if !cfg.Currency.Known() {
 		return nil, fmt.Errorf("mdb %s: unknown currency %d", cfg.Device, cfg.Currency)
 	}
-	return &Cash{cfg: cfg, out: out, state: NewCashState(cfg.Device, cfg.Currency)}, nil
+	c := &Cash{cfg: cfg, out: out, state: NewCashState(cfg.Device, cfg.Currency)}
+	c.state.noBills = cfg.NoBills
+	return c, nil
 }
 
 // Open opens the port for one Run; it is what Supervise calls.

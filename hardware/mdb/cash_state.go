@@ -71,6 +71,7 @@ type peer struct {
 type CashState struct {
 	device   string
 	currency money.Currency
+	noBills  bool
 	open     bool
 	accept   int64 // coins of up to this, minor units, and bills; 0: none
 	slot     int   // the types of coins that are let in, as the changer was last told; -1: it was not
@@ -152,9 +153,9 @@ func (s CashState) Step(now time.Duration, in any) (CashState, hardware.Output) 
 	}
 	switch in := in.(type) {
 	case hardware.Opened:
-		pay := s.pay
+		noBills := s.noBills
 		s = NewCashState(s.device, s.currency)
-		s.open, s.pay, s.next = true, pay, now
+		s.open, s.noBills, s.next = true, noBills, now
 		s.coin.heard, s.bill.heard = now, now
 	case hardware.Closed:
 		if s.pay != nil {
@@ -199,7 +200,7 @@ func (s *CashState) tick(o *hardware.Output, now time.Duration) {
 		if s.sent != nil || now < s.next {
 			return
 		}
-		s.turn = !s.turn
+		s.turn = !s.turn && !s.noBills
 		p, data := &s.coin, []byte(nil)
 		if s.turn {
 			p = &s.bill
@@ -238,7 +239,11 @@ func (s *CashState) silent(o *hardware.Output, now time.Duration) {
 	again := now + resetEach
 	*p = peer{gone: true, again: again, heard: now}
 	if p == &s.coin {
-		s.slot, s.quiet, s.heard = -1, false, nil
+		s.slot, s.quiet, s.heard, s.tubes = -1, false, nil, nil
+		if s.levels {
+			s.levels = false
+			o.Emit(hardware.CashLevel{Change: s.amount(0), Exact: true}) // no tubes: nothing can be given
+		}
 		if s.pay != nil {
 			s.paid(o, 0, false, PaidLost)
 		}
@@ -585,7 +590,7 @@ func (s *CashState) order(o *hardware.Output, now time.Duration, in payCmd) {
 	case s.pay != nil:
 		end(PaidBusy)
 		return
-	case s.coin.step != stepLive || len(s.tubes) == 0:
+	case !s.open || s.coin.step != stepLive || len(s.tubes) == 0: // one that came too late is not paid later
 		end(PaidLost)
 		return
 	}

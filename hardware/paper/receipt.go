@@ -19,6 +19,9 @@ type Receipt struct {
 	Charged  money.Amount `json:"charged"`
 	Brand    string       `json:"brand,omitempty"`
 	Last4    string       `json:"last4,omitempty"`
+	Cash     money.Amount `json:"cash,omitzero"`      // put in
+	Change   money.Amount `json:"change,omitzero"`    // given back
+	Owed     money.Amount `json:"owed,omitzero"`      // of the change, and did not come out
 	Approval string       `json:"approval,omitempty"` // DE38 of the bank's answer
 	Offline  bool         `json:"offline,omitempty"`  // the bank has not been asked yet
 	Open     bool         `json:"open,omitempty"`     // a person will look into it
@@ -90,6 +93,13 @@ func (r Receipt) Layout(columns int) Page {
 			kind = strings.ToUpper(r.Brand) + " card"
 		}
 		p.Pair(kind, "**** "+r.Last4, false)
+	}
+	if r.Cash.Minor > 0 {
+		p.Pair("Cash", r.Cash.String(), false)
+		p.Pair("Change", r.Change.String(), false)
+	}
+	if r.Owed.Minor > 0 {
+		p.Pair("Change still owed", r.Owed.String(), true)
 	}
 	if r.Approval != "" {
 		p.Pair("Approval", r.Approval, false)

@@ -164,6 +164,9 @@ func (f fileOptions) config(a configs.Agent, stderr io.Writer) (agent.Config, er
 			lane.Printer = agent.ESCPOS(port(fmt.Sprintf("lanes.%d.printer.port", i), l.Printer.Port, l.Printer.Driver))
 			lane.Columns = columns[l.Printer.Paper]
 		}
+		if c := l.Cash; c != nil && c.Owner == "agent" {
+			lane.Cash = agent.MDBCash(port(fmt.Sprintf("lanes.%d.cash.port", i), c.Port, "mdb cash"), scale[i].Currency, c.Bills == "on")
+		}
 		if l.Audit != nil {
 			lane.Audit = agent.DEX(port(fmt.Sprintf("lanes.%d.audit.port", i), l.Audit.Port, "dex"))
 			lane.AuditEvery = l.Audit.Every

@@ -154,6 +154,9 @@ func printStatus(out io.Writer, st agent.Status) error {
 			}
 			line("  "+d.Name, "%s, for %s", text, span(st.At.Sub(d.Since)))
 		}
+		if c := l.Cash; c != nil {
+			line("  change", "%s", changeText(*c))
+		}
 	}
 	if l := st.LastSale; l != nil {
 		text := fmt.Sprintf("%s, lane %d, %s", l.At.Local().Format(time.DateTime), l.Lane, l.How)
@@ -163,6 +166,31 @@ func printStatus(out io.Writer, st agent.Status) error {
 		line("last sale", "%s, delivered %s", text, l.Delivered)
 	}
 	return w.Flush()
+}
+
+// changeText is what can be given as change.
+func changeText(c agent.CashStatus) string {
+	if !c.Known {
+		return "not known: no cash is taken"
+	}
+	text := c.Change
+	if c.Exact {
+		text += ", exact money only"
+	}
+	for i, t := range c.Tubes {
+		text += fmt.Sprintf("%s %d x %s", pick(i == 0, ":", ","), t.Count, t.Value)
+		if t.Full {
+			text += " (full)"
+		}
+	}
+	return text
+}
+
+func pick(first bool, a, b string) string {
+	if first {
+		return a
+	}
+	return b
 }
 
 func or(text, other string) string {
