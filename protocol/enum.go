@@ -285,7 +285,7 @@ func (h How) String() string {
 // CaseCause names the open question of a case.
 type CaseCause uint8
 
-// Causes. The agent opens the first three and change_short, the cloud the others.
+// Causes. The agent opens the first three, change_short and those of terminals, the cloud the others.
 const (
 	CasePresumed CaseCause = iota + 1
 	CaseUnknown
@@ -295,14 +295,17 @@ const (
 	CaseLatePresentment
 	CaseNoOutcome
 	CaseReversalFailed
-	CaseIncident    // facts that contradict each other
-	CaseChangeShort // less change came out than was owed
+	CaseIncident        // facts that contradict each other
+	CaseChangeShort     // less change came out than was owed
+	CaseTerminalUnknown // a terminal's last transaction does not say whether a payment stands
+	CaseTerminalFailed  // a terminal refused what was owed at it
 )
 
 func (c CaseCause) String() string {
 	return name("case", []string{
 		1: "presumed", "unknown", "change_unknown", "unseen", "over_approved",
 		"late_presentment", "no_outcome", "reversal_failed", "incident", "change_short",
+		"terminal_unknown", "terminal_failed",
 	}, c)
 }
 

@@ -44,12 +44,21 @@ const (
 	KindStackOrdered
 )
 
+// Kinds of terminals that authorize by themselves: 48 to 55.
+const (
+	KindTerminalSent Kind = iota + 48
+	KindTerminalAnswered
+	KindTerminalDone
+	KindTerminalClosed
+)
+
 var kindNames = []string{
 	1: "EpochStarted", "Booted", "Snapshot", "SaleOpened", "AuthorizationSent", "AuthorizationAnswered",
 	"OfflineAccepted", "VendStarted", "AckHint", "VendResult", "VendResolved", "PaymentOutcome",
 	"CaseOpened", "SaleClosed", "LateAnswer", "ClockAnchor", "PolicyApplied", "DeviceEvent", "BlobDropped",
 	"DeadlineAlarm",
 	32: "CashIn", "ChangeOrdered", "ChangePaid", "ChangeUnknown", "StackOrdered",
+	48: "TerminalSent", "TerminalAnswered", "TerminalDone", "TerminalClosed",
 }
 
 func (k Kind) String() string {
@@ -193,6 +202,8 @@ var bodies = map[Kind]func(Raw) (Body, error){
 	KindDeadlineAlarm: body[DeadlineAlarm],
 	KindCashIn:        body[CashIn], KindChangeOrdered: body[ChangeOrdered], KindChangePaid: body[ChangePaid],
 	KindChangeUnknown: body[ChangeUnknown], KindStackOrdered: body[StackOrdered],
+	KindTerminalSent: body[TerminalSent], KindTerminalAnswered: body[TerminalAnswered],
+	KindTerminalDone: body[TerminalDone], KindTerminalClosed: body[TerminalClosed],
 }
 
 // UnknownBody keeps the body of a kind or version this build does not know.
