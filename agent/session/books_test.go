@@ -41,6 +41,8 @@ type payment struct {
 	owed     int64 // short, or nobody knows
 	counted  bool  // its change is accounted for
 	asks     bool  // and a case says that some is owed
+	terminal bool
+	done     int // ends of what a terminal owed
 }
 
 type vended struct {
@@ -124,7 +126,7 @@ func (b *books) step(e Event, o Output, phase Phase) (broken []string) {
 		if b.sale != (protocol.SaleID{}) {
 			say("idle with open sale %s", b.sale)
 		}
-		if len(b.timers) > 0 {
+		if _, ok := b.timers[TimerTerminal]; len(b.timers) > 1 || len(b.timers) == 1 && !ok {
 			say("idle with timers %v", b.timers)
 		}
 		if b.asks && !b.withdrawn {
@@ -149,7 +151,7 @@ func (b *books) end(p protocol.PaymentID, say func(string, ...any)) {
 func (b *books) record(r protocol.Record, say func(string, ...any)) {
 	if _, ok := r.Body.(protocol.SaleOpened); !ok && b.sale != (protocol.SaleID{}) && r.Sale != b.sale {
 		switch r.Body.(type) {
-		case protocol.LateAnswer, protocol.VendResolved, protocol.PolicyApplied, protocol.DeviceEvent:
+		case protocol.LateAnswer, protocol.VendResolved, protocol.PolicyApplied, protocol.DeviceEvent, protocol.TerminalClosed:
 		case protocol.CashIn, protocol.PaymentOutcome, protocol.ChangePaid, protocol.CaseOpened:
 			if !r.Sale.IsZero() {
 				say("%s of sale %s beside the open %s", r.Body.Kind(), r.Sale, b.sale)
@@ -242,6 +244,8 @@ func (b *books) record(r protocol.Record, say func(string, ...any)) {
 		}
 	case protocol.SaleClosed:
 		b.closed(r.Sale, a, say)
+	case protocol.TerminalSent, protocol.TerminalAnswered, protocol.TerminalDone, protocol.TerminalClosed:
+		b.terminalRecord(r, say)
 	default:
 		b.cashRecord(r, say)
 	}
@@ -359,6 +363,8 @@ func (b *books) effects(e Event, o Output, say func(string, ...any)) {
 				say("06 that nobody asked for")
 			}
 			b.asks, b.withdrawn = false, false
+		case TerminalAuthorize, TerminalCapture, TerminalCancel, TerminalAsk:
+			b.terminalEffect(ef, o, say)
 		case StartTimer:
 			b.timers[a.Name] = a.ID
 		case StopTimer:
@@ -380,7 +386,7 @@ func (b *books) effects(e Event, o Output, say func(string, ...any)) {
 // open are payments that have no end.
 func (b *books) open() (n int) {
 	for _, p := range b.payments {
-		if p.ends == 0 || p.rest() != 0 {
+		if p.ends == 0 || p.rest() != 0 || p.terminal && p.approved.Minor > 0 && p.done == 0 {
 			n++
 		}
 	}

@@ -28,6 +28,8 @@ type Order struct {
 	Class protocol.Class
 	Lines []protocol.Line
 	Items []protocol.Item
+	// Payment is a fresh id, for a lane with a terminal.
+	Payment protocol.PaymentID
 }
 
 // Cancel ends an order or a session that the buyer or an operator gave up.
@@ -78,13 +80,14 @@ const (
 	TimerEvidence
 	TimerSession
 	TimerChange
+	TimerTerminal
 )
 
 func (n TimerName) String() string {
-	if n < TimerOrder || n > TimerChange {
+	if n < TimerOrder || n > TimerTerminal {
 		return "timer?"
 	}
-	return [...]string{"order", "wait", "vend", "evidence", "session", "change"}[n-1]
+	return [...]string{"order", "wait", "vend", "evidence", "session", "change", "terminal"}[n-1]
 }
 
 // TimerID tells a timer from an earlier one of the same name: an expiry with another id is stale.
@@ -110,6 +113,8 @@ type VendRequest struct {
 	Bad   string        // currency or item invalid; why
 	// Product is what the plan says stands there; "": it does not say.
 	Product string
+	// Payment is a fresh id, for a lane with a terminal.
+	Payment protocol.PaymentID
 }
 
 // VendCancel is MDB 13 01.

@@ -33,6 +33,16 @@ var paths = []path{
 	{"change ordered", "mdb cash", InChange, []string{"level still", "vend_request 1 s1 150", "cash p1 200", "level still", "success v11"}},
 	{"change ordered, then a restart", "mdb cash", InChange, []string{"level still", "vend_request 1 s1 150", "cash p1 200", "level still", "success v11", "booted"}},
 	{"change of nobody", "cash", InChange, []string{"cash p1 200", "cash p2 100"}},
+	{"idle, a terminal", "terminal", Idle, []string{"t_ready 10"}},
+	{"at the terminal", "terminal", Authorizing, []string{"t_ready 10", "order s1 150"}},
+	{"at the terminal, for a bus", "terminal mdb", Authorizing, []string{"t_ready 10", "vend_request 1 s1 150"}},
+	{"at the terminal, given up", "terminal", Authorizing, []string{"t_ready 10", "order s1 150", "cancel"}},
+	{"vending at a terminal", "terminal mdb", Vending, []string{"t_ready 10", "vend_request 1 s1 150", "t_answer p1 approved 150 11", "approval v11 delivered"}},
+	{"evidence, a terminal", "terminal mdb evidence", InEvidence, []string{"t_ready 10", "vend_request 1 s1 150", "t_answer p1 approved 150 11", "approval v11 delivered", "timer vend"}},
+	{"a terminal owes an answer", "terminal", Idle, []string{"t_ready 10", "order s1 150", "t_answer p1 unknown"}},
+	{"a terminal is not here and owes", "terminal", Idle, []string{"t_ready 10", "order s1 150", "t_answer p1 unknown", "t_last p1 ?", "t_gone"}},
+	{"a terminal captures", "terminal", Idle, []string{"t_ready 10", "order s1 150", "t_answer p1 approved 150 11", "success v11"}},
+	{"a terminal cancels", "terminal", Idle, []string{"t_ready 10", "order s1 150", "t_answer p1 approved 150 11", "failure v11"}},
 	{"enabled", "card_first", Idle, nil},
 	{"preauth", "card_first", Authorizing, []string{"card p1"}},
 	{"session_idle", "card_first", SessionIdle, []string{"card p1", "answer p1 approved 1000"}},
@@ -91,7 +101,7 @@ func TestLateAndTwice(t *testing.T) {
 				if len(o.Records) > 0 || !next.Equal(r.s) || len(o.Effects) > 1 {
 					t.Errorf("%s: %+v", name, o)
 				}
-			case Booted, Link, CashLevel: // they have no id: each is news
+			case Booted, Link, CashLevel, TerminalReady, TerminalGone: // they have no id: each is news
 			case CashIn: // the shell gives each an id of its own; the last one is remembered
 				if e.Payment == r.s.coin {
 					unchanged(t, name, r, e)
@@ -119,8 +129,8 @@ func TestLateBesideALiveSale(t *testing.T) {
 	t.Parallel()
 	late := []string{"answer p50 approved 150", "approval v501 delivered", "success v501", "failure v501", "evidence v501 delivered", "received p50"}
 	for _, p := range paths {
-		if p.options == "card_first" || p.options == "card_first evidence" {
-			continue // their sale is not of the same flow
+		if p.options == "card_first" || p.options == "card_first evidence" || strings.HasPrefix(p.options, "terminal") {
+			continue // their sale is not of the same flow, or no request leaves
 		}
 		r := scriptRig(t, p.name, strings.Fields(p.options), newCoverage())
 		r.warm(false)

@@ -96,7 +96,32 @@ func recordText(r protocol.Record) string {
 	case protocol.DeviceEvent:
 		return words("DeviceEvent", b.Code, b.Detail)
 	}
-	return fmt.Sprintf("%T?", r.Body)
+	return terminalText(r.Body)
+}
+
+func refText(r protocol.TerminalRef) string {
+	if r.IsZero() {
+		return ""
+	}
+	return "ref=" + strings.TrimLeft(r.Receipt, "0")
+}
+
+func terminalText(b protocol.Body) string {
+	switch b := b.(type) {
+	case protocol.TerminalSent:
+		return words("TerminalSent", pN(b.Payment), b.Purpose, b.Amount, "before", refText(b.Before))
+	case protocol.TerminalAnswered:
+		back := ""
+		if b.AskedBack {
+			back = "asked_back"
+		}
+		return words("TerminalAnswered", pN(b.Payment), b.Result, b.Reason, b.Approved, refText(b.Ref), b.Brand, b.Last4, back)
+	case protocol.TerminalDone:
+		return words("TerminalDone", pN(b.Payment), b.Op, b.Amount, b.End, b.Reason, refText(b.Ref))
+	case protocol.TerminalClosed:
+		return words("TerminalClosed", b.Total, b.Reason)
+	}
+	return fmt.Sprintf("%T?", b)
 }
 
 func effectText(e Effect) string {
@@ -132,6 +157,18 @@ func effectText(e Effect) string {
 		return words("TakeBill", a.Take)
 	case PayChange:
 		return words("PayChange", a.Amount)
+	case TerminalAuthorize:
+		return words("TerminalAuthorize", pN(a.Payment), a.Amount)
+	case TerminalAbort:
+		return words("TerminalAbort", pN(a.Payment))
+	case TerminalCapture:
+		return words("TerminalCapture", pN(a.Payment), refText(a.Ref), a.Amount, "of", a.Approved)
+	case TerminalCancel:
+		return words("TerminalCancel", pN(a.Payment), refText(a.Ref), a.Approved)
+	case TerminalAsk:
+		return words("TerminalAsk", pN(a.Payment), refText(a.Ref))
+	case TerminalClose:
+		return "TerminalClose"
 	case DenyVend:
 		return words("DenyVend", keyText(a.Bus))
 	case DisarmReader, EndSession:

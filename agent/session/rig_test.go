@@ -142,7 +142,7 @@ func (r *rig) cut(live State, e Event, o Output, disk Snapshot, before *books, w
 		}
 		for _, ef := range o.Effects {
 			switch ef.(type) {
-			case Vend, Authorize, BeginSession, ArmReader:
+			case Vend, Authorize, BeginSession, ArmReader, TerminalAuthorize:
 				fail("%T after a restart makes %T", e, ef)
 			}
 		}
@@ -170,6 +170,9 @@ func (r *rig) cut(live State, e Event, o Output, disk Snapshot, before *books, w
 		}
 	}
 	s = r.changeAfter(s, step)
+	if s = r.terminalAfter(s, step); s.d.Terminal != nil {
+		fail("the terminal still owes %+v", s.d.Terminal)
+	}
 	if n := b.open(); n > 0 {
 		fail("%d payments without an end", n)
 	}
@@ -235,7 +238,7 @@ func (r *rig) atEnd() {
 	if !reflect.DeepEqual(all.Record(), r.disk.Record()) {
 		r.fail("folded at once %+v, one by one %+v", all, r.disk)
 	}
-	if n := r.books.open(); r.s.Idle() && n > 0 {
+	if n := r.books.open(); r.s.Idle() && r.s.d.Terminal == nil && n > 0 {
 		r.fail("%d payments without an end", n)
 	}
 }

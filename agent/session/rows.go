@@ -41,7 +41,7 @@ func (s *State) event(o *Output, now protocol.Reading, in In) {
 		}
 		s.heard, s.owes = e.Bus, true
 	}
-	if !s.cash(o, now, in) {
+	if !s.cash(o, now, in) && !s.terminal(o, now, in) {
 		s.phase(o, now, in)
 	}
 	if len(o.rows) == 0 && s.d.Phase != Idle {
@@ -91,7 +91,7 @@ func (s State) fresh(e Event) bool {
 	case CashIn:
 		return !e.Payment.IsZero() && e.Payment != s.coin && e.Value.Minor > 0
 	case Timer:
-		return e.Name >= TimerOrder && e.Name <= TimerChange && e.ID != 0 && s.timers[e.Name] == e.ID
+		return e.Name >= TimerOrder && e.Name <= TimerTerminal && e.ID != 0 && s.timers[e.Name] == e.ID
 	}
 	return true
 }
@@ -256,7 +256,7 @@ func (s *State) idle(o *Output, now protocol.Reading, in In) {
 		}
 		s.since, s.request = now.Mono-e.Since, e.Bus
 		it := protocol.Item{Vend: e.Vend, Outlet: e.Item, Amount: e.Price}
-		order := Order{Sale: e.Sale, Class: protocol.Live, Items: []protocol.Item{it}}
+		order := Order{Sale: e.Sale, Class: protocol.Live, Items: []protocol.Item{it}, Payment: e.Payment}
 		if e.Product != "" {
 			order.Lines = []protocol.Line{{Product: e.Product, Outlet: e.Item, Qty: 1, Unit: e.Price, Amount: e.Price}}
 		}
@@ -360,14 +360,21 @@ func (s *State) order(o *Output, now protocol.Reading, e Order, why string) {
 	if why == "" && s.left(now) < minWait {
 		why = "no_time"
 	}
+	if why == "" {
+		why = s.noTerminal(e)
+	}
 	if why != "" {
 		o.take("S02")
 		o.do(Show{ScreenRefused, due, why})
 		s.deny(o)
 		return
 	}
-	o.take("S01")
+	o.take(pick(s.cfg.Terminal, "T01", "S01"))
 	s.propose(e.Sale, protocol.SaleOpened{Flow: protocol.SelectionFirst, Class: e.Class, Lines: e.Lines, Items: e.Items, Due: due, Bus: s.request})
+	if s.cfg.Terminal {
+		s.askTerminal(o, now, e.Payment)
+		return
+	}
 	s.arm(o, now, ScreenPrice, s.exactOnly())
 }
 

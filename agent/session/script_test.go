@@ -106,6 +106,8 @@ func scriptRig(t *testing.T, where string, options []string, cov *coverage) *rig
 			p.Attempts = 1
 		case "cash":
 			cfg.Cash = true
+		case "terminal":
+			cfg.Terminal = true
 		case "evidence":
 			evidence = true
 		case "cold":
@@ -240,7 +242,7 @@ func (r *rig) event(w []string) Event {
 	case "answer":
 		return a.answer()
 	case "timer": // vend [stale]
-		n := TimerName(a.name(a.at(1), "", "order", "wait", "vend", "evidence", "session", "change"))
+		n := TimerName(a.name(a.at(1), "", "order", "wait", "vend", "evidence", "session", "change", "terminal"))
 		if a.option("stale", "") != "" {
 			return Timer{n, r.s.timers[n] + 100}
 		}
@@ -289,7 +291,69 @@ func (a args) noted() Event {
 	case "door":
 		return Door{a.option("open", "") != ""}
 	}
+	if strings.HasPrefix(a.w[0], "t_") {
+		return a.terminal()
+	}
 	return a.cash()
+}
+
+// tRef is a transaction of the terminal by its receipt number.
+func tRef(n int) protocol.TerminalRef {
+	return protocol.TerminalRef{Terminal: "t", Receipt: fmt.Sprintf("%04d", n), Trace: fmt.Sprintf("%06d", n)}
+}
+
+// terminal are the events of a terminal.
+func (a args) terminal() Event {
+	pay := func() protocol.PaymentID { return mk[protocol.PaymentID](a.number(a.at(1))) }
+	num := func(i int) (n int) {
+		if i < len(a.w) && a.w[i][0] >= '0' && a.w[i][0] <= '9' {
+			n = a.number(a.w[i])
+		}
+		return n
+	}
+	ref := func(i int) (r protocol.TerminalRef) {
+		if num(i) > 0 {
+			r = tRef(num(i))
+		}
+		return r
+	}
+	switch a.w[0] {
+	case "t_ready": // 10 [due]: the last receipt
+		return TerminalReady{Terminal: "t", Last: ref(1), Due: a.option("due", "") != ""}
+	case "t_gone":
+		return TerminalGone{}
+	case "t_status":
+		return TerminalStatus{Payment: pay(), Code: a.at(2)}
+	case "t_answer": // p1 approved 150 11
+		return TerminalAnswered{
+			Payment: pay(), Result: protocol.TerminalResult(a.name(a.at(2), "", "approved", "declined", "aborted", "unsent", "unknown")),
+			Approved: eur(int64(num(3))), Ref: ref(4), Card: TerminalCard{Brand: "visa", Last4: "0011"},
+		}
+	case "t_done": // p1 cancel ok 12
+		e := TerminalDone{Payment: pay(), Op: protocol.TerminalOp(a.name(a.at(2), "", "capture", "cancel")), End: protocol.TerminalEnd(a.name(a.at(3), "", "ok", "refused", "not_sent", "lost")), Ref: ref(4)}
+		if e.End != protocol.TerminalOK {
+			e.Reason = a.at(3)
+		}
+		return e
+	case "t_last": // p1 11 150 [declined] [taken=10] [open] [ended] | p1 ?
+		e := TerminalLast{Payment: pay(), Known: a.at(2) != "?", Ref: ref(2), Amount: eur(int64(num(3))), Approved: a.option("declined", "") == ""}
+		if n := a.option("taken", ""); n != "" {
+			e.Original = tRef(a.number(n)).Trace
+		}
+		if a.option("open", "") != "" {
+			e.Hold = HoldOpen
+		}
+		if a.option("ended", "") != "" {
+			e.Hold = HoldEnded
+		}
+		return e
+	case "t_close":
+		return CloseDay{}
+	case "t_closed": // [reason]
+		return TerminalClosed{protocol.TerminalClosed{Reason: strings.Join(a.w[1:], " "), Total: eur(150)}}
+	}
+	a.r.fail("no event %q", a.w[0])
+	return nil
 }
 
 // cash are the events of a coin changer and a bill validator.
@@ -327,7 +391,7 @@ func (a args) cash() Event {
 // order reads "s1 150 80x2 [test] [bad_lines]": a line each, 80x2 is two of one product.
 func (a args) order() Event {
 	n := a.number(a.at(1))
-	o := Order{Sale: mk[protocol.SaleID](n), Class: protocol.Live}
+	o := Order{Sale: mk[protocol.SaleID](n), Class: protocol.Live, Payment: mk[protocol.PaymentID](n)}
 	for _, w := range a.w[2:] {
 		switch w {
 		case "test":
@@ -376,6 +440,7 @@ func (a args) vendRequest() Event {
 	q := VendRequest{
 		Bus:  protocol.BusKey{BusEpoch: uint64(a.number(a.option("epoch", "1"))), Request: uint32(a.number(a.at(1)))},
 		Sale: mk[protocol.SaleID](a.number(a.at(2))), Price: eur(int64(a.number(a.at(3)))), Item: 7,
+		Payment: mk[protocol.PaymentID](a.number(a.at(2))),
 	}
 	q.Vend = mk[protocol.VendID](a.number(a.option("vend", fmt.Sprintf("v%d", num(q.Sale)*10+1))))
 	if a.option("bad", "") != "" {

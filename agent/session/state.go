@@ -48,6 +48,8 @@ type Config struct {
 	Z7        time.Duration
 	OwnsMotor bool
 	Cash      bool
+	// Terminal: cards are read, and payments authorized, by a terminal. There is no reader and no cash then.
+	Terminal bool
 }
 
 type vend struct {
@@ -77,22 +79,24 @@ type asked struct {
 // durable is what the journal's records say of a lane. Only apply changes it, in Step and in
 // Recover alike, so what is recovered is what was live.
 type durable struct {
-	Phase    Phase              `cbor:"1,keyasint"`
-	Sale     protocol.SaleID    `cbor:"2,keyasint,omitzero"`
-	Flow     protocol.Flow      `cbor:"3,keyasint,omitempty"`
-	Class    protocol.Class     `cbor:"4,keyasint,omitempty"`
-	Lines    []protocol.Line    `cbor:"5,keyasint,omitempty"`
-	Items    []protocol.Item    `cbor:"6,keyasint,omitempty"`
-	Due      money.Amount       `cbor:"7,keyasint"`
-	Payment  protocol.PaymentID `cbor:"8,keyasint,omitzero"`
-	Approved money.Amount       `cbor:"9,keyasint"`
-	Vends    []vend             `cbor:"10,keyasint,omitempty"`
-	Bus      protocol.BusKey    `cbor:"11,keyasint"`
-	Closed   []closedVend       `cbor:"12,keyasint,omitempty"`
-	Asked    []asked            `cbor:"13,keyasint,omitempty"`
-	Cash     bool               `cbor:"14,keyasint,omitempty"` // Payment is in cash, and Approved what came in
-	Change   *change            `cbor:"15,keyasint,omitempty"` // of InChange
-	Strays   []change           `cbor:"16,keyasint,omitempty"` // came in beside the sale, and wait to be given back
+	Phase    Phase                `cbor:"1,keyasint"`
+	Sale     protocol.SaleID      `cbor:"2,keyasint,omitzero"`
+	Flow     protocol.Flow        `cbor:"3,keyasint,omitempty"`
+	Class    protocol.Class       `cbor:"4,keyasint,omitempty"`
+	Lines    []protocol.Line      `cbor:"5,keyasint,omitempty"`
+	Items    []protocol.Item      `cbor:"6,keyasint,omitempty"`
+	Due      money.Amount         `cbor:"7,keyasint"`
+	Payment  protocol.PaymentID   `cbor:"8,keyasint,omitzero"`
+	Approved money.Amount         `cbor:"9,keyasint"`
+	Vends    []vend               `cbor:"10,keyasint,omitempty"`
+	Bus      protocol.BusKey      `cbor:"11,keyasint"`
+	Closed   []closedVend         `cbor:"12,keyasint,omitempty"`
+	Asked    []asked              `cbor:"13,keyasint,omitempty"`
+	Cash     bool                 `cbor:"14,keyasint,omitempty"` // Payment is in cash, and Approved what came in
+	Change   *change              `cbor:"15,keyasint,omitempty"` // of InChange
+	Strays   []change             `cbor:"16,keyasint,omitempty"` // came in beside the sale, and wait to be given back
+	Terminal *atTerminal          `cbor:"17,keyasint,omitempty"` // of the sale, or owed after it
+	LastRef  protocol.TerminalRef `cbor:"18,keyasint,omitzero"`  // the newest transaction of the terminal that a record names
 }
 
 func (d durable) clone() durable {
@@ -101,6 +105,10 @@ func (d durable) clone() durable {
 	if d.Change != nil {
 		c := *d.Change
 		d.Change = &c
+	}
+	if d.Terminal != nil {
+		t := *d.Terminal
+		d.Terminal = &t
 	}
 	return d
 }
@@ -190,6 +198,9 @@ func (d *durable) apply(r protocol.Record) {
 			}
 		}
 	case protocol.PaymentOutcome:
+		if t := d.Terminal; t != nil && t.Payment == b.Payment {
+			t.What, t.Final = b.What, b.Amount
+		}
 		if b.Payment != d.Payment { // of money that came in beside the sale
 			return
 		}
@@ -198,12 +209,13 @@ func (d *durable) apply(r protocol.Record) {
 		}
 	case protocol.SaleClosed:
 		d.closeVends()
-		*d = durable{Bus: d.Bus, Closed: d.Closed, Asked: d.Asked, Strays: d.Strays}
+		*d = durable{Bus: d.Bus, Closed: d.Closed, Asked: d.Asked, Strays: d.Strays, Terminal: d.Terminal, LastRef: d.LastRef}
 		d.next()
 	case protocol.LateAnswer:
 		d.answered(b.Payment)
 	default:
 		d.applyCash(r)
+		d.applyTerminal(r)
 	}
 }
 

@@ -46,7 +46,8 @@ type State struct {
 	stacking int64              // a bill that was taken and is not stacked yet, minor units
 	paying   uint32             // the payout under way; 0: none of this boot
 	coin     protocol.PaymentID // of the last CashIn
-	timers   [TimerChange + 1]TimerID
+	term     atHand
+	timers   [TimerTerminal + 1]TimerID
 	nextID   TimerID
 }
 
@@ -96,7 +97,7 @@ func (s State) Asked(p protocol.PaymentID) bool {
 	return find(s.d.Asked, func(a asked) bool { return a.Payment == p && !a.AskHash.IsZero() })
 }
 
-// Row is the id of the first row a step took (S.. selection first, C.. card first, M.. cash), or "".
+// Row is the id of the first row a step took (S.. selection first, C.. card first, M.. cash, T.. terminals), or "".
 func (o Output) Row() string {
 	if len(o.rows) == 0 {
 		return ""
@@ -124,7 +125,7 @@ func (s State) written() durable {
 		return s.d.clone()
 	}
 	d := s.d.clone()
-	return durable{Bus: s.pending.bus, Closed: d.Closed, Asked: d.Asked}
+	return durable{Bus: s.pending.bus, Closed: d.Closed, Asked: d.Asked, Terminal: d.Terminal, LastRef: d.LastRef}
 }
 
 func (s *State) put(o *Output, b protocol.Body) {
@@ -156,7 +157,12 @@ func (s *State) stop(o *Output, n TimerName) {
 }
 
 // Gate names why no sale can begin now, or is "".
-func (s State) Gate(now protocol.Reading) string { return s.gate(now) }
+func (s State) Gate(now protocol.Reading) string {
+	if why := s.gate(now); why != "" {
+		return why
+	}
+	return s.terminalShut()
+}
 
 // gate names why nothing can be sold now, or is "".
 func (s State) gate(now protocol.Reading) string {
@@ -250,6 +256,7 @@ func (s *State) close(o *Output, how protocol.How) {
 		s.put(o, protocol.SaleClosed{How: how, Delivered: sum})
 	}
 	s.clear(o)
+	s.owed(o)
 }
 
 // sum adds up the vends that are to count. Each was checked against what was due or left, so their

@@ -610,6 +610,9 @@ func (s *State) ours(f *fields) bool {
 
 func (s *State) ref(f *fields) protocol.TerminalRef {
 	id := f.terminal
+	if f.receipt == "" && f.trace == "" {
+		return protocol.TerminalRef{}
+	}
 	if id == "" {
 		id = s.id
 	}
@@ -706,7 +709,7 @@ func (s *State) did(o *hardware.Output, ok bool, code byte, j job) {
 	case j.info != nil && j.info.hasResult && j.info.result == 0:
 		e.End, e.Reason = protocol.TerminalLost, "contradiction"
 	case j.do == toCancel && code == codeReversed: // so it is
-		e.End = protocol.TerminalOK
+		e.End, e.Ref = protocol.TerminalOK, protocol.TerminalRef{}
 	case passing(code):
 		e.End, e.Reason = protocol.TerminalNotSent, reason(code)
 	default:
@@ -780,7 +783,7 @@ func (s *State) dayEnded(o *hardware.Output, now time.Duration, ok bool, code by
 		}
 	}
 	o.Emit(e)
-	s.queue = append(s.queue, job{do: toAsk})
+	s.queue = append(s.queue, job{do: toAsk}, job{do: toPeek})
 }
 
 // lost ends the running job without knowing how.
