@@ -55,6 +55,7 @@ type shell struct {
 	heard   time.Time     // the cloud, last
 	last    *LastSale     // nil: none is known
 	told    protocol.Seq
+	charged map[protocol.SaleID]money.Amount // of sales that have not ended: change may be owed
 	stopped bool
 	job     uint32 // the last of any printer
 }
@@ -117,7 +118,7 @@ type call struct {
 func newShell(a *agent) *shell {
 	return &shell{
 		cfg: a.cfg, log: a.log, start: time.Now(), inbox: make(chan any, inboxSize), show: a.show, agent: a,
-		lanes: map[protocol.Lane]*lane{}, timers: map[timerKey]deadline{}, storage: code.StorageOK,
+		lanes: map[protocol.Lane]*lane{}, charged: map[protocol.SaleID]money.Amount{}, timers: map[timerKey]deadline{}, storage: code.StorageOK,
 	}
 }
 
@@ -418,7 +419,6 @@ func (s *shell) handle(ins ...Input) error {
 // tellRecords logs what people care for among the records that are new.
 func (s *shell) tellRecords() error {
 	head := s.journal.Head().Seq
-	charged := map[protocol.SaleID]money.Amount{}
 	for s.told < head {
 		sealed, err := s.journal.Read(s.told, 64)
 		if err != nil {
@@ -433,13 +433,13 @@ func (s *shell) tellRecords() error {
 			if err != nil {
 				return err
 			}
-			s.tellRecord(o, charged)
+			s.tellRecord(o)
 		}
 	}
 	return nil
 }
 
-func (s *shell) tellRecord(o protocol.Opened, charged map[protocol.SaleID]money.Amount) {
+func (s *shell) tellRecord(o protocol.Opened) {
 	log := s.log.With("lane", int(o.Lane), "sale", o.Sale.String())
 	switch b := o.Body.(type) {
 	case protocol.AuthorizationSent:
@@ -448,15 +448,18 @@ func (s *shell) tellRecord(o protocol.Opened, charged map[protocol.SaleID]money.
 		log.Debug("authorization answered", "payment", b.Payment.String(), "result", b.Result.String(), "approved", b.Approved.String())
 	case protocol.VendResult:
 		log.Debug("vend", "vend", b.Vend.String(), "result", b.Result.String(), "reason", b.Reason.String())
-	case protocol.PaymentOutcome: // in one transaction with the sale's end
-		charged[o.Sale] = b.Amount
+	case protocol.PaymentOutcome:
+		if !o.Sale.IsZero() {
+			s.charged[o.Sale] = b.Amount
+		}
 	case protocol.SaleClosed:
 		s.last = &LastSale{
 			Sale: o.Sale, Lane: o.Lane, At: o.At.Wall.Time(), How: b.How.String(),
-			Charged: charged[o.Sale].String(), Delivered: b.Delivered.String(),
+			Charged: s.charged[o.Sale].String(), Delivered: b.Delivered.String(),
 		}
 		s.cfg.telemetry.sale(s.journal, o.Sale)
-		log.Info("sale ended", "how", b.How.String(), "charged", charged[o.Sale].String(), "delivered", b.Delivered.String())
+		log.Info("sale ended", "how", b.How.String(), "charged", s.charged[o.Sale].String(), "delivered", b.Delivered.String())
+		delete(s.charged, o.Sale)
 	case protocol.CashIn:
 		log.Debug("cash in", "payment", b.Payment.String(), "value", b.Value.String(), "bill", b.Bill)
 	case protocol.ChangePaid:

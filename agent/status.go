@@ -178,7 +178,9 @@ type lastSale struct {
 func (l *lastSale) see(o protocol.Opened) {
 	switch b := o.Body.(type) {
 	case protocol.PaymentOutcome:
-		l.charged = map[protocol.SaleID]string{o.Sale: b.Amount.String()}
+		if !o.Sale.IsZero() { // else of money that nobody bought for
+			l.charged = map[protocol.SaleID]string{o.Sale: b.Amount.String()}
+		}
 	case protocol.SaleClosed:
 		l.sale = &LastSale{Sale: o.Sale, Lane: o.Lane, At: o.At.Wall.Time(), How: b.How.String(), Charged: l.charged[o.Sale], Delivered: b.Delivered.String()}
 	}

@@ -186,6 +186,8 @@ type world struct {
 	broker  *brokertest.Mosquitto // nil: the one inside the cloud
 	remote  string                // its address for the cloud
 	profile acquirer.Profile      // of the contract with the bank
+	// a broker elsewhere is wanted
+	mosquitto bool
 }
 
 // lines are what stands before an address: each gives the one to go to instead. nil: nothing.
@@ -205,6 +207,22 @@ func (l lines) filled() lines {
 }
 
 func newWorld(t *testing.T, e engine, l lines) *world {
+	w := newCloud(t, e, l)
+	id := filepath.Join(w.dir, "device")
+	_, err := w.place.AddDevice(t.Context(), id, cloud.NewDevice{
+		ID: "snack-1", Link: "bank",
+		Merchant: acquirer.Merchant{TID: "TERM0001", MID: "MERCHANT0000001", MCC: "5814", Country: "040"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.begin()
+	w.machine = newMachine(t, id, w.proxy.addr())
+	return w
+}
+
+// newCloud is a place for a cloud, with a bank and a way there. It knows no device yet, and does not run.
+func newCloud(t *testing.T, e engine, l lines) *world {
 	w := &world{t: t, dir: t.TempDir(), host: &bank{}, lines: l.filled(), profile: acquirer.Profile{LateWindowMS: 2000}}
 	w.place = cloud.Place{Dir: w.dir}
 	if e.postgres {
@@ -216,20 +234,21 @@ func newWorld(t *testing.T, e engine, l lines) *world {
 	}
 	w.host.Server = srv
 	background(t, srv.Run)
-	id := filepath.Join(w.dir, "device")
-	_, err = w.place.AddDevice(t.Context(), id, cloud.NewDevice{
-		ID: "snack-1", Link: "bank",
-		Merchant: acquirer.Merchant{TID: "TERM0001", MID: "MERCHANT0000001", MCC: "5814", Country: "040"},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	w.mosquitto = e.mosquitto
+	return w
+}
+
+// begin runs the cloud; another pair of eyes looks at its ledger.
+func (w *world) begin() {
+	t := w.t
+	t.Helper()
+	var err error
 	if w.st, err = w.place.OpenLedger(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = w.st.Close() })
 	w.proxy = newProxy(t)
-	if e.mosquitto {
+	if w.mosquitto {
 		w.broker, err = brokertest.StartMosquitto(func(at mosquitto.Place) error { return w.place.WriteMosquitto(t.Context(), at, []string{"127.0.0.1"}) })
 		if err != nil {
 			t.Fatal(err)
@@ -244,8 +263,6 @@ func newWorld(t *testing.T, e engine, l lines) *world {
 	}
 	w.start()
 	t.Cleanup(func() { w.stop() })
-	w.machine = newMachine(t, id, w.proxy.addr())
-	return w
 }
 
 // start runs the cloud on the directory it has.

@@ -42,6 +42,7 @@ func Cash(t *testing.T, mk NewCash) {
 		"a report said twice":        saidTwice,
 		"two payouts":                twoPayouts,
 		"a coin in mid payout":       coinMeanwhile,
+		"coins of before":            ofBefore,
 		"lever":                      lever,
 		"changer dies":               changerDies,
 		"unplugged in mid payout":    unpluggedPaying,
@@ -321,6 +322,24 @@ func coinMeanwhile(t *testing.T, b *cashBench) {
 		t.Errorf("%d coins of %d", n, put)
 	}
 	b.accept() // again, by itself
+}
+
+// ofBefore: what came in while the cable was out is told when it is back, before anything is reset.
+func ofBefore(t *testing.T, b *cashBench) {
+	b.accept()
+	must(t, b.far.Bill(0))
+	Next[hardware.BillHeld](b.l, nil)
+	b.far.Unplug()
+	must(t, b.far.Coin(3))
+	must(t, b.far.Coin(5))
+	Next[hardware.PortGone](b.l, nil)
+	must(t, b.far.Replug())
+	Next(b.l, func(e hardware.CashIn) bool { return e.Value == eur(50) })
+	Next(b.l, func(e hardware.CashIn) bool { return e.Value == eur(200) })
+	b.ready()
+	if n := count(b.l, func(hardware.CashIn) bool { return true }); n != 2 {
+		t.Errorf("%d coins of 2:%s", n, b.l)
+	}
 }
 
 func lever(_ *testing.T, b *cashBench) {

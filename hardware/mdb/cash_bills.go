@@ -3,6 +3,7 @@ package mdb
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"time"
 
 	"coinop/hardware"
@@ -12,6 +13,10 @@ import (
 func (s *CashState) validatorSays(now time.Duration) []byte {
 	p := &s.bill
 	switch p.step {
+	case stepKnow:
+		return []byte{validator | 1}
+	case stepHear:
+		return []byte{validator | 3}
 	case stepReset:
 		return []byte{validator}
 	case stepJust:
@@ -64,6 +69,10 @@ func (s *CashState) validatorSaid(o *hardware.Output, now time.Duration, sent, d
 				p.types[i] = int64(v) * p.scale
 			}
 		}
+		if p.step == stepKnow {
+			p.step = stepHear
+			return
+		}
 		p.step = stepTypes
 	case 4:
 		s.notes = sent[1] == 0xFF
@@ -101,6 +110,9 @@ func (s *CashState) bills(o *hardware.Output, now time.Duration, data []byte) {
 	}
 	if ok && len(data) == 0 {
 		s.jam(o, p, false, "")
+	}
+	if p.step == stepHear && !slices.ContainsFunc(data, func(b byte) bool { return b >= 0x80 }) {
+		p.step = stepReset
 	}
 }
 

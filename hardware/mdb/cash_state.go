@@ -39,12 +39,15 @@ const (
 	validator = 0x30
 )
 
-// step is how far a device's start is.
+// step is how far a device's start is. Before it is reset it is heard: one that kept its power while we
+// were away may have money to tell of, or pay out yet, and a reset ends both.
 type step uint8
 
 const (
-	stepReset step = iota
-	stepJust       // JUST RESET is awaited
+	stepKnow step = iota // SETUP, for what its coins are worth
+	stepHear             // POLL, until there is no news
+	stepReset
+	stepJust // JUST RESET is awaited
 	stepSetup
 	stepID
 	stepTubes
@@ -229,7 +232,12 @@ func (s *CashState) say(o *hardware.Output, now time.Duration, data []byte) {
 // silent is an exchange without an answer.
 func (s *CashState) silent(o *hardware.Output, now time.Duration) {
 	p, most := s.peerOf(s.sent[0])
-	if s.sent, s.next = nil, now+pollEach/2; p.step != stepReset && now-p.heard < most {
+	s.sent, s.next = nil, now+pollEach/2
+	switch {
+	case p.step == stepKnow: // perhaps it has to be reset first
+		p.step = stepReset
+		return
+	case p.step != stepReset && now-p.heard < most:
 		return
 	}
 	if !p.gone {
@@ -350,6 +358,10 @@ func (s *CashState) unitOf(scale int64, decimals byte) int64 {
 func (s *CashState) changerSays(now time.Duration) []byte {
 	p := &s.coin
 	switch p.step {
+	case stepKnow:
+		return []byte{changer | 1}
+	case stepHear:
+		return []byte{changer | 3}
 	case stepReset:
 		return []byte{changer}
 	case stepJust:
@@ -426,6 +438,10 @@ func (s *CashState) changerSaid(o *hardware.Output, now time.Duration, sent, dat
 				continue
 			}
 			p.types[i] = int64(v) * p.scale
+		}
+		if p.step == stepKnow {
+			p.step = stepHear
+			return
 		}
 		p.step, p.again = stepTubes, now+tubeWait
 		if p.level >= 3 {
@@ -546,6 +562,8 @@ func (s *CashState) coins(o *hardware.Output, now time.Duration, data []byte) {
 		s.pay.stage = payFirst
 	case s.pay != nil && s.pay.stage == payBusy && !busy:
 		s.pay.stage = payCount
+	case p.step == stepHear && !busy && !slices.ContainsFunc(data, func(b byte) bool { return b >= 0x40 }):
+		p.step = stepReset
 	}
 }
 

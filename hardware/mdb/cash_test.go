@@ -53,14 +53,25 @@ func TestCashExchanges(t *testing.T) {
 		}
 	}
 	step(hardware.Opened{})
+	const setup = "02 19 78 05 02 FF FF 01 02 04 0A 14 28 00 00 00 00 00 00 00 00 00 00 E5*"
+	talk("09* 09", setup)
+	talk("0B* 0B", "41 00 41*") // what came in while nobody listened
+	talk("0B* 0B", "02 02*")    // it still pays out
+	talk("0B* 0B", "00*")
 	talk("08* 08", "00*")
 	talk("0B* 0B", "0B 0B*")
-	talk("09* 09", "02 19 78 05 02 FF FF 01 02 04 0A 14 28 00 00 00 00 00 00 00 00 00 00 E5*")
+	talk("09* 09", setup)
 	const tubes = "00 00 11 00 08 00 00 00 00 00 00 00 00 00 00 00 00 00 19*"
 	talk("0A* 0A", tubes)
 	talk("0C* 00 00 FF FF 0A", "00*")
 	step(acceptCmd{100000})
 	talk("0C* FF FF FF FF 08", "00*")
+	before := 0
+	for _, e := range ev {
+		if c, ok := e.(hardware.CashIn); ok && c.Box && c.Value.Minor == 10 {
+			before++
+		}
+	}
 	ev = nil
 	talk("0B* 0B", "52 09 5B*") // type 2 into its tube, 9 in it
 	talk("0A* 0A", tubes)
@@ -81,6 +92,9 @@ func TestCashExchanges(t *testing.T) {
 	talk("0C* 00 00 FF FF 0A", "00*")
 	talk("0B* 0B", "00*")
 	talk("0A* 0A", tubes) // at once: nothing can come in any more
+	if before != 1 {
+		t.Errorf("%d coins of before", before)
+	}
 	want := []hardware.Event{hardware.CashIn{Value: money.New(20, money.EUR)}, hardware.CashIn{Value: money.New(200, money.EUR), Box: true}}
 	var got []hardware.Event
 	for _, e := range ev {

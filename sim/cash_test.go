@@ -1,0 +1,554 @@
+package sim_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"coinop/agent"
+	"coinop/cloud"
+	"coinop/cloud/acquirer"
+	"coinop/cloud/ledger"
+	"coinop/cloud/payment"
+	"coinop/cloud/store"
+	"coinop/hardware/mdb"
+	"coinop/hardware/virtual"
+	"coinop/protocol"
+	"coinop/protocol/money"
+)
+
+// cashAgent is what an agent of its own process is started with.
+type cashAgent struct{ Identity, Data, Cloud, VMC, Cash string }
+
+const cashAgentVariable = "COINOP_TEST_CASH_AGENT"
+
+// This test's binary is the agent too: one that can be killed.
+func init() {
+	text, ok := os.LookupEnv(cashAgentVariable)
+	if !ok {
+		return
+	}
+	if err := runCashAgent(text); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+func runCashAgent(text string) error {
+	var c cashAgent
+	if err := json.Unmarshal([]byte(text), &c); err != nil {
+		return err
+	}
+	id, err := agent.LoadIdentity(c.Identity)
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	return agent.Run(ctx, agent.Config{
+		Identity: id, Data: c.Data, Cloud: c.Cloud,
+		Policy: protocol.Policy{Version: 1, Currency: money.EUR, VendMS: 1500},
+		Lanes: []agent.LaneConfig{{
+			Bus: protocol.BusMDB, Vending: agent.Qibixx(c.VMC, mdb.Scale{Currency: money.EUR, Decimals: 2}),
+			Cash: agent.MDBCash(c.Cash, money.EUR, true),
+		}},
+		Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	})
+}
+
+var (
+	cashRounds = flag.Int("cash-rounds", 40, "how often TestCashKilled kills an agent")
+	cashSeed   = flag.Uint64("cash-seed", 1, "of TestCashKilled")
+)
+
+// TestCashKilled: cash sales with change at real drivers before virtual machines, changers and
+// validators; the agents are killed at every point of them. In the end the money that moved is the
+// money in the records and in the ledger, and what was not given is named.
+func TestCashKilled(t *testing.T) {
+	t.Parallel()
+	const sites = 4
+	w, ids := newCashWorld(t, sites)
+	var all sync.WaitGroup
+	found := make([]*cashSite, sites)
+	for i := range sites {
+		s := newCashSite(t, ids[i], w.proxy.addr(), rand.New(rand.NewPCG(*cashSeed, uint64(i))))
+		found[i] = s
+		all.Go(func() {
+			for n := range (*cashRounds + sites - 1) / sites {
+				if t.Failed() {
+					return
+				}
+				s.round(n)
+			}
+			s.finish()
+		})
+	}
+	all.Wait()
+	if t.Failed() {
+		return
+	}
+	total := cashSums{}
+	for _, s := range found {
+		total.add(s.judge(w.st))
+	}
+	balances, err := w.st.Balances(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := ledger.CheckSums(balances); err != nil {
+		t.Fatal(err)
+	}
+	net := func(a ledger.Account) int64 {
+		return balances[ledger.Key{Tenant: "default", Currency: money.EUR, Account: a}].Net()
+	}
+	if net(ledger.CashCredit) != 0 || net(ledger.CashInMachine) != total.in-total.given || -net(ledger.MerchantPayable) != total.captured || -net(ledger.ChangeOwed) != total.owed {
+		t.Errorf("ledger: in machine %d, credit %d, payable %d, owed %d; records %+v", net(ledger.CashInMachine), net(ledger.CashCredit), net(ledger.MerchantPayable), net(ledger.ChangeOwed), total)
+	}
+	if is, err := w.st.Incidents(t.Context()); err != nil || len(is) != 0 {
+		t.Errorf("%+v %v", is, err)
+	}
+	t.Logf("%+v", total)
+}
+
+// newCashWorld is a cloud that knows some devices.
+func newCashWorld(t *testing.T, n int) (*world, []string) {
+	t.Helper()
+	w := newCloud(t, own, lines{})
+	var ids []string
+	for i := range n {
+		dir := filepath.Join(w.dir, fmt.Sprintf("kiosk-%d", i))
+		if _, err := w.place.AddDevice(t.Context(), dir, cloud.NewDevice{
+			ID: protocol.DeviceID(fmt.Sprintf("kiosk-%d", i)), Link: "bank",
+			Merchant: acquirer.Merchant{TID: fmt.Sprintf("TERM%04d", i), MID: "MERCHANT0000001", MCC: "5814", Country: "040"},
+		}); err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, dir)
+	}
+	w.begin()
+	return w, ids
+}
+
+// cashSite is a vending machine, a changer and a validator, and the agent before them.
+type cashSite struct {
+	t       *testing.T
+	rnd     *rand.Rand
+	id      protocol.DeviceID
+	cfg     cashAgent
+	machine *virtual.Machine
+	cash    *virtual.Cash
+	cmd     *exec.Cmd
+	ended   chan error
+	log     string
+	put     []putCoin
+	points  map[string]int
+}
+
+// putCoin is one coin, or a bill: that one counts when it is stacked.
+type putCoin struct {
+	value int64
+	bill  bool
+	last  bool // before a kill
+}
+
+// In minor units: what coins are worth, and what is sold.
+var cashCoins = []int64{5, 10, 20, 50, 100, 200}
+
+const cashPrice = 150
+
+func newCashSite(t *testing.T, identity, addr string, rnd *rand.Rand) *cashSite {
+	t.Helper()
+	dir := t.TempDir()
+	s := &cashSite{
+		t: t, rnd: rnd, id: protocol.DeviceID(filepath.Base(identity)), log: filepath.Join(dir, "log"), points: map[string]int{},
+		cfg: cashAgent{Identity: identity, Data: filepath.Join(dir, "data"), Cloud: addr, VMC: filepath.Join(dir, "vmc"), Cash: filepath.Join(dir, "cash")},
+	}
+	var err error
+	if s.machine, err = virtual.NewMachine(virtual.MachineConfig{
+		Link: s.cfg.VMC, Products: []virtual.Product{{Outlet: 5, Price: money.New(cashPrice, money.EUR)}}, VendTime: 60 * time.Millisecond,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	// Coins of 0.50 and 2.00 go to the box: change of 0.50 is three coins of two types.
+	if s.cash, err = virtual.NewCash(virtual.CashConfig{Link: s.cfg.Cash, Tubes: []int{200, 200, 200, -1, 60, -1}}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var ends sync.WaitGroup
+	ends.Go(func() { _ = s.machine.Run(ctx) })
+	ends.Go(func() { _ = s.cash.Run(ctx) })
+	t.Cleanup(func() {
+		if s.cmd != nil {
+			s.kill("")
+		}
+		cancel()
+		ends.Wait()
+		if t.Failed() {
+			b, _ := os.ReadFile(s.log)
+			t.Logf("%s: %s", s.id, b[max(0, len(b)-6000):])
+		}
+	})
+	return s
+}
+
+func (s *cashSite) start() {
+	text, _ := json.Marshal(s.cfg)
+	f, err := os.OpenFile(s.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		s.t.Error(err)
+		return
+	}
+	defer func() { _ = f.Close() }()
+	s.cmd = exec.Command(os.Args[0]) //nolint:gosec // this test
+	s.cmd.Env = append(os.Environ(), cashAgentVariable+"="+string(text))
+	s.cmd.Stderr, s.cmd.Stdout = f, f
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := s.cmd.Start(); err != nil {
+		s.t.Error(err)
+		s.cmd = nil
+		return
+	}
+	ended, cmd := make(chan error, 1), s.cmd
+	s.ended = ended
+	go func() { ended <- cmd.Wait() }()
+}
+
+// kill is kill -9 of the agent.
+func (s *cashSite) kill(point string) {
+	_ = s.cmd.Process.Kill()
+	<-s.ended
+	if n := len(s.put); n > 0 && point != "end" {
+		s.put[n-1].last = true
+	}
+	s.cmd = nil
+	s.points[point]++
+}
+
+const cashPatience = 40 * time.Second
+
+// status waits until the agent stands as it should.
+func (s *cashSite) status(what string, ok func(agent.Status) bool) {
+	var last agent.Status
+	for end := time.Now().Add(cashPatience); !s.t.Failed() && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		select {
+		case err := <-s.ended:
+			s.ended <- err
+			s.t.Errorf("%s: the agent ended: %v", s.id, err)
+			return
+		default:
+		}
+		st, err := agent.AskStatus(s.cfg.Data)
+		if last = st; err == nil && st.Running == agent.IsRunning && len(st.Lanes) == 1 && ok(st) {
+			return
+		}
+	}
+	s.t.Errorf("%s: not %s: %+v, machine %+v, cash %+v", s.id, what, last, s.machine.View(), s.cash.View())
+}
+
+func (s *cashSite) see(ctx context.Context, what string, ok func(virtual.CashView) bool) bool {
+	ctx, cancel := context.WithTimeout(ctx, cashPatience)
+	defer cancel()
+	if err := s.cash.Wait(ctx, ok); err != nil {
+		s.t.Errorf("%s: %s: %v %+v", s.id, what, err, s.cash.View())
+		return false
+	}
+	return true
+}
+
+func (s *cashSite) seeMachine(what string, ok func(virtual.View) bool) bool {
+	ctx, cancel := context.WithTimeout(s.t.Context(), cashPatience)
+	defer cancel()
+	if err := s.machine.Wait(ctx, ok); err != nil {
+		s.t.Errorf("%s: %s: %v %+v", s.id, what, err, s.machine.View())
+		return false
+	}
+	return true
+}
+
+// order presses the button until the slot opens.
+func (s *cashSite) order() bool {
+	for range 20 {
+		if err := s.machine.Select(5); err == nil {
+			ctx, cancel := context.WithTimeout(s.t.Context(), 2*time.Second)
+			err := s.cash.Wait(ctx, func(v virtual.CashView) bool { return v.Accepting })
+			cancel()
+			if err == nil {
+				return true
+			}
+			_ = s.machine.Cancel()
+		} else if !errors.Is(err, virtual.ErrNotEnabled) && !errors.Is(err, virtual.ErrSelling) {
+			s.t.Error(err)
+			return false
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	s.t.Errorf("%s: the slot does not open: %+v", s.id, s.machine.View())
+	return false
+}
+
+func (s *cashSite) coin(kind int) bool {
+	err := s.cash.Coin(kind)
+	if err != nil {
+		s.t.Errorf("%s: coin: %v", s.id, err)
+		return false
+	}
+	s.put = append(s.put, putCoin{value: cashCoins[kind]})
+	return true
+}
+
+// bill is one of 5.00.
+func (s *cashSite) bill() bool {
+	if !s.see(s.t.Context(), "bills", func(v virtual.CashView) bool { return v.Bills }) {
+		return false
+	}
+	if err := s.cash.Bill(0); err != nil {
+		s.t.Errorf("%s: bill: %v", s.id, err)
+		return false
+	}
+	s.put = append(s.put, putCoin{value: 500, bill: true})
+	return true
+}
+
+func (s *cashSite) soon(most time.Duration) {
+	time.Sleep(time.Duration(s.rnd.Int64N(int64(most))))
+}
+
+// round is one buyer, and one kill.
+func (s *cashSite) round(n int) {
+	if s.cmd == nil {
+		s.start()
+	}
+	s.status("ready", func(st agent.Status) bool {
+		l := st.Lanes[0]
+		return l.Phase == "idle" && l.Refuses == "" && l.Cash != nil && l.Cash.Known
+	})
+	if s.t.Failed() || !s.order() {
+		return
+	}
+	v, c := s.machine.View(), s.cash.View()
+	points := []string{"a coin", "two coins", "approval", "drop", "mid payout", "payout", "canceled", "vend fails", "coins stick", "a bill", "stacked", "end"}
+	point := points[n%len(points)]
+	ok := true
+	switch point {
+	case "a coin":
+		ok = s.coin(4)
+		s.soon(200 * time.Millisecond)
+	case "two coins":
+		if ok = s.coin(4); ok {
+			s.soon(400 * time.Millisecond)
+			if s.cash.View().Accepting {
+				ok = s.coin(4)
+			}
+			s.soon(200 * time.Millisecond)
+		}
+	case "approval":
+		ok = s.coin(5) && s.seeMachine(point, func(now virtual.View) bool { return now.Approvals > v.Approvals })
+		s.soon(60 * time.Millisecond)
+	case "drop":
+		ok = s.coin(5) && s.seeMachine(point, func(now virtual.View) bool { return now.Drops > v.Drops })
+		s.soon(100 * time.Millisecond)
+	case "mid payout":
+		ok = s.coin(5) && s.see(s.t.Context(), point, func(now virtual.CashView) bool { return now.Out > c.Out })
+		s.soon(50 * time.Millisecond)
+	case "payout":
+		ok = s.coin(5) && s.see(s.t.Context(), point, func(now virtual.CashView) bool { return now.Out == c.Out+50 })
+		s.soon(300 * time.Millisecond)
+	case "canceled":
+		if ok = s.coin(4); ok {
+			time.Sleep(150 * time.Millisecond)
+			_ = s.machine.Cancel()
+			s.soon(500 * time.Millisecond)
+		}
+	case "vend fails":
+		_ = s.machine.Misbehave(virtual.FaultFail)
+		ok = s.coin(5) && s.see(s.t.Context(), point, func(now virtual.CashView) bool { return now.Out > c.Out })
+		s.soon(300 * time.Millisecond)
+	case "coins stick":
+		s.cash.Misbehave(virtual.CashStuck)
+		ok = s.coin(5) && s.seeMachine(point, func(now virtual.View) bool { return now.Drops > v.Drops })
+		s.soon(1500 * time.Millisecond)
+	case "a bill":
+		ok = s.bill()
+		s.soon(400 * time.Millisecond)
+	case "stacked":
+		ok = s.bill() && s.see(s.t.Context(), point, func(now virtual.CashView) bool { return now.Stacked[0] > c.Stacked[0] })
+		s.soon(600 * time.Millisecond)
+	case "end": // of a sale that nobody disturbs
+		if ok = s.coin(5); ok {
+			s.see(s.t.Context(), point, func(now virtual.CashView) bool { return now.Out == c.Out+50 })
+			s.status("idle", func(st agent.Status) bool { return st.Lanes[0].Phase == "idle" })
+		}
+	}
+	if !ok {
+		return
+	}
+	s.kill(point)
+	_ = s.machine.Cancel() // the controller asks nobody who is not there
+	s.cash.Misbehave(virtual.CashOK)
+	_ = s.machine.Misbehave(virtual.FaultNone)
+}
+
+// finish lets the agent say the rest.
+func (s *cashSite) finish() {
+	if s.t.Failed() {
+		return
+	}
+	s.start()
+	s.status("idle, and all of it told", func(st agent.Status) bool {
+		return st.Lanes[0].Phase == "idle" && st.Lanes[0].Cash.Known && st.Journal.Known && st.Journal.Waiting == 0
+	})
+	if s.cmd == nil {
+		return
+	}
+	_ = s.cmd.Process.Signal(syscall.SIGTERM)
+	if err := <-s.ended; err != nil {
+		s.t.Errorf("%s: %v", s.id, err)
+	}
+	s.cmd = nil
+}
+
+// cashSums are minor units.
+type cashSums struct {
+	in, captured, given, owed int64 // by the records
+	inserted, out, lost       int64 // by the far end
+	unknown                   int64 // change of which nobody can tell
+	sales, drops, cases       int
+}
+
+func (a *cashSums) add(b cashSums) {
+	a.in += b.in
+	a.captured += b.captured
+	a.given += b.given
+	a.owed += b.owed
+	a.inserted += b.inserted
+	a.out += b.out
+	a.lost += b.lost
+	a.unknown += b.unknown
+	a.sales += b.sales
+	a.drops += b.drops
+	a.cases += b.cases
+}
+
+// judge compares what happened with what was written.
+func (s *cashSite) judge(st *store.Store) (sum cashSums) {
+	t := s.t
+	t.Helper()
+	ps, err := st.Payments(t.Context(), store.PaymentFilter{Device: s.id}, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cases, err := st.Cases(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := map[protocol.PaymentID][]protocol.CaseCause{}
+	doubts := 0
+	for _, c := range cases {
+		if c.Device == s.id {
+			asked[c.Payment] = append(asked[c.Payment], c.Cause)
+			sum.cases++
+			if c.Cause == protocol.CaseUnknown || c.Cause == protocol.CasePresumed {
+				doubts++
+			}
+		}
+	}
+	change := s.change(st)
+	for _, p := range ps {
+		if p.By != protocol.ByCash || !p.State.Final() || p.Change.Minor != p.Approved.Minor-p.Captured.Minor {
+			t.Errorf("%s: payment %s: %s, in %s, captured %s, change %s", s.id, p.ID, p.State, p.Approved, p.Captured, p.Change)
+		}
+		sum.in += p.Approved.Minor
+		sum.captured += p.Captured.Minor
+		if p.State == payment.Captured {
+			sum.sales++
+		}
+		c := change[p.ID]
+		sum.given += c.given
+		sum.owed += c.owed
+		sum.unknown += c.unknown
+		named := false
+		for _, c := range asked[p.ID] {
+			named = named || c == protocol.CaseChangeShort || c == protocol.CaseChangeUnknown
+		}
+		if named != (c.owed > 0) {
+			t.Errorf("%s: %d of payment %s are owed, cases %v", s.id, c.owed, p.ID, asked[p.ID])
+		}
+	}
+	v := s.cash.View()
+	sum.out, sum.drops = v.Out, s.machine.View().Drops
+	late := int64(0)
+	for _, c := range s.put {
+		if !c.bill {
+			sum.inserted += c.value
+		}
+		if c.last {
+			late += c.value
+		}
+	}
+	sum.inserted += 500 * int64(v.Stacked[0])
+	// What was acknowledged on the bus and not synced when the agent was killed is lost: the last before it.
+	if sum.lost = sum.inserted - sum.in; sum.lost < 0 || sum.lost > late {
+		t.Errorf("%s: %d was put in, %d is written; %d at most can be lost", s.id, sum.inserted, sum.in, late)
+	}
+	if d := sum.out - sum.given; d < 0 || d > sum.unknown {
+		t.Errorf("%s: %d came out, %d is written, of %d nobody knows", s.id, sum.out, sum.given, sum.unknown)
+	}
+	if d := int64(sum.drops)*cashPrice - sum.captured; d > int64(doubts)*cashPrice || -d > int64(doubts)*cashPrice {
+		t.Errorf("%s: %d fell, %d captured, %d in doubt", s.id, sum.drops, sum.captured, doubts)
+	}
+	if sum.in != sum.captured+sum.given+sum.owed {
+		t.Errorf("%s: %+v", s.id, sum)
+	}
+	t.Logf("%s: %v %+v", s.id, s.points, sum)
+	return sum
+}
+
+// told is what is written of a payment's change.
+type told struct{ given, owed, unknown int64 }
+
+// change is what the records say of all change.
+func (s *cashSite) change(st *store.Store) map[protocol.PaymentID]told {
+	out := map[protocol.PaymentID]told{}
+	head, err := st.Head(s.t.Context(), s.id)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for after := protocol.Seq(0); after < head.Position.Seq; {
+		records, err := st.Records(s.t.Context(), s.id, head.Position.Epoch, after, 500)
+		if err != nil || len(records) == 0 {
+			s.t.Fatal(after, err)
+		}
+		for _, r := range records {
+			after = r.Position.Seq
+			o, err := protocol.OpenRecord(r.Bytes)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			if r.Verdict.Disposition == payment.Quarantined {
+				s.t.Errorf("%s: %s is quarantined: %s", s.id, r.Kind, r.Verdict.Quarantine)
+			}
+			switch b := o.Body.(type) {
+			case protocol.ChangePaid:
+				c := out[b.Payment]
+				out[b.Payment] = told{c.given + b.Given.Minor, c.owed + b.Short.Minor, c.unknown}
+			case protocol.ChangeUnknown:
+				c := out[b.Payment]
+				out[b.Payment] = told{c.given, c.owed + b.Amount.Minor, c.unknown + b.Amount.Minor}
+			}
+		}
+	}
+	return out
+}
