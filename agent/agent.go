@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"coinop/agent/journal"
+	"coinop/agent/screen"
 	"coinop/agent/session"
 	"coinop/hardware"
 	"coinop/hardware/escpos"
@@ -40,6 +42,8 @@ type Config struct {
 	// Show puts a screen up; nil: a line in the log. It is called by the goroutine that decides and
 	// must return at once.
 	Show func(l protocol.Lane, on session.Screen, a money.Amount, reason string)
+	// Screen is the loopback address at which programs of this box order and watch (package screen); "": none.
+	Screen string
 	// Ready is called once the journal is recovered and the drivers have started; nil: nobody.
 	Ready func()
 
@@ -158,7 +162,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	}
 	cfg.Log = cfg.Log.With("device", string(cfg.Identity.Device))
 	cfg.Storage = cfg.Storage.withDefaults()
-	a := &agent{cfg: cfg, log: cfg.Log, show: cfg.Show, since: time.Now(), was: cfg.After, retry: firstRetry}
+	a := &agent{cfg: cfg, log: cfg.Log, show: cfg.Show, sale: map[protocol.Lane]protocol.SaleID{}, since: time.Now(), was: cfg.After, retry: firstRetry}
 	if a.show == nil {
 		a.show = a.showInLog
 	}
@@ -166,6 +170,11 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		return err
 	}
 	defer a.status.stop()
+	stop, err := a.takeOrders(ctx)
+	if err != nil {
+		return err
+	}
+	defer stop()
 	for {
 		open, err := a.live(ctx)
 		c := ofStorage(err)
@@ -198,6 +207,10 @@ type agent struct {
 	was    code.Code     // of storage, before this life; "": nothing was wrong
 	retry  time.Duration // until the journal is opened again
 	status statusServer
+	screen *screen.Server                    // nil: no orders over HTTP
+	door   door                              // where it is
+	sale   map[protocol.Lane]protocol.SaleID // that a lane's screen is about
+	lives  atomic.Pointer[living]            // nil: there is no shell
 }
 
 // live is one life of the journal: from its opening to an error or the end of ctx. open: it had begun

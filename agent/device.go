@@ -59,9 +59,11 @@ type Lane struct {
 	Event session.Event
 }
 
-// Chosen is an order at a screen: lines of one buyer. Ids are minted here.
+// Chosen is an order at a screen: lines of one buyer. Ids are minted here; that of the sale only when it
+// has none.
 type Chosen struct {
 	Lane  protocol.Lane
+	Sale  protocol.SaleID
 	Class protocol.Class
 	Lines []protocol.Line
 }
@@ -327,7 +329,10 @@ func (d *Device) fault(now protocol.Reading, f Fault) ([]Do, error) {
 }
 
 func (d *Device) order(now protocol.Reading, c Chosen) session.Order {
-	o := session.Order{Sale: protocol.SaleID(d.newID(now)), Class: c.Class, Lines: c.Lines}
+	if c.Sale.IsZero() {
+		c.Sale = protocol.SaleID(d.newID(now))
+	}
+	o := session.Order{Sale: c.Sale, Class: c.Class, Lines: c.Lines}
 	for i, l := range c.Lines {
 		q := int64(l.Qty)
 		for k := range q {

@@ -79,6 +79,8 @@ type lane struct {
 	devices             []DeviceStatus
 	armed               *money.Amount // the session waits for a card for this
 	idle                bool          // armed, but the reader does not know
+	orders              bool          // are taken here: its outlets are ours
+	refused             string        // why the last screen refused
 }
 
 type timerKey struct {
@@ -170,7 +172,10 @@ func (s *shell) run(ctx context.Context) error {
 	if s.cfg.Ready != nil {
 		s.cfg.Ready()
 	}
+	s.agent.lives.Store(&living{s, ctx})
+	s.agent.door.ours(s.cfg.Data, s.log)
 	err = s.own(ctx)
+	s.agent.lives.Store(nil)
 	stop()
 	drivers.Wait()
 	if last := s.drain(err == nil); err == nil {
@@ -221,7 +226,7 @@ func (s *shell) install(ctx context.Context, drivers *sync.WaitGroup) error {
 	}
 	var all []opening
 	for _, c := range s.cfg.Lanes {
-		l := &lane{id: c.Lane}
+		l := &lane{id: c.Lane, orders: c.OwnsMotor}
 		name := func(device string) string {
 			if len(s.cfg.Lanes) == 1 {
 				return device

@@ -55,6 +55,7 @@ func (s *shell) tellWay(w uplink.Way) {
 func (s *shell) effect(l *lane, e session.Effect) []Input {
 	switch e := e.(type) {
 	case session.Show:
+		s.about(l, e)
 		s.show(l.id, e.Screen, e.Amount, e.Reason)
 		switch e.Screen {
 		case session.ScreenIdle:

@@ -71,6 +71,9 @@ func (s *shell) hear(h heard) error {
 		if err := s.touch(); err != nil {
 			return err
 		}
+		if s.saleAt(l.id).IsZero() { // a refusal is about no sale
+			delete(s.agent.sale, l.id)
+		}
 		return s.handle(Asked{l.id, session.VendRequest{
 			Bus: ev.Bus, Price: ev.Price, Item: ev.Item, Bad: ev.Bad, Since: max(0, s.mono()-ev.At),
 		}})

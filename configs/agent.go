@@ -2,6 +2,7 @@ package configs
 
 import (
 	"fmt"
+	"net"
 	"time"
 )
 
@@ -27,6 +28,8 @@ type Agent struct {
 	Telemetry Telemetry `key:"telemetry"`
 	// How long the agent waits for others.
 	Timeouts Timeouts `key:"timeouts"`
+	// Where programs of this box order and watch the lanes. Without this block nowhere.
+	Screen *Screen `key:"screen"`
 	// What the agent writes to standard error.
 	Log Log `key:"log"`
 
@@ -171,6 +174,12 @@ type Storage struct {
 	KeepFor time.Duration `key:"keep_for" default:"720h" least:"1h" most:"8760h"`
 }
 
+// Screen is where an ordering program on this box speaks with the agent, by HTTP.
+type Screen struct {
+	// Address on this box alone: 127.0.0.1 and a port; port 0 is any free one, and stands in the file screen.addr of the data folder.
+	Listen Address `key:"listen" default:"127.0.0.1:8480" any:"yes" like:"127.0.0.1:8480"`
+}
+
 // Timeouts are the longest waits.
 type Timeouts struct {
 	// Longest wait for the bank. Under 5s a bank cannot answer; MDB leaves 28s of its 30.
@@ -232,6 +241,12 @@ func (a Agent) check() []Problem {
 		}
 		if l.Printer != nil {
 			see(fmt.Sprintf("lanes.%d.printer.port", i), l.Printer.Driver, l.Printer.Port)
+		}
+	}
+	if a.Screen != nil {
+		host, _, _ := net.SplitHostPort(string(a.Screen.Listen)) // the reader has seen that it is one
+		if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+			ps = append(ps, a.Refuse("screen.listen", "others than programs of this box could order there", "write 127.0.0.1 before the port"))
 		}
 	}
 	if a.Storage.WarnBelow < a.Storage.StopBelow {

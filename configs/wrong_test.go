@@ -21,7 +21,9 @@ func TestWrong(t *testing.T) {
 		{"hyphen", least + "timeouts: {vend-timeout: 5s}\n", `f:6:12: timeouts.vend-timeout: unknown key; did you mean "vend_timeout"?`},
 		{"wrong level", least + "port: /dev/x\n", `f:6:1: port: unknown key; did you mean lanes[].cash.port?`},
 		{"a flag's name", least + "vmc: /dev/x\n", `f:6:1: vmc: unknown key; did you mean lanes[].vending.port?`},
-		{"no likeness", least + "zzz: x\n", `f:6:1: zzz: unknown key; keys here: identity, data, cloud, currency, lanes, receipt, storage, telemetry, timeouts, log`},
+		{"no likeness", least + "zzz: x\n", `f:6:1: zzz: unknown key; keys here: identity, data, cloud, currency, lanes, receipt, storage, telemetry, timeouts, screen, log`},
+		{"screen for all", least + "screen: {listen: \"0.0.0.0:8480\"}\n", `f:6:18: screen.listen: others than programs of this box could order there; write 127.0.0.1 before the port`},
+		{"screen, no host", least + "screen: {listen: \":8480\"}\n", `f:6:18: screen.listen: others than programs of this box could order there; write 127.0.0.1 before the port`},
 		{"secret", least + "password: hunter2\n", `f:6:1: password: a secret does not belong in this file; what is secret has files of its own; remove the line`},
 		{"secret below", reader + "      {pin: \"1234\"}\n", `f:7:8: lanes.0.reader.pin: a secret does not belong in this file; what is secret has files of its own; remove the line`},
 		{"pem", swap("/i\n", "\"-----BEGIN PRIVATE KEY-----\"\n"), `f:1:11: identity: has a key or certificate in it; put that into a file of its own and write its path here`},
@@ -82,7 +84,7 @@ func TestWrong(t *testing.T) {
 		{"indent", least + "timeouts:\n  wait: 5s\n   order_timeout: 6s\n", "f:8:4: a second colon, or this line is too far right; a value with a colon and a blank goes in quotes; keys of one block begin in the same column"},
 		{"dedent", least + "timeouts:\n    wait: 5s\n  order_timeout: 6s\n", "f:8:3: this line does not begin where its block does; keys of one block begin in the same column"},
 		{"open quote", swap("/d", "\"/d"), "f:2:1: a quote is not closed; close it on the same line"},
-		{"only text", "hello", `f:1:1: want keys here: identity, data, cloud, currency, lanes, receipt, storage, telemetry, timeouts, log; write "identity: …" on a line below, two blanks further in`},
+		{"only text", "hello", `f:1:1: want keys here: identity, data, cloud, currency, lanes, receipt, storage, telemetry, timeouts, screen, log; write "identity: …" on a line below, two blanks further in`},
 	} {
 		_, err := ParseAgent("f", []byte(c.file), nil)
 		es, ok := errors.AsType[Errors](err)

@@ -120,6 +120,9 @@ func (f fileOptions) config(a configs.Agent, stderr io.Writer) (agent.Config, er
 			OrderMS: uint32(a.Timeouts.OrderTimeout.Milliseconds()), //nolint:gosec // up to 10 min
 		},
 	}
+	if a.Screen != nil {
+		cfg.Screen = string(a.Screen.Listen)
+	}
 	port := func(key string, p configs.Port, driver string) string {
 		path, what := findPort(p, driver, f.ports)
 		if what != "" {
