@@ -57,15 +57,25 @@ func (s *shell) audits(now time.Duration) {
 // audited is the end of a reading.
 func (s *shell) audited(l *lane, ev hardware.AuditRead) error {
 	l.auditing = false
+	end, fatal := s.keep(l, ev)
+	for _, c := range l.asking {
+		c <- end
+	}
+	l.asking = nil
+	return fatal
+}
+
+// keep takes a reading in.
+func (s *shell) keep(l *lane, ev hardware.AuditRead) (end auditEnd, fatal error) {
 	log := s.log.With("lane", int(l.id))
 	if ev.Reason != "" {
 		log.Warn("the machine's books were not read", "reason", ev.Reason, "check", "the cable of the DEX port; it is tried again in 15 minutes")
-		return nil
+		return auditEnd{err: fmt.Errorf("the machine's books were not read: %s", ev.Reason)}, nil
 	}
-	path, found, err := keepAudit(s.cfg.Data, l, ev.File, time.Now())
+	path, audit, found, err := keepAudit(s.cfg.Data, l, ev.File, time.Now())
 	if err != nil {
 		log.Warn("the machine's books cannot be used", "error", err, "file", path, "check", "coinop-agent dex show FILE says more; they are read again in 15 minutes")
-		return nil
+		return auditEnd{path, fmt.Errorf("the machine's books cannot be used: %w", err)}, nil
 	}
 	l.auditAt = s.mono() + l.auditEvery
 	log.Info("the machine's books were read", "file", path, "bytes", len(ev.File))
@@ -77,7 +87,12 @@ func (s *shell) audited(l *lane, ev hardware.AuditRead) error {
 		log.Warn("the machine's books", "finding", f.Code, "detail", f.Text)
 		ins = append(ins, Fault{Code: auditCodes[f.Code], Detail: fmt.Sprintf("lane %d: %s", l.id, f.Text)})
 	}
-	return s.handle(ins...)
+	record, err := s.counters(l, ev.File, audit)
+	if err != nil {
+		log.Warn("the machine's counters are not money", "error", err, "file", path)
+		return auditEnd{path, err}, s.handle(ins...)
+	}
+	return auditEnd{file: path}, s.handle(append(ins, Noted{l.id, record})...)
 }
 
 var auditCodes = map[string]code.Code{
@@ -86,25 +101,25 @@ var auditCodes = map[string]code.Code{
 }
 
 // keepAudit writes a file as it came, and compares it with the newest before it that is whole.
-func keepAudit(data string, l *lane, raw []byte, now time.Time) (path string, found []dex.Finding, err error) {
+func keepAudit(data string, l *lane, raw []byte, now time.Time) (path string, audit dex.Audit, found []dex.Finding, err error) {
 	dir := filepath.Join(data, auditsDir)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", nil, err
+		return "", audit, nil, err
 	}
 	prefix := fmt.Sprintf("lane-%d-", l.id)
 	older, err := auditNames(dir, prefix)
 	if err != nil {
-		return "", nil, err
+		return "", audit, nil, err
 	}
 	path = filepath.Join(dir, prefix+now.UTC().Format(auditLayout)+".dts")
 	if err := os.WriteFile(path, raw, 0o600); err != nil {
-		return path, nil, err
+		return path, audit, nil, err
 	}
 	f, err := dex.Parse(raw)
 	if err != nil {
-		return path, nil, err
+		return path, audit, nil, err
 	}
-	audit := f.Audit()
+	audit = f.Audit()
 	var before *dex.Audit
 	for _, name := range slices.Backward(older) {
 		if old, err := os.ReadFile(filepath.Join(dir, name)); err == nil { //nolint:gosec // of our folder
@@ -119,7 +134,7 @@ func keepAudit(data string, l *lane, raw []byte, now time.Time) (path string, fo
 		_ = os.Remove(filepath.Join(dir, older[i]))
 	}
 	_, found = dex.Compare(before, audit)
-	return path, found, nil
+	return path, audit, found, nil
 }
 
 // auditNames are a lane's files, oldest first.

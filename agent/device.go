@@ -101,6 +101,12 @@ type Uplink struct{ Event uplink.Event }
 // Everywhere is an event for every lane: a policy, tamper, storage.
 type Everywhere struct{ Event session.Event }
 
+// Noted is a record of a lane that no session has a part in.
+type Noted struct {
+	Lane protocol.Lane
+	Body protocol.Body
+}
+
 // Fault is something wrong with the device itself, or over: it is written for the cloud.
 type Fault struct {
 	Code   code.Code
@@ -114,6 +120,7 @@ func (Tapped) input()     {}
 func (Inserted) input()   {}
 func (Uplink) input()     {}
 func (Everywhere) input() {}
+func (Noted) input()      {}
 func (Fault) input()      {}
 
 // Do is one thing the shell must do, in order. The switch that does them has no default.
@@ -216,6 +223,12 @@ func (d *Device) Handle(now protocol.Reading, ins ...Input) ([]Do, error) {
 		case Everywhere:
 			for _, l := range d.cfg.Core.Lanes {
 				evs = append(evs, d.in(now, l.Lane, in.Event))
+			}
+		case Noted:
+			do, err := d.write(now, protocol.Record{Lane: in.Lane, Body: in.Body})
+			out = append(out, do...)
+			if err != nil {
+				return nil, err
 			}
 		case Fault:
 			do, err := d.fault(now, in)
@@ -321,7 +334,12 @@ func (d *Device) newCase(now protocol.Reading) func() protocol.CaseID {
 // prices is spread over them, the remainder on the first.
 // fault writes a DeviceEvent.
 func (d *Device) fault(now protocol.Reading, f Fault) ([]Do, error) {
-	effects, err := d.core.Handle(d.reading(now), nil, protocol.Record{Body: protocol.DeviceEvent{Code: string(f.Code), Detail: f.Detail}})
+	return d.write(now, protocol.Record{Body: protocol.DeviceEvent{Code: string(f.Code), Detail: f.Detail}})
+}
+
+// write writes a record of the device's own.
+func (d *Device) write(now protocol.Reading, r protocol.Record) ([]Do, error) {
+	effects, err := d.core.Handle(d.reading(now), nil, r)
 	if err != nil {
 		return nil, err
 	}

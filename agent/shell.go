@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"coinop/agent/cashbook"
 	"coinop/agent/journal"
 	"coinop/agent/session"
 	"coinop/agent/uplink"
@@ -58,6 +59,9 @@ type shell struct {
 	charged map[protocol.SaleID]money.Amount // of sales that have not ended: change may be owed
 	stopped bool
 	job     uint32 // the last of any printer
+
+	cashbook *cashbook.Book // up to booked; nil: nobody needed it yet
+	booked   protocol.Seq
 }
 
 // lane is what stands at one place to buy.
@@ -74,7 +78,8 @@ type lane struct {
 	// Of the machine's books: how often they are read, when next (Mono), and that they are.
 	auditEvery, auditAt time.Duration
 	auditing            bool
-	columns             int // of its paper
+	asking              []chan auditEnd // who waits for its end
+	columns             int             // of its paper
 	signal              hardware.Signal
 	devices             []DeviceStatus
 	armed               *money.Amount // the session waits for a card for this
@@ -169,6 +174,7 @@ func (s *shell) run(ctx context.Context) error {
 	}
 	s.tellStatus()
 	drivers.Go(func() { s.uplink(ctx) })
+	s.control(ctx, &drivers)
 	if s.cfg.Ready != nil {
 		s.cfg.Ready()
 	}

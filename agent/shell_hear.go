@@ -96,7 +96,9 @@ func (s *shell) hear(h heard) error {
 	case hardware.AuditRead:
 		return s.audited(l, ev)
 	case hardware.CashSale:
-		s.log.Info("cash sale", "lane", int(l.id), "item", uint16(ev.Item), "price", ev.Price.String(), "kind", ev.Kind.String())
+		return s.sold(l, ev)
+	case hardware.Door:
+		return s.door(l, ev.Open)
 	case hardware.SessionComplete:
 		return tell(session.SessionComplete{})
 	case hardware.PortGone:

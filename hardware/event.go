@@ -201,6 +201,9 @@ type AuditRead struct {
 	Reason string // a name; empty when File is whole
 }
 
+// Door is the machine's service door.
+type Door struct{ Open bool }
+
 // Tamper is a device that says it was opened.
 type Tamper struct{ Device string }
 
@@ -264,5 +267,6 @@ func (PortGone) event()        {}
 func (EvidenceSeen) event()    {}
 func (Printed) event()         {}
 func (AuditRead) event()       {}
+func (Door) event()            {}
 func (Tamper) event()          {}
 func (Health) event()          {}

@@ -407,3 +407,31 @@ const (
 func (q Quarantine) String() string {
 	return name("quarantine", []string{1: "unknown_kind", "bad_content", "offline_not_yet", "over_approved", "to_case", "contradiction"}, q)
 }
+
+// CashKind is what a machine that owns its cash says of a cash sale (MDB/ICP 4.2, 7.4, CASH SALE).
+type CashKind uint8
+
+// Kinds of a cash sale.
+const (
+	SoldForCash CashKind = iota + 1
+	SoldFree
+	SoldTest
+	SoldNegative // the machine took something back
+	SoldForToken
+)
+
+func (k CashKind) String() string {
+	return name("cash", []string{1: "cash", "free", "test", "negative", "token"}, k)
+}
+
+// Baseline is why a reading of a machine's counters has nothing to count from.
+type Baseline uint8
+
+// Baselines.
+const (
+	BaselineFirst Baseline = iota + 1 // no reading before it is known
+	BaselineBoard                     // another machine or controller board counts now
+	BaselineScale                     // decimals or currency are others
+)
+
+func (b Baseline) String() string { return name("baseline", []string{1: "first", "board", "scale"}, b) }

@@ -42,6 +42,10 @@ const (
 	KindChangePaid
 	KindChangeUnknown
 	KindStackOrdered
+	KindCashSale
+	KindCountersRead
+	KindCashCollected
+	KindBagCounted
 )
 
 // Kinds of terminals that authorize by themselves: 48 to 55.
@@ -58,6 +62,7 @@ var kindNames = []string{
 	"CaseOpened", "SaleClosed", "LateAnswer", "ClockAnchor", "PolicyApplied", "DeviceEvent", "BlobDropped",
 	"DeadlineAlarm",
 	32: "CashIn", "ChangeOrdered", "ChangePaid", "ChangeUnknown", "StackOrdered",
+	"CashSale", "CountersRead", "CashCollected", "BagCounted",
 	48: "TerminalSent", "TerminalAnswered", "TerminalDone", "TerminalClosed",
 }
 
@@ -204,6 +209,7 @@ var bodies = map[Kind]func(Raw) (Body, error){
 	KindChangeUnknown: body[ChangeUnknown], KindStackOrdered: body[StackOrdered],
 	KindTerminalSent: body[TerminalSent], KindTerminalAnswered: body[TerminalAnswered],
 	KindTerminalDone: body[TerminalDone], KindTerminalClosed: body[TerminalClosed],
+	KindCashSale: body[CashSale], KindCountersRead: body[CountersRead], KindCashCollected: body[CashCollected], KindBagCounted: body[BagCounted],
 }
 
 // UnknownBody keeps the body of a kind or version this build does not know.
@@ -432,6 +438,85 @@ type ChangeUnknown struct {
 type StackOrdered struct {
 	Value money.Amount `cbor:"1,keyasint"`
 }
+
+// CashSale is a sale that a machine which owns its cash says it made for cash, or gave away (MDB/ICP
+// 4.2, 7.4, CASH SALE).
+type CashSale struct {
+	Sold    CashKind     `cbor:"1,keyasint"`
+	Price   money.Amount `cbor:"2,keyasint"` // zero when it does not say
+	Outlet  Outlet       `cbor:"3,keyasint"`
+	Product string       `cbor:"4,keyasint,omitempty"`
+}
+
+// CountersRead is a reading of a machine's own books (EVA-DTS). Now are its counters since it was new, Since
+// what they grew since the reading before; a counter that fell grew nothing, and is named. With a
+// Baseline there is nothing to count from: Now is where counting begins.
+type CountersRead struct {
+	Machine  string   `cbor:"1,keyasint,omitempty"` // serial number, ID1
+	Board    string   `cbor:"2,keyasint,omitempty"` // of its controller, CB1
+	Baseline Baseline `cbor:"3,keyasint,omitempty"`
+	File     Hash     `cbor:"4,keyasint"` // of the file as it came
+	Now      Till     `cbor:"5,keyasint"`
+	Since    Till     `cbor:"6,keyasint"`
+	Fell     []string `cbor:"7,keyasint,omitempty"` // as "CA305"
+	// Heard is what the machine's CASH SALEs recorded since the reading before add up to, and how many.
+	Heard      int64 `cbor:"8,keyasint,omitempty"`
+	HeardCount int64 `cbor:"9,keyasint,omitempty"`
+}
+
+// Unheard is what the machine counted of cash sales more than it said by CASH SALE, or less.
+func (c CountersRead) Unheard() money.Amount {
+	if c.Baseline != 0 {
+		return money.New(0, c.Now.Currency)
+	}
+	return money.New(c.Since.CashSales-c.Heard, c.Now.Currency)
+}
+
+// Till is what a machine counts of money, in minor units of Currency: values, and how often.
+type Till struct {
+	Currency      money.Currency `cbor:"1,keyasint"`
+	CashSales     int64          `cbor:"2,keyasint,omitempty"` // CA2
+	CashCount     int64          `cbor:"3,keyasint,omitempty"`
+	CardSales     int64          `cbor:"4,keyasint,omitempty"` // DA2
+	CardCount     int64          `cbor:"5,keyasint,omitempty"`
+	Box           int64          `cbor:"6,keyasint,omitempty"` // CA306: coins that went to the box
+	Tubes         int64          `cbor:"7,keyasint,omitempty"` // CA307: and to the tubes
+	Bills         int64          `cbor:"8,keyasint,omitempty"` // CA308, CA310
+	Out           int64          `cbor:"9,keyasint,omitempty"` // CA4: change, and what was taken out at the buttons
+	Filled        int64          `cbor:"10,keyasint,omitempty"`
+	TestVends     int64          `cbor:"11,keyasint,omitempty"` // VA2, how often
+	FreeVends     int64          `cbor:"12,keyasint,omitempty"` // VA3
+	PowerOutages  int64          `cbor:"13,keyasint,omitempty"` // EA7
+	AllSales      int64          `cbor:"14,keyasint,omitempty"` // VA1
+	AllSalesCount int64          `cbor:"15,keyasint,omitempty"`
+}
+
+// In is what came in, in coins and bills.
+func (t Till) In() int64 { return t.Box + t.Tubes + t.Bills }
+
+// CashCollected is a person who emptied the box and the stacker into a bag. After are the machine's
+// counters then, Before those of the collection before it, or of the baseline since: emptying changes no
+// counter. Expected is what grew between them in the box and the stacker, and so should be in the bag;
+// what is in it is said by BagCounted.
+type CashCollected struct {
+	Person   string       `cbor:"1,keyasint"`
+	Bag      string       `cbor:"2,keyasint"`
+	Before   Till         `cbor:"3,keyasint"`
+	After    Till         `cbor:"4,keyasint"`
+	Expected money.Amount `cbor:"5,keyasint"`
+}
+
+// BagCounted is what was found in a bag.
+type BagCounted struct {
+	Person string       `cbor:"1,keyasint"`
+	Bag    string       `cbor:"2,keyasint"`
+	Value  money.Amount `cbor:"3,keyasint"`
+}
+
+func (CashSale) Kind() Kind      { return KindCashSale }
+func (CountersRead) Kind() Kind  { return KindCountersRead }
+func (CashCollected) Kind() Kind { return KindCashCollected }
+func (BagCounted) Kind() Kind    { return KindBagCounted }
 
 func (EpochStarted) Kind() Kind          { return KindEpochStarted }
 func (Booted) Kind() Kind                { return KindBooted }

@@ -33,6 +33,8 @@ func TestPostings(t *testing.T) {
 		want []string
 	}{
 		{"cash in", about.CashTaken("r", eur(200)), []string{"post Dr cash_in_machine Cr cash_credit 2.00"}},
+		{"cash sold by a machine", about.CashSold("r", eur(150)), []string{"post Dr cash_in_machine Cr merchant_payable 1.50"}},
+		{"cash unsold", about.CashUnsold("r", eur(150)), []string{"post Dr merchant_payable Cr cash_in_machine 1.50"}},
 		{"cash spent", about.CashSpent("r", eur(150)), []string{"post Dr cash_credit Cr merchant_payable 1.50"}},
 		{"change", about.ChangeGiven("r", eur(50), eur(0)), []string{"post Dr cash_credit Cr cash_in_machine 0.50"}},
 		{

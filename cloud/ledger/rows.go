@@ -124,6 +124,16 @@ func (a About) ChangeGiven(source string, given, short money.Amount) []Transfer 
 		a.move(Post, source, "change_short", CashCredit, ChangeOwed, short))
 }
 
+// CashSold: a machine that owns its cash sold something for it. Dr cash_in_machine Cr merchant_payable.
+func (a About) CashSold(source string, price money.Amount) []Transfer {
+	return a.list(a.move(Post, source, "cash_sold", CashInMachine, MerchantPayable, price))
+}
+
+// CashUnsold: it counted less than it had said before. Dr merchant_payable Cr cash_in_machine.
+func (a About) CashUnsold(source string, price money.Amount) []Transfer {
+	return a.list(a.move(Post, source, "cash_unsold", MerchantPayable, CashInMachine, price))
+}
+
 func (a About) move(k Kind, source, step string, debit, credit Account, amount money.Amount) Transfer {
 	return Transfer{
 		ID: ID(source, step), Kind: k, Tenant: a.Tenant, Debit: debit, Credit: credit, Amount: amount,

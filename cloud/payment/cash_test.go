@@ -147,3 +147,50 @@ func TestCashOfAnother(t *testing.T) {
 		}
 	}
 }
+
+// TestMachineCash: what a machine that owns its cash says it sold is booked at once; what its counters
+// say beyond that, or short of it, when they are read.
+func TestMachineCash(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, testMachineCash)
+}
+
+func testMachineCash(t *testing.T, fresh storetest.Fresh) {
+	t.Parallel()
+	till := func(sales int64) protocol.Till { return protocol.Till{Currency: money.EUR, CashSales: sales} }
+	for _, c := range []struct {
+		name string
+		body protocol.Body
+		want string
+		net  int64
+	}{
+		{"sold", protocol.CashSale{Sold: protocol.SoldForCash, Price: eur(150)}, "posted", 150},
+		{"taken back", protocol.CashSale{Sold: protocol.SoldNegative, Price: eur(150)}, "posted", -150},
+		{"given away", protocol.CashSale{Sold: protocol.SoldFree, Price: eur(150)}, "no-money", 0},
+		{"of no price", protocol.CashSale{Sold: protocol.SoldForCash}, "no-money", 0},
+		{"counted as said", protocol.CountersRead{Now: till(900), Since: till(300), Heard: 300}, "no-money", 0},
+		{"counted more", protocol.CountersRead{Now: till(900), Since: till(300), Heard: 150}, "posted", 150},
+		{"counted less", protocol.CountersRead{Now: till(900), Since: till(150), Heard: 300}, "posted", -150},
+		{"a baseline", protocol.CountersRead{Now: till(900), Baseline: protocol.BaselineBoard, Heard: 300}, "no-money", 0},
+		{"in no currency", protocol.CashSale{Sold: protocol.SoldForCash, Price: money.New(150, 0)}, "quarantined", 0},
+		{"more than there is", protocol.CountersRead{Now: till(0), Since: protocol.Till{CashSales: -1 << 63}}, "quarantined", 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			bed := newBed(t, fresh, acquirer.Profile{})
+			sealed, err := protocol.SealRecord("snack-1", protocol.Position{Epoch: protocol.Epoch{1}}, protocol.Record{Lane: 1, Body: c.body})
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, err := protocol.OpenRecord(sealed.Bytes)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if v, _ := bed.journal(bed.service(), t0, r); v.Disposition.String() != c.want {
+				t.Errorf("%s, want %s", v.Disposition, c.want)
+			}
+			if in, out := bed.net(ledger.CashInMachine), bed.net(ledger.MerchantPayable); in != c.net || out != -c.net {
+				t.Errorf("books %d and %d, want %d", in, out, c.net)
+			}
+		})
+	}
+}

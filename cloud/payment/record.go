@@ -1,6 +1,7 @@
 package payment
 
 import (
+	"coinop/cloud/ledger"
 	"coinop/protocol"
 	"coinop/protocol/money"
 )
@@ -27,6 +28,10 @@ func (u *Unit) Record(tenant string, r protocol.Opened) (Verdict, error) {
 		return u.cash(b.Payment, ChangeSaid{Device: r.Device, Given: b.Given, Short: b.Short, Position: r.Position})
 	case protocol.ChangeUnknown: // owed until a person has looked
 		return u.cash(b.Payment, ChangeSaid{Device: r.Device, Given: money.New(0, b.Amount.Currency), Short: b.Amount, Position: r.Position})
+	case protocol.CashSale:
+		return u.machineCash(tenant, r, sold(b)), nil
+	case protocol.CountersRead:
+		return u.machineCash(tenant, r, b.Unheard()), nil
 	case protocol.AuthorizationSent:
 		return Verdict{NoMoney, 0}, u.sent(r, b)
 	case protocol.AuthorizationAnswered:
@@ -48,6 +53,38 @@ func (u *Unit) cash(id protocol.PaymentID, f Fact) (Verdict, error) {
 	}
 	err := u.step(id, f)
 	return u.verdict, err
+}
+
+// sold is what a machine that owns its cash took for a sale.
+func sold(b protocol.CashSale) money.Amount {
+	switch b.Sold {
+	case protocol.SoldForCash:
+		return b.Price
+	case protocol.SoldNegative: // it took a thing back, and gave the money
+		return money.New(-b.Price.Minor, b.Price.Currency)
+	case protocol.SoldFree, protocol.SoldTest, protocol.SoldForToken:
+	}
+	return money.New(0, b.Price.Currency)
+}
+
+// mostCash is more than any machine takes between two readings, in minor units.
+const mostCash = 1e12
+
+// machineCash books what a machine that owns its cash took, or, of less than nothing, took too little.
+func (u *Unit) machineCash(tenant string, r protocol.Opened, took money.Amount) Verdict {
+	if took.IsZero() {
+		return Verdict{NoMoney, 0}
+	}
+	if !took.Currency.Known() || took.Minor > mostCash || took.Minor < -mostCash {
+		return Verdict{Quarantined, protocol.BadContent}
+	}
+	about := ledger.About{Tenant: tenant, Device: r.Device, Day: u.now.Time().Format("20060102")}
+	ts := about.CashSold(record(r.Position), took)
+	if took.Minor < 0 {
+		ts = about.CashUnsold(record(r.Position), money.New(-took.Minor, took.Currency))
+	}
+	u.queue(func(tx Tx) { tx.Post(ts...) })
+	return Verdict{Posted, 0}
 }
 
 func (u *Unit) change(what string, r protocol.Opened, p protocol.PaymentID, detail string) {

@@ -13,8 +13,9 @@ import (
 // mean what they mean there.
 type ControllerConfig struct {
 	MachineConfig
-	Level byte // 3
-	Wide  bool // 32 bit money, where the device offers it
+	Level byte  // 3
+	Wide  bool  // 32 bit money, where the device offers it
+	Till  *Till // nil: it takes no cash
 }
 
 // Controller is a vending machine controller as the master of an MDB bus with one cashless device, which
@@ -345,6 +346,7 @@ func (c *Controller) fell() {
 			return failure
 		}
 		c.seen.Drops = len(c.book.drops)
+		c.cfg.Till.cashless(c.product.Outlet, c.product.Price.Minor)
 		return success
 	}
 	switch c.turns {

@@ -10,28 +10,37 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"coinop/agent"
 	"coinop/hardware"
 	"coinop/hardware/dex"
+	"coinop/protocol"
 
 	"github.com/spf13/cobra"
 )
 
-func newDEX() *cobra.Command {
+func newDEX(env []string) *cobra.Command {
 	c := &cobra.Command{Use: "dex", Short: "Read a machine's own books, and what they say (EVA-DTS)"}
-	c.AddCommand(newDEXRead(), newDEXShow())
+	c.AddCommand(newDEXRead(env), newDEXShow())
 	return c
 }
 
-func newDEXRead() *cobra.Command {
-	var port, out string
+func newDEXRead(env []string) *cobra.Command {
+	var port, out, data string
+	var lane uint8
 	c := &cobra.Command{
-		Use: "read --port TTY --out FILE", Short: "Read the audit file over the DEX link", Args: cobra.NoArgs,
-		Long: `Read asks the machine for its audit file and writes it as it came. The machine may
-sell nothing meanwhile: some seconds. Nothing else may use the port.`,
-		Example: "  coinop-agent dex read --port /dev/serial/by-id/usb-FTDI_DEX-if00 --out snack-1.dts",
+		Use: "read --data FOLDER | --port TTY --out FILE", Short: "Read the audit file over the DEX link", Args: cobra.NoArgs,
+		Long: `Read asks the machine for its audit file and keeps it as it came. The machine may
+sell nothing meanwhile: some seconds. With --data the agent that runs with that folder
+does it, now and not at its time; what it finds becomes a record. With --port this
+command does it, and nothing else may use the port.`,
+		Example: `  coinop-agent dex read --data /var/lib/coinop
+  coinop-agent dex read --port /dev/serial/by-id/usb-FTDI_DEX-if00 --out snack-1.dts`,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if port == "" || out == "" {
-				return errors.New("--port and --out are needed; coinop-agent dex read --help has an example")
+			if data != "" && port == "" {
+				return tell(c, data, agent.Order{Do: agent.OrderAudit, Lane: protocol.Lane(lane)}, false)
+			}
+			if port == "" || out == "" || data != "" {
+				return errors.New("--data is needed, or --port and --out; coinop-agent dex read --help has an example")
 			}
 			raw, err := readDEX(c.Context(), c.ErrOrStderr(), port)
 			if err != nil {
@@ -47,8 +56,10 @@ sell nothing meanwhile: some seconds. Nothing else may use the port.`,
 			return err
 		},
 	}
-	c.Flags().StringVar(&port, "port", "", "`tty` of the machine's DEX link (required)")
-	c.Flags().StringVar(&out, "out", "", "`file` for what it says (required)")
+	c.Flags().StringVar(&data, "data", "", "`folder` of the agent that is to read")
+	c.Flags().Uint8Var(&lane, "lane", 0, "`number` of the lane, with --data")
+	c.Flags().StringVar(&port, "port", "", "`tty` of the machine's DEX link")
+	c.Flags().StringVar(&out, "out", "", "`file` for what it says, with --port")
 	return c
 }
 

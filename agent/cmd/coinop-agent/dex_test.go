@@ -48,7 +48,7 @@ func TestDEX(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"dex", "read"}, "--port and --out are needed"},
+		{[]string{"dex", "read"}, "--data is needed, or --port and --out"},
 		{[]string{"dex", "read", "--port", dir + "/none", "--out", now}, "ls -l /dev/serial/by-id"},
 		{[]string{"dex", "show", dir + "/none"}, "no such file"},
 	} {

@@ -1,0 +1,121 @@
+package agent
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+
+	"coinop/agent/cashbook"
+	"coinop/agent/session"
+	"coinop/hardware"
+	"coinop/hardware/dex"
+	"coinop/protocol"
+	"coinop/protocol/money"
+)
+
+// A machine that owns its cash tells of it by CASH SALE, and by its own books. Both become records.
+
+// sold is a cash sale the machine tells of.
+func (s *shell) sold(l *lane, ev hardware.CashSale) error {
+	kind, ok := cashKinds[ev.Kind]
+	if !ok {
+		return nil
+	}
+	name := s.device.plan.plan[l.id][ev.Item].Name
+	price := ev.Price
+	if price.Currency == 0 {
+		price.Currency = s.cfg.Policy.Currency
+	}
+	s.log.Info("cash sale", "lane", int(l.id), "item", uint16(ev.Item), "product", name, "price", price.String(), "kind", kind.String())
+	return s.handle(Noted{l.id, protocol.CashSale{Sold: kind, Price: price, Outlet: ev.Item, Product: name}})
+}
+
+var cashKinds = map[hardware.CashKind]protocol.CashKind{
+	hardware.CashPaid: protocol.SoldForCash, hardware.CashFree: protocol.SoldFree, hardware.CashTest: protocol.SoldTest,
+	hardware.CashNegative: protocol.SoldNegative, hardware.CashToken: protocol.SoldForToken,
+}
+
+// books are the records of cash so far. Only who counts or collects needs them, so they are read then.
+func (s *shell) books() (*cashbook.Book, error) {
+	if s.cashbook == nil {
+		s.cashbook, s.booked = cashbook.New(), s.journal.Oldest()
+		s.booked -= min(s.booked, 1)
+	}
+	for head := s.journal.Head().Seq; s.booked < head; {
+		sealed, err := s.journal.Read(s.booked, 512)
+		if err != nil {
+			return nil, err
+		}
+		if len(sealed) == 0 {
+			return nil, fmt.Errorf("read back record %d: it is gone", s.booked+1)
+		}
+		for _, r := range sealed {
+			o, err := protocol.OpenRecord(r.Bytes)
+			if err != nil {
+				return nil, err
+			}
+			s.cashbook.See(o)
+			s.booked = r.Position.Seq
+		}
+	}
+	return s.cashbook, nil
+}
+
+// counters is a machine's books as a record.
+func (s *shell) counters(l *lane, raw []byte, a dex.Audit) (protocol.CountersRead, error) {
+	till, err := tillOf(a, s.cfg.Policy.Currency)
+	if err != nil {
+		return protocol.CountersRead{}, err
+	}
+	b, err := s.books()
+	if err != nil {
+		return protocol.CountersRead{}, err
+	}
+	return b.Lane(l.id).Count(cashbook.Reading{Machine: a.Serial, Board: a.Board, File: protocol.HashBytes(raw), Now: till}), nil
+}
+
+// tillOf is an audit in the currency's minor units.
+func tillOf(a dex.Audit, policy money.Currency) (protocol.Till, error) {
+	c := policy
+	if a.Currency != "" {
+		var err error
+		if c, err = money.CurrencyOf(a.Currency); err != nil {
+			n, wrong := strconv.ParseUint(a.Currency, 10, 16)
+			if c = money.Currency(n); wrong != nil || !c.Known() {
+				return protocol.Till{}, fmt.Errorf("ID4 names currency %q, which is none", a.Currency)
+			}
+		}
+	}
+	up, down := int64(1), int64(1)
+	for range c.Exponent() - a.Decimals {
+		up *= 10
+	}
+	for range a.Decimals - c.Exponent() {
+		down *= 10
+	}
+	var wrong error
+	minor := func(v int64) int64 {
+		if v > math.MaxInt64/up/100 || v%down != 0 {
+			wrong = fmt.Errorf("%d with %d decimals is no amount of %s", v, a.Decimals, c)
+			return 0
+		}
+		return v * up / down
+	}
+	return protocol.Till{
+		Currency:  c,
+		CashSales: minor(a.Cash.Value), CashCount: a.Cash.Count, CardSales: minor(a.Cashless.Value), CardCount: a.Cashless.Count,
+		Box: minor(a.CashIn.Box), Tubes: minor(a.CashIn.Tubes), Bills: minor(a.CashIn.Bills), Out: minor(a.CashOut), Filled: minor(a.Filled),
+		TestVends: a.Test.Count, FreeVends: a.Free.Count, PowerOutages: a.PowerCuts, AllSales: minor(a.Paid.Value), AllSalesCount: a.Paid.Count,
+	}, wrong
+}
+
+// door is the service door: who opens it may be about to change what the counters say of, and who closes
+// it has.
+func (s *shell) door(l *lane, open bool) error {
+	s.log.Info("door", "lane", int(l.id), "open", open)
+	l.auditAt = min(l.auditAt, s.mono()+doorSettles)
+	return s.handle(Lane{l.id, session.Door{Open: open}})
+}
+
+const doorSettles = 2 * time.Second
