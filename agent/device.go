@@ -251,6 +251,7 @@ func (d *Device) Handle(now protocol.Reading, ins ...Input) ([]Do, error) {
 				}
 			}
 			r.Sale, r.Vend = protocol.SaleID(d.newID(now)), protocol.VendID(d.newID(now))
+			r.Payment = d.forTerminal(now, in.Lane)
 			evs = append(evs, d.in(now, in.Lane, r))
 		case Inserted:
 			in.Cash.Payment = protocol.PaymentID(d.newID(now))
@@ -346,11 +347,21 @@ func (d *Device) write(now protocol.Reading, r protocol.Record) ([]Do, error) {
 	return d.effects(now, effects)
 }
 
+// forTerminal is the id of the payment that an order on a lane with a terminal begins with.
+func (d *Device) forTerminal(now protocol.Reading, l protocol.Lane) (p protocol.PaymentID) {
+	for _, c := range d.cfg.Core.Lanes {
+		if c.Lane == l && c.Terminal {
+			p = protocol.PaymentID(d.newID(now))
+		}
+	}
+	return p
+}
+
 func (d *Device) order(now protocol.Reading, c Chosen) session.Order {
 	if c.Sale.IsZero() {
 		c.Sale = protocol.SaleID(d.newID(now))
 	}
-	o := session.Order{Sale: c.Sale, Class: c.Class, Lines: c.Lines}
+	o := session.Order{Sale: c.Sale, Class: c.Class, Lines: c.Lines, Payment: d.forTerminal(now, c.Lane)}
 	for i, l := range c.Lines {
 		q := int64(l.Qty)
 		for k := range q {

@@ -109,6 +109,10 @@ func receiptOf(records []protocol.Opened, sale protocol.SaleID, currency money.C
 			state(b.Vend, b.Result)
 		case protocol.PaymentOutcome:
 			r.Charged = b.Amount
+		case protocol.TerminalAnswered:
+			if b.Result == protocol.TerminalApproved {
+				r.Brand, r.Last4, r.Approval, r.Terminal = b.Brand, b.Last4, b.Ref.AuthID, b.Receipt
+			}
 		case protocol.CashIn:
 			r.Change = zero
 			add(&r.Cash, b.Value)

@@ -68,13 +68,17 @@ type shell struct {
 type lane struct {
 	id      protocol.Lane
 	vending Vending
-	reader  Reader             // nil: none
-	printer Printer            // nil: none
-	audit   Audit              // nil: none
-	cash    Cash               // nil: none
-	accepts money.Amount       // coins of up to this, and bills
-	level   hardware.CashLevel // leveled: as it was last told
-	leveled bool
+	reader  Reader  // nil: none
+	printer Printer // nil: none
+	audit   Audit   // nil: none
+	cash    Cash    // nil: none
+	// The terminal (nil: none): how often its day is ended, when next (Mono), and when it was.
+	terminal        Terminal
+	dayEvery, dayAt time.Duration
+	dayEnded        time.Time
+	accepts         money.Amount       // coins of up to this, and bills
+	level           hardware.CashLevel // leveled: as it was last told
+	leveled         bool
 	// Of the machine's books: how often they are read, when next (Mono), and that they are.
 	auditEvery, auditAt time.Duration
 	auditing            bool
@@ -114,6 +118,7 @@ const (
 	partPrinter
 	partAudit
 	partCash
+	partTerminal
 )
 
 // call is something another goroutine wants done by the owner. done is closed after it.
@@ -199,7 +204,7 @@ func (s *shell) boot() ([]Do, error) {
 	lanes := make([]session.Config, 0, len(cfg.Lanes))
 	for _, l := range cfg.Lanes {
 		lanes = append(lanes, session.Config{
-			Device: id.Device, Lane: l.Lane, Flow: max(l.Flow, protocol.SelectionFirst), Bus: l.Bus, Z7: l.Z7, OwnsMotor: l.OwnsMotor, Cash: l.Cash != nil,
+			Device: id.Device, Lane: l.Lane, Flow: max(l.Flow, protocol.SelectionFirst), Bus: l.Bus, Z7: l.Z7, OwnsMotor: l.OwnsMotor, Cash: l.Cash != nil, Terminal: l.Terminal != nil,
 		})
 	}
 	s.told = s.journal.Head().Seq
@@ -265,6 +270,18 @@ func (s *shell) install(ctx context.Context, drivers *sync.WaitGroup) error {
 				return fmt.Errorf("lane %d: %w", l.id, err)
 			}
 			all = append(all, opening{name("dex"), l.audit.Open, w.Out})
+		}
+		if c.Terminal != nil {
+			if c.Reader != nil || c.Cash != nil {
+				return fmt.Errorf("lane %d: a terminal is in place of reader and cash", l.id)
+			}
+			w.Out = s.out(ctx, l, partTerminal)
+			if l.terminal, err = c.Terminal(w); err != nil {
+				return fmt.Errorf("lane %d: %w", l.id, err)
+			}
+			l.dayEvery = cmp.Or(c.CloseEvery, 24*time.Hour)
+			l.dayAt = s.mono() + l.dayEvery
+			all = append(all, opening{name("terminal"), l.terminal.Open, w.Out})
 		}
 		if c.Cash != nil {
 			w.Out = s.out(ctx, l, partCash)
@@ -334,7 +351,8 @@ func (s *shell) drain(take bool) error {
 			}
 			wipe(h.ev)
 			switch h.ev.(type) {
-			case hardware.Approval, hardware.VendSuccess, hardware.VendFailure, hardware.EvidenceSeen, hardware.CashIn, hardware.Paid:
+			case hardware.Approval, hardware.VendSuccess, hardware.VendFailure, hardware.EvidenceSeen, hardware.CashIn, hardware.Paid,
+				hardware.TerminalAnswered, hardware.TerminalDone:
 				if take && err == nil {
 					err = s.hear(h)
 				}
@@ -375,6 +393,9 @@ func (s *shell) next() time.Duration {
 		if l.audit != nil && !l.auditing {
 			at = min(at, l.auditAt)
 		}
+		if l.terminal != nil {
+			at = min(at, l.dayAt)
+		}
 	}
 	return at
 }
@@ -407,6 +428,7 @@ func (s *shell) due() error {
 		defer s.tellStatus()
 	}
 	s.audits(now)
+	ins = append(ins, s.days(now)...)
 	return s.handle(ins...)
 }
 
@@ -471,6 +493,15 @@ func (s *shell) tellRecord(o protocol.Opened) {
 		s.cfg.telemetry.sale(s.journal, o.Sale)
 		log.Info("sale ended", "how", b.How.String(), "charged", s.charged[o.Sale].String(), "delivered", b.Delivered.String())
 		delete(s.charged, o.Sale)
+	case protocol.TerminalSent:
+		log.Debug("terminal asked", "payment", b.Payment.String(), "amount", b.Amount.String(), "terminal", b.Terminal)
+	case protocol.TerminalAnswered:
+		log.Debug("terminal answered", "payment", b.Payment.String(), "result", b.Result.String(), "reason", b.Reason, "approved", b.Approved.String(), "receipt", b.Ref.Receipt)
+		if b.AskedBack {
+			log.Info("a payment at the terminal was asked back", "payment", b.Payment.String(), "result", b.Result.String(), "approved", b.Approved.String())
+		}
+	case protocol.TerminalDone:
+		log.Info("done at the terminal", "payment", b.Payment.String(), "what", b.Op.String(), "end", b.End.String(), "amount", b.Amount.String(), "reason", b.Reason)
 	case protocol.CashIn:
 		log.Debug("cash in", "payment", b.Payment.String(), "value", b.Value.String(), "bill", b.Bill)
 	case protocol.ChangePaid:

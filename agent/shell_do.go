@@ -103,6 +103,8 @@ func (s *shell) effect(l *lane, e session.Effect) []Input {
 		}
 	case session.PayChange:
 		return s.pay(l, e)
+	case session.TerminalAuthorize, session.TerminalAbort, session.TerminalCapture, session.TerminalCancel, session.TerminalAsk, session.TerminalClose:
+		return s.terminalEffect(l, e)
 	case session.DenyVend:
 		s.vending(l, "deny", l.vending.Deny(e.Bus))
 	case session.BeginSession:

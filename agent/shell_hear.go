@@ -93,6 +93,8 @@ func (s *shell) hear(h heard) error {
 		})
 	case hardware.CashIn, hardware.CashOut, hardware.BillHeld, hardware.BillReturned, hardware.Paid, hardware.ReturnLever, hardware.CashLevel:
 		return s.cash(l, ev)
+	case hardware.TerminalReady, hardware.TerminalStatus, hardware.TerminalAnswered, hardware.TerminalDone, hardware.TerminalLast, hardware.TerminalClosed:
+		return s.atTerminal(l, ev)
 	case hardware.AuditRead:
 		return s.audited(l, ev)
 	case hardware.CashSale:
@@ -104,6 +106,9 @@ func (s *shell) hear(h heard) error {
 	case hardware.PortGone:
 		if h.from == partVending {
 			return tell(session.PortGone{})
+		}
+		if h.from == partTerminal {
+			return tell(session.TerminalGone{})
 		}
 		if h.from == partCash {
 			return s.cashGone(l)

@@ -99,6 +99,8 @@ type LaneStatus struct {
 	Refuses string         `json:"refuses,omitempty"` // why a sale could not begin now
 	Devices []DeviceStatus `json:"devices"`
 	Cash    *CashStatus    `json:"cash,omitempty"` // absent: none is taken here
+	// Terminal is one that authorizes by itself; absent: there is none.
+	Terminal *TerminalStatus `json:"terminal,omitempty"`
 }
 
 // CashStatus is what a coin changer holds.
@@ -306,11 +308,11 @@ func (s *shell) tellStatus() {
 			devices = []DeviceStatus{}
 		}
 		refuses := state.Gate(s.now())
-		if fault := linkFault(link.Way()); refuses == "" && fault != "" && !l.leveled { // no card is taken offline
+		if fault := linkFault(link.Way()); refuses == "" && fault != "" && !l.leveled && l.terminal == nil { // no card is taken offline
 			refuses = reason(fault)
 		}
 		st.Lanes = append(st.Lanes, LaneStatus{
-			Lane: c.Lane, Phase: state.Phase().String(), Refuses: refuses, Devices: append([]DeviceStatus(nil), devices...), Cash: l.cashStatus(),
+			Lane: c.Lane, Phase: state.Phase().String(), Refuses: refuses, Devices: append([]DeviceStatus(nil), devices...), Cash: l.cashStatus(), Terminal: l.terminalStatus(state),
 		})
 	}
 	st.LastSale = s.last

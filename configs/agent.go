@@ -42,6 +42,8 @@ type Lane struct {
 	Vending *Vending `key:"vending" need:"yes"`
 	// The card reader. Without this block no cards are taken here.
 	Reader *Reader `key:"reader"`
+	// A payment terminal that reads cards and asks its own bank. It is in place of reader and cash.
+	Terminal *Terminal `key:"terminal"`
 	// The receipt printer. Without this block receipts are kept in the data folder only.
 	Printer *Printer `key:"printer"`
 	// The machine's own books, read over its DEX port. Without this block they are not.
@@ -136,6 +138,22 @@ type Reader struct {
 	Port Port `key:"port" default:"auto" like:"/dev/serial/by-id/usb-ID_TECH_VP3300_0-if00" flag:"reader"`
 }
 
+// Terminal is a payment terminal that authorizes by itself.
+type Terminal struct {
+	// What it understands: ZVT over TCP, as most terminals in Germany, Austria and Switzerland do.
+	Driver string `key:"driver" default:"zvt" one:"zvt"`
+	// Its address in the local network; its port is usually 20007. It must be the same after a power cut: give it a fixed one.
+	Address Address `key:"address" need:"yes" like:"192.168.1.40:20007"`
+	// File with the six digits the terminal wants of a cash register. Without it they are zeros, as terminals are delivered.
+	PasswordFile Path `key:"password_file" like:"/etc/coinop/terminal.password"`
+	// purchase: what is approved is charged, and reversed when nothing came out. hold: it is reserved, and what came out is booked; the contract with the provider must have that.
+	Payment string `key:"payment" default:"purchase" one:"purchase hold"`
+	// Who composes the card part of the receipt: agent from what the terminal says, or the terminal itself.
+	Receipt string `key:"receipt" default:"agent" one:"agent terminal"`
+	// How often its day is ended, when nobody buys. Only then the provider pays out.
+	CloseEvery time.Duration `key:"close_every" default:"24h" least:"1h" most:"168h"`
+}
+
 // Printer is a receipt printer.
 type Printer struct {
 	// What it understands.
@@ -201,7 +219,7 @@ type Log struct {
 // check finds what no single value shows.
 func (a Agent) check() []Problem {
 	var ps []Problem
-	ports, autos := map[Port]string{}, map[string]string{}
+	ports, autos, terminals := map[Port]string{}, map[string]string{}, map[Address]string{}
 	see := func(key, driver string, p Port) {
 		if first, twice := autos[driver]; twice && (p == Auto) {
 			ps = append(ps, a.Refuse(key, fmt.Sprintf("auto cannot tell two of %s apart, %s has one too", driver, first),
@@ -224,6 +242,19 @@ func (a Agent) check() []Problem {
 		}
 		if l.Reader != nil {
 			see(fmt.Sprintf("lanes.%d.reader.port", i), l.Reader.Driver, l.Reader.Port)
+		}
+		if l.Terminal != nil {
+			key := fmt.Sprintf("lanes.%d.terminal", i)
+			if l.Reader != nil {
+				ps = append(ps, a.Refuse(key+".address", "stands beside reader, which it is in place of", "remove one of the two"))
+			}
+			if l.Cash != nil && l.Cash.Owner == "agent" {
+				ps = append(ps, a.Refuse(key+".address", "stands beside cash of ours: a lane takes one of the two yet", "remove one of the two"))
+			}
+			if at, twice := terminals[l.Terminal.Address]; twice {
+				ps = append(ps, a.Refuse(key+".address", fmt.Sprintf("%s is the terminal of %s already", l.Terminal.Address, at), "one terminal, one lane"))
+			}
+			terminals[l.Terminal.Address] = fmt.Sprintf("lanes.%d", i)
 		}
 		if l.Audit != nil {
 			see(fmt.Sprintf("lanes.%d.audit.port", i), "dex", l.Audit.Port)

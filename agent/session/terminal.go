@@ -199,6 +199,18 @@ func (d *durable) applyTerminal(r protocol.Record) {
 	}
 }
 
+// Terminal is what is known of the lane's terminal, and what it has to do yet: "answer", "capture",
+// "cancel", or "".
+func (s State) Terminal() (id string, here, due bool, owes string) {
+	if t := s.d.Terminal; t != nil && t.What != 0 {
+		owes = t.op().String()
+		if !t.Answered {
+			owes = "answer"
+		}
+	}
+	return s.term.id, s.term.up, s.term.due, owes
+}
+
 // terminalShut names why the terminal cannot be asked for a payment, or is "".
 func (s State) terminalShut() string {
 	switch {

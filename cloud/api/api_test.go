@@ -63,6 +63,17 @@ func fill(t *testing.T) ledger {
 				protocol.AuthorizationSent{Payment: p.ID, Amount: p.Asked, Card: protocol.Card{Brand: "visa", Last4: "0119"}},
 				protocol.SaleClosed{How: protocol.Sold, Delivered: p.Captured},
 			}
+			if n == 4 { // at a terminal
+				p.By = protocol.ByTerminal
+				bodies = []protocol.Body{
+					protocol.TerminalSent{Payment: p.ID, Amount: p.Asked, Terminal: "52523535"},
+					protocol.TerminalAnswered{
+						Payment: p.ID, Result: protocol.TerminalApproved, Approved: p.Asked, Brand: "maestro", Last4: "4771",
+						Ref: protocol.TerminalRef{Receipt: "0470"}, AskedBack: true,
+					},
+					protocol.TerminalDone{Payment: p.ID, Op: protocol.TerminalCapture, Amount: p.Asked, End: protocol.TerminalRefused, Reason: "not_possible"},
+				}
+			}
 			if n == 6 { // in cash
 				p.By, p.Asked, p.AnswerAt = protocol.ByCash, eur(200), 0
 				bodies = []protocol.Body{
@@ -87,7 +98,7 @@ func fill(t *testing.T) ledger {
 					Amount: p.Captured, STAN: 7, RRN: "123456789012",
 				}, Device: device, State: payment.OpAnswered, Owed: t0 + protocol.UnixMS(1000*n+500), Tries: 1,
 			}
-			if n != 6 {
+			if n != 6 && n != 4 {
 				tx.PutOp(op)
 			}
 			if n == 5 {
@@ -227,6 +238,26 @@ func TestCashSale(t *testing.T) {
 	get(t, srv, "/api/v1/sales/"+saleID(5).String(), 200, &s)
 	if s.By != "host" {
 		t.Errorf("%+v", s.Sale)
+	}
+}
+
+// TestTerminalSale: who authorized it is told, by which card, and the receipt number.
+func TestTerminalSale(t *testing.T) {
+	srv := serve(t, true)
+	var s api.Timeline
+	get(t, srv, "/api/v1/sales/"+saleID(4).String(), 200, &s)
+	var got []string
+	for _, m := range s.Timeline {
+		got = append(got, m.Source+": "+m.What+": "+m.Detail)
+	}
+	slices.Sort(got)
+	want := []string{
+		"device: TerminalAnswered: approved 1.04 EUR, maestro 4771, receipt 0470, asked back",
+		"device: TerminalDone: capture 1.04 EUR, refused: not_possible",
+		"device: TerminalSent: 1.04 EUR, terminal 52523535",
+	}
+	if !slices.Equal(got, want) || s.By != "terminal" || s.Captured.Minor != 104 {
+		t.Fatalf("%q\n%+v", got, s.Sale)
 	}
 }
 

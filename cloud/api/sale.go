@@ -32,7 +32,7 @@ type Sale struct {
 	Device   string    `json:"device"`
 	Tenant   string    `json:"tenant"`
 	By       string    `json:"authorized_by" doc:"who said yes to its last payment" enum:"host,terminal,wallet,closed_loop,cash"`
-	State    string    `json:"state" doc:"of its last payment; of cash: approved is money that is in, reversed is money given back" enum:"sent,unknown,approved,capturing,captured,reversing,reversed,expired,declined,refused_unsent,held,adopted,case"`
+	State    string    `json:"state" doc:"of its last payment; of cash: approved is money that is in, reversed is money given back; of a terminal: reversing until it says that it gave all back" enum:"sent,unknown,approved,capturing,captured,reversing,reversed,expired,declined,refused_unsent,held,adopted,case"`
 	Asked    Amount    `json:"asked" doc:"of cash: what was put in"`
 	Captured Amount    `json:"captured"`
 	Payments []string  `json:"payments"`
@@ -181,10 +181,10 @@ func (s *server) sale(ctx context.Context, in *saleInput) (*body[Timeline], erro
 
 // payment adds what the cloud and the acquirer did.
 func (s *server) payment(ctx context.Context, p payment.Payment, out *Timeline) error {
-	if p.Received > 0 && p.By != protocol.ByCash { // of cash the records say all there is
+	if p.Received > 0 && p.By <= protocol.ByHost { // of cash and terminals the records say all there is
 		out.Timeline = append(out.Timeline, Moment{At: p.Received.Time(), Source: "cloud", What: "request received", Detail: p.Asked.String()})
 	}
-	if p.AnswerAt > 0 {
+	if p.AnswerAt > 0 && p.By <= protocol.ByHost {
 		detail := p.State.String()
 		var r protocol.AuthorizationResponse
 		if protocol.Decode(p.Answer, &r) == nil {
@@ -240,6 +240,15 @@ func recorded(r intake.Stored) Moment {
 		m.Detail = fmt.Sprintf("%s %s, %s", b.What, b.Amount, b.Reason)
 	case protocol.CaseOpened:
 		m.Detail = b.Cause.String()
+	case protocol.TerminalSent:
+		m.Detail = strings.TrimSpace(fmt.Sprintf("%s, terminal %s", b.Amount, b.Terminal))
+	case protocol.TerminalAnswered:
+		m.Detail = terminalText(b)
+	case protocol.TerminalDone:
+		m.Detail = fmt.Sprintf("%s %s, %s", b.Op, b.Amount, b.End)
+		if b.Reason != "" {
+			m.Detail += ": " + b.Reason
+		}
 	case protocol.CashIn:
 		m.Detail = b.Value.String() + pick(b.Bill, ", a bill", ", a coin")
 	case protocol.StackOrdered:
@@ -260,6 +269,26 @@ func recorded(r intake.Stored) Moment {
 		m.Detail = strings.TrimSpace(m.Detail + "; quarantined: " + r.Verdict.Quarantine.String())
 	}
 	return m
+}
+
+// terminalText is what a terminal said.
+func terminalText(b protocol.TerminalAnswered) string {
+	text := b.Result.String()
+	if b.Result == protocol.TerminalApproved {
+		text += " " + b.Approved.String()
+	}
+	add := func(what, s string) {
+		if s != "" {
+			text += what + s
+		}
+	}
+	add(": ", b.Reason)
+	add(", ", strings.TrimSpace(b.Brand+" "+b.Last4))
+	add(", receipt ", b.Ref.Receipt)
+	if b.AskedBack {
+		text += ", asked back"
+	}
+	return text
 }
 
 func pick(first bool, a, b string) string {

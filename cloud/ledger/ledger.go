@@ -41,12 +41,13 @@ const (
 	Bank                                 // settled
 	Fees                                 // kept by the acquirer at settlement
 	Suspense                             // not explained yet
+	TerminalClearing                     // the provider of a terminal that authorizes by itself owes us
 )
 
 var accountNames = [...]string{
 	"?", "acq_receivable", "acq_unconfirmed", "vend_pending", "merchant_payable", "reversal_owed", "refund_owed",
 	"offline_receivable", "offline_loss", "expired_loss", "cash_in_machine", "cash_credit", "change_owed", "bank",
-	"fees", "suspense",
+	"fees", "suspense", "terminal_clearing",
 }
 
 func (a Account) String() string { return name(accountNames[:], a) }
@@ -189,7 +190,7 @@ func (t Transfer) Check() error {
 		return bad("only a void names another")
 	case t.Tenant == "":
 		return bad("no tenant")
-	case t.Debit < AcqReceivable || t.Debit > Suspense || t.Credit < AcqReceivable || t.Credit > Suspense || t.Debit == t.Credit:
+	case t.Debit < AcqReceivable || t.Debit > TerminalClearing || t.Credit < AcqReceivable || t.Credit > TerminalClearing || t.Debit == t.Credit:
 		return bad("accounts")
 	case t.Amount.Minor <= 0 || !t.Amount.Currency.Known():
 		return bad("amount")

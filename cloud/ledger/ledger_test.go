@@ -41,6 +41,9 @@ func TestPostings(t *testing.T) {
 			"change, short", about.ChangeGiven("r", eur(20), eur(30)),
 			[]string{"post Dr cash_credit Cr cash_in_machine 0.20", "post Dr cash_credit Cr change_owed 0.30"},
 		},
+		{"at a terminal", about.TerminalCaptured("r", eur(150)), []string{"post Dr terminal_clearing Cr merchant_payable 1.50"}},
+		{"at a terminal, too much", about.TerminalStands("r", eur(30)), []string{"post Dr terminal_clearing Cr vend_pending 0.30"}},
+		{"at a terminal, not too much", about.TerminalStands("r", eur(0)), []string{}},
 		{"approved, dual", about.Approved(Dual, "a", eur(250)), []string{"pending Dr acq_receivable Cr vend_pending 2.50"}},
 		{"approved, single", about.Approved(Single, "a", eur(250)), []string{"post Dr acq_receivable Cr vend_pending 2.50"}},
 		{

@@ -134,6 +134,18 @@ func (a About) CashUnsold(source string, price money.Amount) []Transfer {
 	return a.list(a.move(Post, source, "cash_unsold", MerchantPayable, CashInMachine, price))
 }
 
+// TerminalCaptured: an outcome of captured, at a terminal that authorizes by itself. Dr terminal_clearing
+// Cr merchant_payable.
+func (a About) TerminalCaptured(source string, captured money.Amount) []Transfer {
+	return a.list(a.move(Post, source, "captured", TerminalClearing, MerchantPayable, captured))
+}
+
+// TerminalStands: more stands at a terminal's provider than was captured, and the terminal will not give
+// it back. Dr terminal_clearing Cr vend_pending, until the case decides.
+func (a About) TerminalStands(source string, over money.Amount) []Transfer {
+	return a.list(a.move(Post, source, "stands", TerminalClearing, VendPending, over))
+}
+
 func (a About) move(k Kind, source, step string, debit, credit Account, amount money.Amount) Transfer {
 	return Transfer{
 		ID: ID(source, step), Kind: k, Tenant: a.Tenant, Debit: debit, Credit: credit, Amount: amount,

@@ -258,6 +258,7 @@ const (
 	ChainFault                                  // a device's journal is not the one that is held: it was stopped
 	EpochCut                                    // an epoch ended with records that never came
 	CashContrary                                // a record of cash that cannot be: of another tender, or change that nobody is owed
+	TerminalContrary                            // a record of a terminal that cannot be
 )
 
 func (i IncidentName) String() string {
@@ -265,6 +266,6 @@ func (i IncidentName) String() string {
 		"?", "other_ask", "foreign_device", "outcome_fork", "late_approval", "contrary_answer", "capture_unanswered",
 		"no_outcome", "not_found_at_host", "offline_refused", "ask_hash_differs", "answer_hash_differs",
 		"answer_unseen", "card_refused", "unreadable_outcome", "second_capture", "host_answer_unmatched",
-		"chain_fault", "epoch_cut", "cash_contrary",
+		"chain_fault", "epoch_cut", "cash_contrary", "terminal_contrary",
 	}, i)
 }

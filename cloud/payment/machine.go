@@ -64,6 +64,12 @@ func (p Payment) Step(now protocol.UnixMS, f Fact) (Payment, Output) {
 		s.cash(f)
 	case ChangeSaid:
 		s.change(f)
+	case TerminalAsked:
+		s.terminalAsked(f)
+	case TerminalSaid:
+		s.terminalSaid(f)
+	case TerminalEnded:
+		s.terminalEnded(f)
 	case Unreadable:
 		s.cell("unreadable")
 		s.p.Frozen = true
@@ -83,7 +89,7 @@ func (p Payment) Step(now protocol.UnixMS, f Fact) (Payment, Output) {
 // asked: the column "request".
 func (s *step) asked(f Asked) {
 	p := s.p
-	if p.State != None && (p.Device != f.Ask.Device || !p.AskHash.IsZero() && p.AskHash != f.Hash) {
+	if p.State != None && (p.Device != f.Ask.Device || !p.AskHash.IsZero() && p.AskHash != f.Hash || p.By > protocol.ByHost) {
 		s.out.Cell = "any/request_other"
 		s.do(Report{OtherAsk}, Reply{With: ReplyOther})
 		return

@@ -35,7 +35,8 @@ import (
 //	   └▶ no route:   └▶ not sent:            reversed
 //	      refused_unsent refused_unsent
 //
-// Cash is approved with its first coin, captured or reversed by its outcome, and never at a host: cash.go.
+// Cash is approved with its first coin, captured or reversed by its outcome, and never at a host: cash.go. So is a
+// payment that a terminal authorized by itself: terminal.go.
 //
 // A decline or refusal whose approval comes after all goes to reversing, and so do reversed and
 // expired. held and adopted belong to offline payments.
@@ -119,6 +120,8 @@ type Payment struct {
 
 	By     protocol.AuthorizedBy `cbor:"37,keyasint,omitempty"` // 0: host
 	Change money.Amount          `cbor:"38,keyasint"`           // of cash: what was accounted for of what was not captured
+
+	Done bool `cbor:"39,keyasint,omitempty"` // of a terminal: what it had to do after the outcome has ended
 
 	Version uint64 `cbor:"-"` // of the row in the store: 0 = not there
 }

@@ -23,15 +23,25 @@ func (u *Unit) Record(tenant string, r protocol.Opened) (Verdict, error) {
 		}
 		return u.verdict, nil
 	case protocol.CashIn:
-		return u.cash(b.Payment, Cash{Device: r.Device, Sale: r.Sale, Tenant: tenant, Lane: r.Lane, Value: b.Value, Position: r.Position})
+		return u.own(b.Payment, Cash{Device: r.Device, Sale: r.Sale, Tenant: tenant, Lane: r.Lane, Value: b.Value, Position: r.Position})
 	case protocol.ChangePaid:
-		return u.cash(b.Payment, ChangeSaid{Device: r.Device, Given: b.Given, Short: b.Short, Position: r.Position})
+		return u.own(b.Payment, ChangeSaid{Device: r.Device, Given: b.Given, Short: b.Short, Position: r.Position})
 	case protocol.ChangeUnknown: // owed until a person has looked
-		return u.cash(b.Payment, ChangeSaid{Device: r.Device, Given: money.New(0, b.Amount.Currency), Short: b.Amount, Position: r.Position})
+		return u.own(b.Payment, ChangeSaid{Device: r.Device, Given: money.New(0, b.Amount.Currency), Short: b.Amount, Position: r.Position})
 	case protocol.CashSale:
 		return u.machineCash(tenant, r, sold(b)), nil
 	case protocol.CountersRead:
 		return u.machineCash(tenant, r, b.Unheard()), nil
+	case protocol.TerminalSent:
+		return u.own(b.Payment, TerminalAsked{
+			Device: r.Device, Sale: r.Sale, Tenant: tenant, Lane: r.Lane, Purpose: b.Purpose, Amount: b.Amount, Position: r.Position,
+		})
+	case protocol.TerminalAnswered:
+		return u.own(b.Payment, TerminalSaid{
+			Device: r.Device, Sale: r.Sale, Result: b.Result, Approved: b.Approved, AuthID: b.Ref.AuthID, Position: r.Position,
+		})
+	case protocol.TerminalDone:
+		return u.own(b.Payment, TerminalEnded{Device: r.Device, Op: b.Op, Amount: b.Amount, End: b.End, Position: r.Position})
 	case protocol.AuthorizationSent:
 		return Verdict{NoMoney, 0}, u.sent(r, b)
 	case protocol.AuthorizationAnswered:
@@ -46,8 +56,8 @@ func (u *Unit) Record(tenant string, r protocol.Opened) (Verdict, error) {
 	return Verdict{NoMoney, 0}, nil
 }
 
-// cash takes a record of cash to its payment.
-func (u *Unit) cash(id protocol.PaymentID, f Fact) (Verdict, error) {
+// own takes a record of a payment that no host of ours knows: cash, or at a terminal.
+func (u *Unit) own(id protocol.PaymentID, f Fact) (Verdict, error) {
 	if id.IsZero() {
 		return Verdict{Quarantined, protocol.BadContent}, nil
 	}

@@ -30,6 +30,8 @@ func (s *step) outcome(f Outcome) {
 	switch {
 	case p.By == protocol.ByCash:
 		s.cashOutcome(f)
+	case p.By == protocol.ByTerminal:
+		s.terminalOutcome(f)
 	case f.What == protocol.Void:
 		s.void(f)
 	default:

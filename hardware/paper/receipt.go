@@ -23,6 +23,7 @@ type Receipt struct {
 	Change   money.Amount `json:"change,omitzero"`    // given back
 	Owed     money.Amount `json:"owed,omitzero"`      // of the change, and did not come out
 	Approval string       `json:"approval,omitempty"` // DE38 of the bank's answer
+	Terminal []string     `json:"terminal,omitempty"` // lines of a terminal that authorized by itself
 	Offline  bool         `json:"offline,omitempty"`  // the bank has not been asked yet
 	Open     bool         `json:"open,omitempty"`     // a person will look into it
 	Test     bool         `json:"test,omitempty"`
@@ -101,7 +102,10 @@ func (r Receipt) Layout(columns int) Page {
 	if r.Owed.Minor > 0 {
 		p.Pair("Change still owed", r.Owed.String(), true)
 	}
-	if r.Approval != "" {
+	for _, line := range r.Terminal {
+		p.Pair(line, "", false)
+	}
+	if r.Approval != "" && len(r.Terminal) == 0 {
 		p.Pair("Approval", r.Approval, false)
 	}
 	if r.Offline && !r.Charged.IsZero() {

@@ -163,6 +163,14 @@ func (f fileOptions) config(a configs.Agent, stderr io.Writer) (agent.Config, er
 		if l.Reader != nil {
 			lane.Reader = agent.ViVOpay(port(fmt.Sprintf("lanes.%d.reader.port", i), l.Reader.Port, l.Reader.Driver), scale[i].Currency)
 		}
+		if t := l.Terminal; t != nil {
+			password, what := passwordOf(t.PasswordFile)
+			if what != "" {
+				problems = append(problems, a.Refuse(fmt.Sprintf("lanes.%d.terminal.password_file", i), what, "write the six digits into it, or remove the line where the terminal has zeros"))
+			}
+			lane.Terminal = agent.ZVT(string(t.Address), password, scale[i].Currency, t.Payment == "hold", t.Receipt == "terminal")
+			lane.CloseEvery = t.CloseEvery
+		}
 		if l.Printer != nil {
 			lane.Printer = agent.ESCPOS(port(fmt.Sprintf("lanes.%d.printer.port", i), l.Printer.Port, l.Printer.Driver))
 			lane.Columns = columns[l.Printer.Paper]
@@ -223,6 +231,22 @@ func planOf(a configs.Agent, lane int, c money.Currency) (map[protocol.Outlet]ag
 		plan[item] = out
 	}
 	return plan, problems
+}
+
+// passwordOf is what a terminal wants of a cash register; what says why there is none. No file: "".
+func passwordOf(file configs.Path) (password, what string) {
+	if file == "" {
+		return "", ""
+	}
+	b, err := os.ReadFile(string(file)) //nolint:gosec // the technician's
+	if err != nil {
+		return "", err.Error()
+	}
+	password = strings.TrimSpace(string(b))
+	if len(password) != 6 || strings.Trim(password, "0123456789") != "" {
+		return "", "the file does not hold six digits"
+	}
+	return password, ""
 }
 
 // columns of the papers a printer can have.

@@ -154,6 +154,9 @@ func printStatus(out io.Writer, st agent.Status) error {
 			}
 			line("  "+d.Name, "%s, for %s", text, span(st.At.Sub(d.Since)))
 		}
+		if t := l.Terminal; t != nil {
+			line("  terminal", "%s", terminalText(*t))
+		}
 		if c := l.Cash; c != nil {
 			line("  change", "%s", changeText(*c))
 		}
@@ -166,6 +169,24 @@ func printStatus(out io.Writer, st agent.Status) error {
 		line("last sale", "%s, delivered %s", text, l.Delivered)
 	}
 	return w.Flush()
+}
+
+// terminalText is how a terminal stands that authorizes by itself.
+func terminalText(t agent.TerminalStatus) string {
+	text := "id " + t.ID
+	switch {
+	case !t.Here:
+		text = "not here"
+	case t.Due:
+		text += ", wants its day ended"
+	}
+	if t.Owes != "" {
+		text += ", owes: " + t.Owes
+	}
+	if !t.Closed.IsZero() {
+		text += ", day ended " + t.Closed.Local().Format(time.DateTime)
+	}
+	return text
 }
 
 // changeText is what can be given as change.
