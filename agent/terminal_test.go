@@ -1,0 +1,136 @@
+package agent_test
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"coinop/agent"
+	"coinop/agent/session"
+	"coinop/hardware/paper"
+	"coinop/hardware/virtual"
+	"coinop/protocol/money"
+)
+
+// terminalSite is a vending machine with a payment terminal beside it, and no cloud: a terminal needs none.
+func terminalSite(t *testing.T, cfg virtual.TerminalConfig) (*site, *virtual.Terminal) {
+	t.Helper()
+	s := newSite(t)
+	far := must[*virtual.Terminal](t)(virtual.NewTerminal(cfg))
+	ctx, cancel := context.WithCancel(context.Background())
+	var end sync.WaitGroup
+	end.Go(func() { _ = far.Run(ctx) })
+	t.Cleanup(func() { cancel(); end.Wait() })
+	l := &s.cfg.Lanes[0]
+	l.Reader, l.Terminal = nil, agent.ZVT(far.Address(), "", money.EUR, true, false)
+	return s, far
+}
+
+func (s *site) terminal(far *virtual.Terminal, what string, ok func(virtual.TerminalView) bool) {
+	s.t.Helper()
+	if err := far.Wait(s.ctx(), ok); err != nil {
+		s.t.Fatalf("%s: %v", what, err)
+	}
+}
+
+// buy presses the button until the terminal waits for a card: an order may come before the machine, or
+// the terminal, is ready for the next.
+func (s *site) buy(far *virtual.Terminal) {
+	s.t.Helper()
+	for ctx := s.ctx(); !far.View().Waiting; {
+		if ctx.Err() != nil {
+			s.t.Fatal("the terminal was never asked")
+		}
+		denials := s.machine.View().Denials
+		if err := s.machine.Select(5); err == nil {
+			for heard := time.Now().Add(time.Second); !far.View().Waiting && s.machine.View().Denials == denials; time.Sleep(time.Millisecond) {
+				if time.Now().After(heard) { // an adapter that is set up forgets what was asked in it
+					_ = s.machine.Cancel()
+					break
+				}
+			}
+			continue
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// A sale at a terminal, without a line to anybody: what came out is booked, with its lines on the
+// receipt; what did not is given back; and a buyer who leaves has not paid.
+func TestTerminalSale(t *testing.T) {
+	t.Parallel()
+	s, far := terminalSite(t, virtual.TerminalConfig{Waits: true, History: true})
+	stop := s.start()
+	s.enabled()
+	s.terminal(far, "asked for its last", func(v virtual.TerminalView) bool { return v.Enquired > 0 })
+
+	s.buy(far)
+	far.Present(virtual.TerminalFine)
+	s.await(session.ScreenThanks)
+	s.terminal(far, "booked", func(v virtual.TerminalView) bool { return v.Held == 0 && v.Charged == 250 })
+	all := must[[]paper.Receipt](t)(agent.Receipts(s.cfg.Data))
+	for ctx := s.ctx(); len(all) == 0 && ctx.Err() == nil; all = must[[]paper.Receipt](t)(agent.Receipts(s.cfg.Data)) {
+		time.Sleep(5 * time.Millisecond)
+	}
+	if len(all) != 1 {
+		t.Fatal(all)
+	}
+	if r := all[0]; r.Last4 != "4771" || r.Brand != "mastercard" || r.Charged != money.New(150, money.EUR) || !strings.Contains(strings.Join(r.Terminal, "\n"), "Receipt 0002") {
+		t.Errorf("%+v", r)
+	}
+
+	if err := s.machine.Misbehave(virtual.FaultFail); err != nil {
+		t.Fatal(err)
+	}
+	s.buy(far)
+	far.Present(virtual.TerminalFine)
+	s.await(session.ScreenNotCharged)
+	s.terminal(far, "given back", func(v virtual.TerminalView) bool { return v.Held == 0 && v.Charged == 250 && len(v.Books) == 5 })
+
+	s.buy(far)
+	if err := s.machine.Cancel(); err != nil {
+		t.Fatal(err)
+	}
+	s.terminal(far, "aborted", func(v virtual.TerminalView) bool { return !v.Waiting && v.Charged == 250 && len(v.Books) == 5 })
+
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	if text := s.log.String(); strings.Contains(text, "EEEE") {
+		t.Error("raw card data in the log")
+	}
+}
+
+// An agent that ends while a card is being charged asks the terminal, at its next start, what became of
+// it, and has it given back, once.
+func TestTerminalRestart(t *testing.T) {
+	t.Parallel()
+	s, far := terminalSite(t, virtual.TerminalConfig{Waits: true, History: true})
+	stop := s.start()
+	s.enabled()
+	s.buy(far)
+	far.Misbehave(virtual.TerminalWinsAbort)
+	far.Present(virtual.TerminalDiesApproved) // it is kept, and nobody is told
+	s.terminal(far, "kept", func(v virtual.TerminalView) bool { return v.Charged == 250 })
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	stop = s.start()
+	s.terminal(far, "given back", func(v virtual.TerminalView) bool { return v.Held == 0 && v.Charged == 100 })
+	if v := far.View(); v.Asked != 1 {
+		t.Errorf("asked %d times", v.Asked)
+	}
+	// Nothing is owed any more: the next sale goes well. The machine still waits with the one before.
+	if err := s.machine.Cancel(); err != nil {
+		t.Fatal(err)
+	}
+	s.buy(far)
+	far.Present(virtual.TerminalFine)
+	s.await(session.ScreenThanks)
+	s.terminal(far, "booked", func(v virtual.TerminalView) bool { return v.Held == 0 && v.Charged == 250 })
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+}
