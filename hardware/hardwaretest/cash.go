@@ -2,6 +2,7 @@ package hardwaretest
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -48,23 +49,30 @@ func Cash(t *testing.T, mk NewCash) {
 		"unplugged in mid payout":    unpluggedPaying,
 		"other money":                otherMoney,
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			far, err := virtual.NewCash(virtual.CashConfig{Link: t.TempDir() + "/cash", Tubes: []int{10, 10, 10, 10, 10, -1}})
-			must(t, err)
-			ctx, cancel := context.WithCancel(t.Context())
-			done := make(chan struct{})
-			go func() { defer close(done); _ = far.Run(ctx) }()
-			t.Cleanup(func() { cancel(); <-done })
-			b := &cashBench{t: t, far: far, l: NewLog(t)}
-			c, open, err := mk(far.Path(), b.l.Out)
-			must(t, err)
-			b.c, b.stop = c, supervise(t, b.l, open)
-			b.ready()
-			f(t, b)
-			b.balanced()
-		})
+		for _, level3 := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, level 3 %v", name, level3), func(t *testing.T) {
+				t.Parallel()
+				runCash(t, mk, f, virtual.CashConfig{Link: t.TempDir() + "/cash", Tubes: []int{10, 10, 10, 10, 10, -1}, Level3: level3})
+			})
+		}
 	}
+}
+
+func runCash(t *testing.T, mk NewCash, f func(*testing.T, *cashBench), cfg virtual.CashConfig) {
+	t.Helper()
+	far, err := virtual.NewCash(cfg)
+	must(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = far.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-done })
+	b := &cashBench{t: t, far: far, l: NewLog(t)}
+	c, open, err := mk(far.Path(), b.l.Out)
+	must(t, err)
+	b.c, b.stop = c, supervise(t, b.l, open)
+	b.ready()
+	f(t, b)
+	b.balanced()
 }
 
 func eur(minor int64) money.Amount { return money.New(minor, money.EUR) }

@@ -38,18 +38,31 @@ func (s *CashState) validatorSays(now time.Duration) []byte {
 			b[1] = 0x01
 		}
 		return b
-	case s.notes != (s.accept > 0):
+	case s.notes != s.takesBills():
 		return s.billTypes()
 	}
 	return []byte{validator | 3}
 }
 
+// takesBills are the types of bills that may come in now, a bit each. A validator without an escrow gives
+// none back, so it takes none that is above what a coin may be.
+func (s *CashState) takesBills() int {
+	if s.accept <= 0 {
+		return 0
+	}
+	types := 0xFFFF
+	for i, v := range s.bill.types {
+		if s.bill.alone && v > s.accept {
+			types &^= 1 << i
+		}
+	}
+	return types
+}
+
 // billTypes is BILL TYPE: which are taken, and that all wait in escrow.
 func (s *CashState) billTypes() []byte {
-	if s.accept > 0 {
-		return []byte{validator | 4, 0xFF, 0xFF, 0xFF, 0xFF}
-	}
-	return []byte{validator | 4, 0x00, 0x00, 0x00, 0x00}
+	t := s.takesBills()
+	return []byte{validator | 4, byte(t >> 8), byte(t), byte(t >> 8), byte(t)} //nolint:gosec // two bytes of it
 }
 
 func (s *CashState) validatorSaid(o *hardware.Output, now time.Duration, sent, data []byte) {
@@ -75,7 +88,7 @@ func (s *CashState) validatorSaid(o *hardware.Output, now time.Duration, sent, d
 		}
 		p.step = stepTypes
 	case 4:
-		s.notes = sent[1] == 0xFF
+		s.notes = int(sent[1])<<8 | int(sent[2])
 		if p.step == stepTypes {
 			s.live(o, p)
 		}
@@ -144,5 +157,5 @@ func (s *CashState) billReset(now time.Duration) {
 		return
 	}
 	*p = peer{step: stepSetup, heard: now, gone: p.gone}
-	s.notes, s.held, s.take, s.esc = false, 0, nil, 0
+	s.notes, s.held, s.take, s.esc = -1, 0, nil, 0
 }

@@ -2,6 +2,7 @@ package mdb
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -50,6 +51,7 @@ const (
 	stepJust // JUST RESET is awaited
 	stepSetup
 	stepID
+	stepFeature
 	stepTubes
 	stepTypes
 	stepLive
@@ -65,6 +67,8 @@ type peer struct {
 	scale  int64 // minor units of one unit
 	types  [16]int64
 	tokens uint16 // types that are no money
+	alt    bool   // changer: it can be given an amount, and chooses the coins (level 3, feature bit 0)
+	odd    bool   // changer: its word and its tubes differ, and that was told
 	alone  bool   // validator: it has no escrow
 	jammed bool
 }
@@ -78,7 +82,7 @@ type CashState struct {
 	open     bool
 	accept   int64 // coins of up to this, minor units, and bills; 0: none
 	slot     int   // the types of coins that are let in, as the changer was last told; -1: it was not
-	notes    bool  // the same of bills
+	notes    int   // the same of bills
 	quiet    bool  // no coin can come in, and none is on its way
 	coin     peer
 	bill     peer
@@ -115,8 +119,10 @@ type payout struct {
 	before  int64 // in the tubes
 	given   int64
 	stage   payStage
-	ordered bool // something was
-	stuck   int  // orders of which nothing came
+	ordered bool  // something was
+	stuck   int   // orders of which nothing came
+	told    int64 // what the changer says it gave, where it chose the coins
+	alone   bool  // it did
 	by      time.Duration
 }
 
@@ -127,12 +133,14 @@ const (
 	payFirst                 // the tubes are counted
 	payOrder
 	payBusy
+	payAlone // the changer chooses the coins, and says what it has given since it was asked last
+	payTell  // it is done, and says which
 	payCount
 )
 
 // NewCashState is a machine whose port is not open yet.
 func NewCashState(device string, c money.Currency) CashState {
-	s := CashState{device: device, currency: c, slot: -1, line: Unmark{Peripheral: true}}
+	s := CashState{device: device, currency: c, slot: -1, notes: -1, line: Unmark{Peripheral: true}}
 	s.forget()
 	return s
 }
@@ -256,7 +264,7 @@ func (s *CashState) silent(o *hardware.Output, now time.Duration) {
 			s.paid(o, 0, false, PaidLost)
 		}
 	} else {
-		s.notes = false
+		s.notes = -1
 		s.held, s.take = 0, nil
 	}
 }
@@ -370,6 +378,8 @@ func (s *CashState) changerSays(now time.Duration) []byte {
 		return []byte{changer | 1}
 	case stepID:
 		return []byte{changer | 7, 0x00}
+	case stepFeature:
+		return []byte{changer | 7, 0x01, 0x00, 0x00, 0x00, 0x01}
 	case stepTubes:
 		s.tubeAt = now + 5*time.Second
 		return []byte{changer | 2}
@@ -383,6 +393,11 @@ func (s *CashState) changerSays(now time.Duration) []byte {
 	case s.pay != nil && s.pay.stage == payFirst:
 		return []byte{changer | 2}
 	case s.pay != nil && s.pay.stage == payOrder:
+		if units := s.alternative(s.pay.asked.Minor - s.pay.given); units > 0 {
+			s.pay.stage, s.pay.ordered, s.pay.alone = payAlone, true, true
+			s.forget()
+			return []byte{changer | 7, 0x02, units}
+		}
 		coins, _ := money.Change(s.tubes, s.pay.asked.Minor-s.pay.given)
 		for i := len(coins) - 1; i >= 0; i-- {
 			if coins[i] > 0 {
@@ -392,6 +407,10 @@ func (s *CashState) changerSays(now time.Duration) []byte {
 		}
 		s.pay.stage = payCount // there is nothing left to give
 		return []byte{changer | 2}
+	case s.pay != nil && s.pay.stage == payAlone:
+		return []byte{changer | 7, 0x04}
+	case s.pay != nil && s.pay.stage == payTell:
+		return []byte{changer | 7, 0x03}
 	case s.pay != nil && s.pay.stage == payCount:
 		return []byte{changer | 2}
 	case now >= s.tubeAt:
@@ -447,8 +466,8 @@ func (s *CashState) changerSaid(o *hardware.Output, now time.Duration, sent, dat
 		if p.level >= 3 {
 			p.step = stepID
 		}
-	case 7: // ID: what else it can do is not used
-		p.step = stepTubes
+	case 7:
+		s.expanded(sent[1], data)
 	case 2:
 		s.tubesSaid(o, data)
 		if p.step == stepTubes {
@@ -462,6 +481,58 @@ func (s *CashState) changerSaid(o *hardware.Output, now time.Duration, sent, dat
 	case 5: // DISPENSE: the polls say when it is done
 	case 3:
 		s.coins(o, now, data)
+	}
+}
+
+// alternative is how many units to order of a changer that chooses the coins itself: as much as one
+// order can say and the largest coins first can make, which is how changers choose. 0: coin by coin.
+func (s *CashState) alternative(minor int64) byte {
+	p := &s.coin
+	if !p.alt || p.scale <= 0 {
+		return 0
+	}
+	_, paid := money.Change(s.tubes, min(minor, 255*p.scale))
+	if paid == 0 || paid%p.scale != 0 || largest(s.tubes, paid) != paid {
+		return 0
+	}
+	return byte(paid / p.scale) //nolint:gosec // up to 255
+}
+
+// largest is what taking the largest coins first makes of an amount.
+func largest(tubes []money.Tube, minor int64) (paid int64) {
+	sorted := slices.Clone(tubes)
+	slices.SortFunc(sorted, func(a, b money.Tube) int { return cmp.Compare(b.Value, a.Value) })
+	for _, t := range sorted {
+		if t.Value > 0 {
+			paid += t.Value * min(int64(t.Count), (minor-paid)/t.Value)
+		}
+	}
+	return paid
+}
+
+// expanded is the answer to an expansion command (MDB/ICP 4.2, section 5, 0Fh).
+func (s *CashState) expanded(sub byte, data []byte) {
+	p := &s.coin
+	switch sub {
+	case 0x00: // maker, serial, model, version, and the features: bit 0 is the alternative payout
+		p.alt = len(data) == 33 && data[32]&1 != 0
+		if p.step = stepTubes; p.alt {
+			p.step = stepFeature
+		}
+	case 0x01:
+		p.step = stepTubes
+	case 0x04: // what was given since; none: it is done
+		if s.pay != nil && s.pay.stage == payAlone && len(data) == 0 {
+			s.pay.stage = payTell
+		}
+	case 0x03: // coins of each type; none: it is not done after all
+		if s.pay == nil || s.pay.stage != payTell || len(data) == 0 {
+			return
+		}
+		for i, n := range data[:min(len(data), 16)] {
+			s.pay.told += p.types[i] * int64(n)
+		}
+		s.pay.stage = payCount
 	}
 }
 
@@ -628,6 +699,13 @@ func (s *CashState) counted(o *hardware.Output, given int64) {
 		p.stuck = 0
 	}
 	p.given = max(given, 0)
+	if p.alone && p.told != p.given && !s.coin.odd { // the tubes count; that it thinks otherwise is for a person
+		s.coin.odd = true
+		o.Emit(hardware.Health{
+			Device: s.nameOf(&s.coin), State: hardware.Degraded, Code: "cash.count",
+			Detail: fmt.Sprintf("it says it gave %d, its tubes say %d", p.told, p.given),
+		})
+	}
 	_, more := money.Change(s.tubes, p.asked.Minor-p.given)
 	switch {
 	case p.given >= p.asked.Minor:

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// CashConfig is a coin changer of level 2 and a bill validator at a raw MDB port. The zero value of a
+// CashConfig is a coin changer of level 2 or 3 and a bill validator at a raw MDB port. The zero value of a
 // field is its default.
 type CashConfig struct {
 	Link    string // symlink to the pty; none
@@ -14,6 +14,7 @@ type CashConfig struct {
 	Tubes   []int  // coins in the tube of each type; -1: it has none, they go to the box
 	Bills   []int  // values in units of 1.00: 5, 10, 20
 	NoBills bool   // there is no validator
+	Level3  bool   // the changer can be given an amount, and chooses the coins
 }
 
 // CashFault is what goes wrong; each works once, but for dead.
@@ -59,7 +60,8 @@ type Cash struct {
 	coin    [][]byte
 	bill    [][]byte
 	busy    time.Time
-	types   int // of coins that are let in, a bit each
+	gave    []byte // by the last payout it chose the coins of
+	types   int    // of coins that are let in, a bit each
 }
 
 // NewCash opens the pty; it starts nothing.
@@ -199,6 +201,12 @@ func cashSize(b []uint16) int {
 	case 0x32:
 		return 4
 	case 0x0F, 0x37:
+		if len(b) > 1 && a == 0x0F && b[1] == 0x01 {
+			return 7
+		}
+		if len(b) > 1 && a == 0x0F && b[1] == 0x02 {
+			return 4
+		}
 		return 3
 	}
 	return 0
@@ -304,6 +312,9 @@ func (c *Cash) changer(data []byte) {
 		c.ack()
 	case 0x09:
 		b := []byte{0x02, 0x19, 0x78, 0x05, 0x02, 0xFF, 0xFF}
+		if c.cfg.Level3 {
+			b[0] = 0x03
+		}
 		for i := range 16 {
 			v := 0
 			if i < len(c.cfg.Coins) {
@@ -339,6 +350,8 @@ func (c *Cash) changer(data []byte) {
 		c.types = int(data[1])<<8 | int(data[2])
 		c.seen.Accepting = c.types != 0
 		c.ack()
+	case 0x0F:
+		c.expansion(data)
 	case 0x0D:
 		c.dispense(int(data[1]&15), int(data[1]>>4))
 	default:
@@ -362,6 +375,67 @@ func (c *Cash) dispense(kind, n int) {
 	c.seen.Tubes[kind] -= n
 	c.seen.Out += int64(n) * int64(c.cfg.Coins[kind]) * 5
 	c.busy = time.Now().Add(30 * time.Millisecond)
+	if !mute {
+		c.ack()
+	}
+}
+
+// expansion is what a changer of level 3 understands.
+func (c *Cash) expansion(data []byte) {
+	switch data[1] {
+	case 0x00:
+		b := make([]byte, 33)
+		copy(b, "VIR000000000001Changer 3   ")
+		b[32] = 1
+		c.data(b)
+	case 0x02:
+		c.payout(int(data[2]))
+	case 0x03:
+		if time.Now().Before(c.busy) {
+			c.ack()
+			return
+		}
+		c.data(c.gave)
+	case 0x04:
+		if !time.Now().Before(c.busy) {
+			c.ack()
+			return
+		}
+		if c.fault == CashResetInPay {
+			c.fault, c.busy = CashOK, time.Time{}
+			c.coin, c.seen.Accepting, c.types = append([][]byte{{0x0B}}, c.coin...), false, 0
+			c.seen.Resets++
+		}
+		c.data([]byte{0})
+	default:
+		c.ack()
+	}
+}
+
+// payout gives units, the largest coins first.
+func (c *Cash) payout(units int) {
+	mute, less := c.fault == CashMute, 0
+	switch c.fault {
+	case CashShort:
+		less, c.fault = 1, CashOK
+	case CashStuck:
+		units = 0
+	case CashMute:
+		c.fault = CashOK
+	default:
+	}
+	c.gave = make([]byte, 16)
+	for kind := len(c.cfg.Coins) - 1; kind >= 0; kind-- {
+		n := min(units/c.cfg.Coins[kind], max(c.seen.Tubes[kind], 0))
+		units -= n * c.cfg.Coins[kind]
+		if n > 0 && less > 0 {
+			n, less = n-less, 0
+		}
+		c.seen.Tubes[kind] -= max(n, 0)
+		c.seen.Out += int64(n) * int64(c.cfg.Coins[kind]) * 5
+		c.gave[kind] = byte(n)
+	}
+	c.busy = time.Now().Add(60 * time.Millisecond)
 	if !mute {
 		c.ack()
 	}
