@@ -398,7 +398,9 @@ func (s *State) changing(o *Output, in In) {
 
 // cashIn is money: M01 to M04, M08 and M09.
 func (s *State) cashIn(o *Output, now protocol.Reading, in In, e CashIn) {
-	s.level.Still, s.coin = false, e.Payment
+	if s.coin = e.Payment; !e.Box {
+		s.level.Still = false
+	}
 	if e.Bill {
 		s.stacking = 0
 	}

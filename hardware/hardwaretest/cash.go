@@ -200,6 +200,13 @@ func still(t *testing.T, b *cashBench) {
 	is(1900)
 	b.pay(1, 85)
 	is(1815)
+	b.accept() // and nothing comes: it is still all the same, and told
+	must(t, b.c.Accept(eur(0)))
+	is(1815)
+	b.far.Misbehave(virtual.CashDead)
+	if e := Next(b.l, func(e hardware.CashLevel) bool { return !e.Still }); len(e.Tubes) > 0 {
+		t.Errorf("of a changer that is gone: %+v", e)
+	}
 }
 
 func billIn(t *testing.T, b *cashBench, take bool) {

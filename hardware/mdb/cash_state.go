@@ -179,7 +179,7 @@ func (s CashState) Step(now time.Duration, in any) (CashState, hardware.Output) 
 		}
 	case acceptCmd:
 		if s.accept = in.most; s.accept > 0 {
-			s.quiet = false
+			s.quiet, s.levels = false, false // what is still after it is news
 		}
 	case payCmd:
 		s.order(&o, now, in)
@@ -256,8 +256,8 @@ func (s *CashState) silent(o *hardware.Output, now time.Duration) {
 	*p = peer{gone: true, again: again, heard: now}
 	if p == &s.coin {
 		s.slot, s.quiet, s.heard, s.tubes = -1, false, nil, nil
-		if s.levels {
-			s.levels = false
+		if len(s.level.Tubes) > 0 {
+			s.level, s.levels = hardware.CashLevel{}, false
 			o.Emit(hardware.CashLevel{Change: s.amount(0), Exact: true}) // no tubes: nothing can be given
 		}
 		if s.pay != nil {

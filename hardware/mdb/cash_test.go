@@ -70,7 +70,7 @@ func sealed(t *testing.T, block string) string {
 func TestCashAlternative(t *testing.T) {
 	t.Parallel()
 	d := &dialog{t: t, s: NewCashState("cash", money.EUR), now: time.Second}
-	tubes := func(n string) string { return sealed(t, "00 00 " + n + " 02 08 00 00 00 00 00 00 00 00 00 00 00 00 00") }
+	tubes := func(n string) string { return sealed(t, "00 00 "+n+" 02 08 00 00 00 00 00 00 00 00 00 00 00 00 00") }
 	d.step(hardware.Opened{})
 	setup := sealed(t, "03 19 78 05 02 FF FF 01 02 04 0A 14 28 00 00 00 00 00 00 00 00 00 00")
 	d.talk("09* 09", setup)
