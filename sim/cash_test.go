@@ -30,7 +30,11 @@ import (
 )
 
 // cashAgent is what an agent of its own process is started with.
-type cashAgent struct{ Identity, Data, Cloud, VMC, Cash string }
+type cashAgent struct {
+	Identity, Data, Cloud, VMC, Cash string
+	Terminal                         string // its address: there is no cash then
+	Hold                             bool   // of the terminal's payments
+}
 
 const cashAgentVariable = "COINOP_TEST_CASH_AGENT"
 
@@ -58,14 +62,17 @@ func runCashAgent(text string) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
+	lane := agent.LaneConfig{Bus: protocol.BusMDB, Vending: agent.Qibixx(c.VMC, mdb.Scale{Currency: money.EUR, Decimals: 2})}
+	if c.Terminal != "" {
+		lane.Terminal = agent.ZVT(c.Terminal, "", money.EUR, c.Hold, false)
+	} else {
+		lane.Cash = agent.MDBCash(c.Cash, money.EUR, true)
+	}
 	return agent.Run(ctx, agent.Config{
 		Identity: id, Data: c.Data, Cloud: c.Cloud,
 		Policy: protocol.Policy{Version: 1, Currency: money.EUR, VendMS: 1500},
-		Lanes: []agent.LaneConfig{{
-			Bus: protocol.BusMDB, Vending: agent.Qibixx(c.VMC, mdb.Scale{Currency: money.EUR, Decimals: 2}),
-			Cash: agent.MDBCash(c.Cash, money.EUR, true),
-		}},
-		Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Lanes:  []agent.LaneConfig{lane},
+		Log:    slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 }
 

@@ -155,8 +155,13 @@ func (t *Terminal) Misbehave(f TerminalFault) {
 	}
 }
 
-// Present holds a card to a terminal that waits for one; how is Fine, Declines or WinsAbort.
-func (t *Terminal) Present(how TerminalFault) { t.card <- how }
+// Present holds a card to a terminal that waits for one; how is Fine, or what goes wrong with it.
+func (t *Terminal) Present(how TerminalFault) {
+	select {
+	case t.card <- how:
+	default: // somebody does already
+	}
+}
 
 // Unplug takes the network away, Replug gives it back.
 func (t *Terminal) Unplug() { t.plug(true) }
@@ -635,6 +640,10 @@ func (s *terminalLine) waits() (TerminalFault, error) {
 		t.seen.Waiting = on
 		t.tell()
 	}
+	select {
+	case <-t.card: // of a buyer before
+	default:
+	}
 	set(true)
 	defer set(false)
 	for {
@@ -648,6 +657,7 @@ func (s *terminalLine) waits() (TerminalFault, error) {
 			case m[0] != 0x06 || m[1] != 0xB0:
 				return TerminalSilent, fmt.Errorf("%w: % X in mid payment", errLine, m)
 			}
+			set(false)
 			if _, wins := t.takes(TerminalWinsAbort); wins {
 				return TerminalFine, s.write(0x84, 0x83)
 			}

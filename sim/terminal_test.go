@@ -1,0 +1,438 @@
+package sim_test
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"flag"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"coinop/agent"
+	"coinop/cloud/ledger"
+	"coinop/cloud/payment"
+	"coinop/cloud/store"
+	"coinop/hardware/virtual"
+	"coinop/protocol"
+	"coinop/protocol/money"
+)
+
+var (
+	terminalRounds = flag.Int("terminal-rounds", 100, "how often TestTerminalKilled kills an agent")
+	terminalSeed   = flag.Uint64("terminal-seed", 1, "of TestTerminalKilled")
+)
+
+// TestTerminalKilled: sales at the real driver before virtual payment terminals and vending machines; the
+// agents are killed at every point of them. In the end what stands at the terminals is what the records
+// say and what the ledger has; nothing was charged twice, and nothing was approved that has no end.
+func TestTerminalKilled(t *testing.T) {
+	t.Parallel()
+	const sites = 4
+	w, ids := newCashWorld(t, sites)
+	var all sync.WaitGroup
+	found := make([]*terminalSite, sites)
+	for i := range sites {
+		// Purchases and holds; a result that nobody acknowledged is kept, or taken back by the terminal.
+		s := newTerminalSite(t, ids[i], w.proxy.addr(), rand.New(rand.NewPCG(*terminalSeed, uint64(i))), i%2 == 1, i >= 2)
+		found[i] = s
+		all.Go(func() {
+			for n := range (*terminalRounds + sites - 1) / sites {
+				if t.Failed() {
+					return
+				}
+				s.round(n)
+			}
+			s.finish()
+		})
+	}
+	all.Wait()
+	if t.Failed() {
+		return
+	}
+	total := terminalSums{}
+	for _, s := range found {
+		sum := s.judge(w.st)
+		total.stands += sum.stands
+		total.captured += sum.captured
+		total.canceled += sum.canceled
+		total.back += sum.back
+		total.cases += sum.cases
+	}
+	balances, err := w.st.Balances(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := ledger.CheckSums(balances); err != nil {
+		t.Fatal(err)
+	}
+	net := func(a ledger.Account) int64 {
+		return balances[ledger.Key{Tenant: "default", Currency: money.EUR, Account: a}].Net()
+	}
+	if net(ledger.TerminalClearing) != total.stands || -net(ledger.MerchantPayable) != total.captured || -net(ledger.VendPending) != total.stands-total.captured {
+		t.Errorf("ledger: clearing %d, payable %d, owed to buyers %d; %+v", net(ledger.TerminalClearing), net(ledger.MerchantPayable), net(ledger.VendPending), total)
+	}
+	if is, err := w.st.Incidents(t.Context()); err != nil || len(is) != 0 {
+		t.Errorf("%+v %v", is, err)
+	}
+	if len(w.host.Books()) != 0 {
+		t.Error("a bank of ours heard of it")
+	}
+	t.Logf("%+v", total)
+}
+
+// terminalSite is a vending machine and a terminal, and the agent before them.
+type terminalSite struct {
+	t        *testing.T
+	rnd      *rand.Rand
+	id       protocol.DeviceID
+	cfg      cashAgent
+	machine  *virtual.Machine
+	terminal *virtual.Terminal
+	cmd      *exec.Cmd
+	ended    chan error
+	log      string
+	points   map[string]int
+}
+
+func newTerminalSite(t *testing.T, identity, addr string, rnd *rand.Rand, hold, loses bool) *terminalSite {
+	t.Helper()
+	dir := t.TempDir()
+	s := &terminalSite{
+		t: t, rnd: rnd, id: protocol.DeviceID(filepath.Base(identity)), log: filepath.Join(dir, "log"), points: map[string]int{},
+		cfg: cashAgent{Identity: identity, Data: filepath.Join(dir, "data"), Cloud: addr, VMC: filepath.Join(dir, "vmc"), Hold: hold},
+	}
+	var err error
+	if s.machine, err = virtual.NewMachine(virtual.MachineConfig{
+		Link: s.cfg.VMC, Products: []virtual.Product{{Outlet: 5, Price: money.New(cashPrice, money.EUR)}}, VendTime: 60 * time.Millisecond,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if s.terminal, err = virtual.NewTerminal(virtual.TerminalConfig{Waits: true, LoseUnread: loses, Receipt: 9990}); err != nil {
+		t.Fatal(err)
+	}
+	s.cfg.Terminal = s.terminal.Address()
+	ctx, cancel := context.WithCancel(context.Background())
+	var ends sync.WaitGroup
+	ends.Go(func() { _ = s.machine.Run(ctx) })
+	ends.Go(func() { _ = s.terminal.Run(ctx) })
+	t.Cleanup(func() {
+		if s.cmd != nil {
+			s.kill("")
+		}
+		cancel()
+		ends.Wait()
+		if t.Failed() {
+			b, _ := os.ReadFile(s.log)
+			t.Logf("%s: %s\n%+v", s.id, b[max(0, len(b)-6000):], s.terminal.View())
+		}
+	})
+	return s
+}
+
+func (s *terminalSite) start() {
+	text, _ := json.Marshal(s.cfg)
+	f, err := os.OpenFile(s.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		s.t.Error(err)
+		return
+	}
+	defer func() { _ = f.Close() }()
+	cmd := exec.Command(os.Args[0]) //nolint:gosec // this test
+	cmd.Env = append(os.Environ(), cashAgentVariable+"="+string(text))
+	cmd.Stderr, cmd.Stdout = f, f
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		s.t.Error(err)
+		return
+	}
+	ended := make(chan error, 1)
+	s.cmd, s.ended = cmd, ended
+	go func() { ended <- cmd.Wait() }()
+}
+
+// kill is kill -9 of the agent.
+func (s *terminalSite) kill(point string) {
+	_ = s.cmd.Process.Kill()
+	<-s.ended
+	s.cmd = nil
+	s.points[point]++
+}
+
+// status waits until the agent stands as it should.
+func (s *terminalSite) status(what string, ok func(agent.Status) bool) {
+	var last agent.Status
+	for end := time.Now().Add(cashPatience); !s.t.Failed() && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		select {
+		case err := <-s.ended:
+			s.ended <- err
+			s.t.Errorf("%s: the agent ended: %v", s.id, err)
+			return
+		default:
+		}
+		st, err := agent.AskStatus(s.cfg.Data)
+		if last = st; err == nil && st.Running == agent.IsRunning && len(st.Lanes) == 1 && st.Lanes[0].Terminal != nil && ok(st) {
+			return
+		}
+	}
+	s.t.Errorf("%s: not %s: %+v, machine %+v, terminal %+v", s.id, what, last.Lanes, s.machine.View(), s.terminal.View())
+}
+
+// see waits for what the terminal shows.
+func (s *terminalSite) see(what string, ok func(virtual.TerminalView) bool) bool {
+	ctx, cancel := context.WithTimeout(s.t.Context(), cashPatience)
+	defer cancel()
+	err := s.terminal.Wait(ctx, ok)
+	if err != nil {
+		s.t.Errorf("%s: %s: %v", s.id, what, err)
+	}
+	return err == nil
+}
+
+func (s *terminalSite) seeMachine(what string, ok func(virtual.View) bool) bool {
+	ctx, cancel := context.WithTimeout(s.t.Context(), cashPatience)
+	defer cancel()
+	err := s.machine.Wait(ctx, ok)
+	if err != nil {
+		s.t.Errorf("%s: %s: %v", s.id, what, err)
+	}
+	return err == nil
+}
+
+// order presses the button until the terminal waits for a card.
+func (s *terminalSite) order() bool {
+	for range 40 {
+		if err := s.machine.Select(5); err == nil {
+			ctx, cancel := context.WithTimeout(s.t.Context(), time.Second)
+			err := s.terminal.Wait(ctx, func(v virtual.TerminalView) bool { return v.Waiting })
+			cancel()
+			if err == nil {
+				return true
+			}
+			_ = s.machine.Cancel()
+		} else if !errors.Is(err, virtual.ErrNotEnabled) && !errors.Is(err, virtual.ErrSelling) {
+			s.t.Error(err)
+			return false
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	s.t.Errorf("%s: the terminal is never asked: %+v", s.id, s.machine.View())
+	return false
+}
+
+func (s *terminalSite) soon(most time.Duration) {
+	time.Sleep(time.Duration(s.rnd.Int64N(int64(most))))
+}
+
+// round is one buyer, and one kill.
+func (s *terminalSite) round(n int) {
+	if s.cmd == nil {
+		s.start()
+	}
+	s.status("ready", func(st agent.Status) bool {
+		l := st.Lanes[0]
+		return l.Phase == "idle" && l.Refuses == "" && l.Terminal.Here && l.Terminal.Owes == ""
+	})
+	if s.t.Failed() || !s.order() {
+		return
+	}
+	v, was := s.machine.View(), s.terminal.View()
+	more := func(n int) func(virtual.TerminalView) bool {
+		return func(v virtual.TerminalView) bool { return len(v.Books) >= len(was.Books)+n }
+	}
+	points := []string{
+		"asked", "card", "approved", "approval", "drop", "booked", "vend fails", "given back", "given back, and dropped",
+		"approved, and dropped", "no result", "canceled", "canceled too late", "declined", "end",
+	}
+	point := points[n%len(points)]
+	ok := true
+	pay := func(f virtual.TerminalFault) { s.terminal.Present(f) }
+	switch point {
+	case "asked":
+		s.soon(100 * time.Millisecond)
+	case "card":
+		pay(virtual.TerminalFine)
+		s.soon(10 * time.Millisecond)
+	case "approved":
+		pay(virtual.TerminalFine)
+		ok = s.see(point, more(1))
+		s.soon(10 * time.Millisecond)
+	case "approval":
+		pay(virtual.TerminalFine)
+		ok = s.seeMachine(point, func(now virtual.View) bool { return now.Approvals > v.Approvals })
+		s.soon(60 * time.Millisecond)
+	case "drop":
+		pay(virtual.TerminalFine)
+		ok = s.seeMachine(point, func(now virtual.View) bool { return now.Drops > v.Drops })
+		s.soon(10 * time.Millisecond)
+	case "booked":
+		pay(virtual.TerminalFine)
+		ok = s.seeMachine(point, func(now virtual.View) bool { return now.Drops > v.Drops })
+		s.soon(100 * time.Millisecond)
+	case "vend fails", "given back", "given back, and dropped":
+		_ = s.machine.Misbehave(virtual.FaultFail)
+		pay(virtual.TerminalFine)
+		ok = s.see(point, more(1))
+		if point == "given back, and dropped" {
+			s.terminal.Misbehave(virtual.TerminalDropsReversal)
+		}
+		if point == "vend fails" {
+			s.soon(150 * time.Millisecond)
+			break
+		}
+		ok = ok && s.see(point, more(2))
+		s.soon(10 * time.Millisecond)
+	case "approved, and dropped":
+		pay(virtual.TerminalDiesApproved)
+		ok = s.see(point, more(1))
+		s.soon(800 * time.Millisecond) // the agent is here again, or not
+	case "no result":
+		pay(virtual.TerminalNoResult)
+		ok = s.see(point, more(1))
+		s.soon(50 * time.Millisecond)
+	case "canceled":
+		_ = s.machine.Cancel()
+		s.soon(50 * time.Millisecond)
+	case "canceled too late":
+		s.terminal.Misbehave(virtual.TerminalWinsAbort)
+		_ = s.machine.Cancel()
+		s.soon(100 * time.Millisecond)
+	case "declined":
+		pay(virtual.TerminalDeclines)
+		s.soon(50 * time.Millisecond)
+	case "end": // of a sale that nobody disturbs
+		pay(virtual.TerminalFine)
+		ok = s.seeMachine(point, func(now virtual.View) bool { return now.Drops > v.Drops })
+		s.status("idle", func(st agent.Status) bool { return st.Lanes[0].Phase == "idle" && st.Lanes[0].Terminal.Owes == "" })
+	}
+	if !ok || s.t.Failed() {
+		return
+	}
+	s.kill(point)
+	_ = s.machine.Cancel() // the controller asks nobody who is not there
+	s.terminal.Misbehave(virtual.TerminalFine)
+	_ = s.machine.Misbehave(virtual.FaultNone)
+}
+
+// finish lets the agent say the rest.
+func (s *terminalSite) finish() {
+	if s.t.Failed() {
+		return
+	}
+	s.start()
+	s.status("idle, and all of it told", func(st agent.Status) bool {
+		l := st.Lanes[0]
+		return l.Phase == "idle" && l.Terminal.Here && l.Terminal.Owes == "" && st.Journal.Known && st.Journal.Waiting == 0
+	})
+	if s.t.Failed() || s.cmd == nil {
+		return
+	}
+	_ = s.cmd.Process.Signal(syscall.SIGTERM)
+	if err := <-s.ended; err != nil {
+		s.t.Errorf("%s: %v", s.id, err)
+	}
+	s.cmd = nil
+}
+
+type terminalSums struct {
+	stands, captured int64 // minor units
+	canceled         int   // at the terminal
+	back             int   // answers that were asked back
+	cases            int
+}
+
+// judge compares what happened with what was written.
+func (s *terminalSite) judge(st *store.Store) (sum terminalSums) {
+	t := s.t
+	t.Helper()
+	ps, err := st.Payments(t.Context(), store.PaymentFilter{Device: s.id}, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cases, err := st.Cases(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	doubts := 0
+	for _, c := range cases {
+		if c.Device != s.id {
+			continue
+		}
+		sum.cases++
+		if c.Cause == protocol.CaseUnknown || c.Cause == protocol.CasePresumed {
+			doubts++
+		} else { // this terminal says all of it in the end
+			t.Errorf("%s: case %s of payment %s", s.id, c.Cause, c.Payment)
+		}
+	}
+	// The terminal's own books, by the reference that came with each payment.
+	stands, times, of := map[string]int64{}, map[string]int{}, map[int]string{}
+	for _, x := range s.terminal.View().Books {
+		ref := x.Ref
+		if x.Of > 0 {
+			ref = of[x.Of]
+			if x.Kind == "reversal" || x.Kind == "release" {
+				sum.canceled++
+			}
+		} else {
+			of[x.Receipt] = ref
+			times[ref]++
+		}
+		stands[ref] += x.Standing
+	}
+	back := s.askedBack(st)
+	for _, p := range ps {
+		ref := strings.ToUpper(hex.EncodeToString(p.ID[10:]))
+		if p.By != protocol.ByTerminal || !p.State.Final() || p.State == payment.InCase || stands[ref] != p.Captured.Minor || times[ref] > 1 {
+			t.Errorf("%s: payment %s: by %s, %s, captured %s; at the terminal %d stand of %d payments", s.id, p.ID, p.By, p.State, p.Captured, stands[ref], times[ref])
+		}
+		sum.stands += stands[ref]
+		sum.captured += p.Captured.Minor
+		delete(stands, ref)
+	}
+	if len(stands) > 0 {
+		t.Errorf("%s: the terminal has payments that no record names: %v", s.id, stands)
+	}
+	sum.back = back
+	drops := int64(s.machine.View().Drops)
+	if d := drops*cashPrice - sum.captured; d > int64(doubts)*cashPrice || -d > int64(doubts)*cashPrice {
+		t.Errorf("%s: %d fell, %d captured, %d in doubt", s.id, drops, sum.captured, doubts)
+	}
+	t.Logf("%s: %v %+v", s.id, s.points, sum)
+	return sum
+}
+
+// askedBack is how many answers the terminal's books told; nothing may be quarantined.
+func (s *terminalSite) askedBack(st *store.Store) (n int) {
+	head, err := st.Head(s.t.Context(), s.id)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for after := protocol.Seq(0); after < head.Position.Seq; {
+		records, err := st.Records(s.t.Context(), s.id, head.Position.Epoch, after, 500)
+		if err != nil || len(records) == 0 {
+			s.t.Fatal(after, err)
+		}
+		for _, r := range records {
+			after = r.Position.Seq
+			o, err := protocol.OpenRecord(r.Bytes)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			if r.Verdict.Disposition == payment.Quarantined {
+				s.t.Errorf("%s: %s is quarantined: %s", s.id, r.Kind, r.Verdict.Quarantine)
+			}
+			if b, ok := o.Body.(protocol.TerminalAnswered); ok && b.AskedBack {
+				n++
+			}
+		}
+	}
+	return n
+}
