@@ -19,7 +19,7 @@ func number(s string) int {
 }
 
 // settle is what a vend's end takes beside its pulses: frames on the line, a look at the relay.
-const settle = 2 * time.Second
+const settle = time.Second
 
 // checkOutlets finds what no single value of a lane's outlets shows.
 func (a Agent) checkOutlets(lane int) (ps []Problem) {

@@ -248,7 +248,7 @@ func TestWrongOutlets(t *testing.T) {
 		{"between", second("relay: 2, on: 250ms"), `outlets.1.on: 250ms is no number of 100ms, which is what it counts in; write 200ms or 300ms`},
 		{"too short", second("relay: 2, on: 1ms"), `outlets.1.on: 1ms is too short; 20ms to 5m may be`},
 		{"max_on", second("relay: 2, on: 20s"), `outlets.1.on: 20s is longer than max_on, 10s; check both`},
-		{"takes too long", second("relay: 2, pulses: 200"), `outlets.1.pulses: with their pauses and window they take up to 1m22s, and timeouts.vend_timeout is 1m0s`},
+		{"takes too long", second("relay: 2, pulses: 200"), `outlets.1.pulses: with their pauses and window they take up to 1m21s, and timeouts.vend_timeout is 1m0s`},
 		{"no pulses", second("relay: 2, pulses: 0"), `outlets.1.pulses: are none`},
 		{"always, one of two", second("relay: 2, always: true"), `outlets.1.always: there are other outlets`},
 		{"no price", file("relay-board", "", strings.Replace(first, " price: 3.00,", "", 1)), `outlets.0.price: is missing`},

@@ -47,6 +47,7 @@ type BoardView struct {
 	Asked   int  // frames it understood
 	Relays  byte // that are on
 	Inputs  byte // that are active
+	Begun   int  // times one went on
 	Pulses  int  // that were on long enough
 	Drops   int
 	Longest time.Duration // that a relay was on
@@ -266,6 +267,7 @@ func (b *Board) set(relay int, on bool, d time.Duration) {
 	switch {
 	case on && r.on.IsZero():
 		r.on = now
+		b.seen.Begun++
 	case !on && !r.on.IsZero():
 		was := now.Sub(r.on)
 		r.on = time.Time{}

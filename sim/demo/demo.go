@@ -1,10 +1,10 @@
 // Package demo is a whole installation on one machine, as processes of its own: a bank, the cloud,
-// vending machines with card readers on ptys and buyers before them, and the agents in the machines.
+// a snack machine, a kiosk and a laundry with card readers on ptys and buyers before them, and the agents in them.
 //
 //	v, err := demo.Run(ctx, demo.Options{Bin: "bin", For: 20 * time.Second, Seed: 1, Out: os.Stdout})
 //
 // Things go wrong on purpose while it runs: a line is cut, a motor turns and nothing falls, the bank
-// declines, an agent is killed in the middle of a vend, a controller resets in one. At the end three books that nobody shares are
+// declines, an agent is killed in the middle of a vend, a relay board falls silent in one. At the end three books that nobody shares are
 // held against each other: the bank's, our ledger, and what fell out of the machines.
 //
 // Everything it starts it ends by its own handle, and every wait has a deadline.
@@ -141,7 +141,7 @@ func run(ctx context.Context, o Options, dir string, p *printer) (v *Verdict, er
 		p.note("pictures of the last receipts: %s", filepath.Join(o.Receipts, "*", "*.png"))
 	}
 	for _, s := range f.stations {
-		p.note("%s, terminal %s: process %d; %s: process %d, its line to the cloud is %s", s.name, s.tid, s.sim.cmd.Process.Pid,
+		p.note("%s, %s, terminal %s: process %d; %s: process %d, its line to the cloud is %s", s.name, descriptions[s.kind].what, s.tid, s.sim.cmd.Process.Pid,
 			s.agentName(), s.agent.cmd.Process.Pid, s.line.addr())
 	}
 	for _, s := range f.stations {
@@ -238,7 +238,7 @@ func (f *fleet) perform(ctx context.Context, span time.Duration, p *printer) err
 		{0.60, func(ctx context.Context) error { return f.killInVend(ctx, third, p) }},
 		{0.70, func(ctx context.Context) error { return f.killReplica(ctx, f.replicas[len(f.replicas)-1], p) }},
 		{0.80, func(context.Context) error {
-			p.act("the controller of %s will reset in the middle of its next vend: it falls, nobody says so, and a case asks", second.name)
+			p.act("the board of %s will say nothing more in the middle of its next vend: it falls, nobody says so, and a case asks", second.name)
 			return second.tell("fault reset_drop")
 		}},
 	}
@@ -281,14 +281,14 @@ func (f *fleet) killReplica(ctx context.Context, r *replica, p *printer) error {
 	return nil
 }
 
-// killInVend kills an agent while its machine's motor turns, and starts it again.
+// killInVend kills an agent while its machine gives something out, and starts it again.
 func (f *fleet) killInVend(ctx context.Context, s *station, p *printer) error {
 	if err := s.await(ctx, 10*time.Second, EventVending, s.count(EventVending)+1); err != nil {
 		return err
 	}
 	pid := s.agent.cmd.Process.Pid
 	s.agent.kill()
-	p.act("%s killed (SIGKILL, process %d) while the motor of %s turns", s.agentName(), pid, s.name)
+	p.act("%s killed (SIGKILL, process %d) in the middle of a vend of %s", s.agentName(), pid, s.name)
 	if err := f.startAgent(s); err != nil {
 		return err
 	}

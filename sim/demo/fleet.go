@@ -66,6 +66,7 @@ type replica struct {
 // station is one machine and the agent in it.
 type station struct {
 	name   protocol.DeviceID
+	kind   string
 	tid    string
 	dir    string
 	line   *proxy
@@ -222,7 +223,7 @@ func (f *fleet) startReplica(ctx context.Context, r *replica) error {
 // newStation registers a machine. Done in this process: it is one transaction, and the cloud runs.
 func (f *fleet) newStation(ctx context.Context, n int) (*station, error) {
 	s := &station{
-		name: protocol.DeviceID(fmt.Sprintf("machine-%d", n)), tid: fmt.Sprintf("%08d", 10_000_000+n),
+		name: protocol.DeviceID(fmt.Sprintf("machine-%d", n)), kind: kinds[(n-1)%len(kinds)], tid: fmt.Sprintf("%08d", 10_000_000+n),
 		seen: map[string]int{}, changed: make(chan struct{}),
 	}
 	s.dir = f.path(string(s.name))
@@ -234,6 +235,11 @@ func (f *fleet) newStation(ctx context.Context, n int) (*station, error) {
 	})
 	if err != nil {
 		return nil, err
+	}
+	if what := descriptions[s.kind]; what.board {
+		if err := os.WriteFile(s.file(), []byte(what.file()), 0o600); err != nil {
+			return nil, err
+		}
 	}
 	s.line, err = newProxy(f.cloudAddr)
 	return s, err
@@ -248,7 +254,7 @@ func (f *fleet) startSim(s *station, seed uint64) error {
 	if err != nil {
 		return errors.Join(err, commands.Close(), stdin.Close())
 	}
-	s.sim, err = start(string(s.name), f.logOf(string(s.name)), commands, stdout, f.bin("coinop-sim"), "machine", "--dir", s.dir,
+	s.sim, err = start(string(s.name), f.logOf(string(s.name)), commands, stdout, f.bin("coinop-sim"), "machine", "--dir", s.dir, "--kind", s.kind,
 		"--seed", fmt.Sprint(seed), "--paused", "--quit-at-eof", "--receipts", filepath.Join(cmp.Or(f.o.Receipts, f.path("receipts")), string(s.name)))
 	err = errors.Join(err, commands.Close(), stdout.Close())
 	if err != nil {
@@ -268,6 +274,9 @@ func (f *fleet) startSim(s *station, seed uint64) error {
 	return nil
 }
 
+// file is what the agent is told beside its flags.
+func (s *station) file() string { return filepath.Join(s.dir, "agent.yaml") }
+
 func (s *station) agentName() string { return strings.Replace(string(s.name), "machine", "agent", 1) }
 
 func (f *fleet) startAgent(s *station) error {
@@ -277,11 +286,20 @@ func (f *fleet) startAgent(s *station) error {
 	}
 	s.starts++
 	var err error
-	s.agent, err = start(s.agentName(), f.logOf(s.agentName()), nil, nil, f.bin("coinop-agent"), "run",
-		"--identity", filepath.Join(s.dir, "identity"), "--data", filepath.Join(s.dir, "data"), "--cloud", s.line.addr(),
+	vend := f.o.Vend
+	if descriptions[s.kind].board { // longer than its longest train
+		vend = max(vend, 3*time.Second)
+	}
+	args := []string{
+		"run", "--identity", filepath.Join(s.dir, "identity"), "--data", filepath.Join(s.dir, "data"), "--cloud", s.line.addr(),
 		"--vmc", filepath.Join(s.dir, VMCFile), "--reader", filepath.Join(s.dir, ReaderFile),
 		"--printer", filepath.Join(s.dir, PrinterFile),
-		"--vend-timeout", f.o.Vend.String(), "--ready-file", ready)
+		"--vend-timeout", vend.String(), "--ready-file", ready,
+	}
+	if descriptions[s.kind].board {
+		args = append(args, "--config", s.file())
+	}
+	s.agent, err = start(s.agentName(), f.logOf(s.agentName()), nil, nil, f.bin("coinop-agent"), args...)
 	return err
 }
 

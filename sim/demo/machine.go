@@ -2,6 +2,7 @@ package demo
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -22,7 +23,7 @@ import (
 
 // Files of a machine's folder.
 const (
-	VMCFile     = "vmc"         // symlink to the vending controller's tty
+	VMCFile     = "vmc"         // symlink to the tty of the vending controller, or of the relay board
 	ReaderFile  = "reader"      // symlink to the card reader's tty
 	PrinterFile = "printer"     // symlink to the receipt printer's tty
 	DropsFile   = "drops.jsonl" // what fell
@@ -31,6 +32,7 @@ const (
 // MachineOptions is one machine on its own. Dir is needed; zero fields mean the default named.
 type MachineOptions struct {
 	Dir       string
+	Kind      string // snack
 	Seed      uint64
 	Currency  money.Currency // EUR
 	Think     time.Duration  // a buyer comes at most so long after the one before: 900 ms
@@ -69,23 +71,79 @@ const (
 	EventBad        = "bad_command"
 )
 
-// product is what buyers know of an outlet.
+// product is what buyers know of an outlet, and what hangs there.
 type product struct {
 	name   string
 	outlet protocol.Outlet
 	minor  int64
 	often  int // of 30 buyers
+	hangs
 }
 
-// The last two cost what makes hostsim.Magic decline: 51 not enough funds, 05 do not honour.
-var assortment = []product{
-	{"water", 1, 100, 8},
-	{"cola", 2, 150, 6},
-	{"crisps", 3, 180, 5},
-	{"coffee", 4, 220, 5},
-	{"sandwich", 5, 340, 4},
-	{"headphones", 8, 9051, 1},
-	{"power bank", 9, 9005, 1},
+// hangs is what hangs at a relay of ours, as the agent's file and the virtual machine behind it have it;
+// nothing where a vending controller stands.
+type hangs struct {
+	relay, pulses, feedback, button int
+	on                              time.Duration
+}
+
+func (p product) at(c money.Currency) virtual.Product {
+	return virtual.Product{Outlet: p.outlet, Price: money.New(p.minor, c)}
+}
+
+// description is what stands at a machine of a kind.
+type description struct {
+	what     string
+	products []product
+	board    bool // its outlets are behind a relay board that the agent drives
+	screen   bool // its buyers order at a screen, whose program speaks with the agent over HTTP
+}
+
+// Kinds of machines, in the order in which a fleet has them.
+var kinds = []string{"snack", "kiosk", "laundry"}
+
+// descriptions of the kinds. What else stands at one (a terminal, a coin changer) belongs here, in RunMachine
+// and in file, which is what its agent is told.
+var descriptions = map[string]description{
+	// The last two cost what makes hostsim.Magic decline: 51 not enough funds, 05 do not honour.
+	"snack": {what: "a snack machine behind an MDB adapter", products: []product{
+		{"water", 1, 100, 8, hangs{}},
+		{"cola", 2, 150, 6, hangs{}},
+		{"crisps", 3, 180, 5, hangs{}},
+		{"coffee", 4, 220, 5, hangs{}},
+		{"sandwich", 5, 340, 4, hangs{}},
+		{"headphones", DearOutlet, 9051, 1, hangs{}},
+		{"power bank", 9, 9005, 1, hangs{}},
+	}},
+	"kiosk": {what: "a kiosk with dispensers at a relay board, ordered over HTTP", board: true, screen: true, products: []product{
+		{"bread", 1, 120, 10, hangs{relay: 1, pulses: 1, feedback: 1, on: 300 * time.Millisecond}},
+		{"tea", 2, 210, 10, hangs{relay: 2, pulses: 1, on: 400 * time.Millisecond}},
+		{"soup", 3, 360, 9, hangs{relay: 3, pulses: 1, feedback: 3, on: 300 * time.Millisecond}},
+		{"hamper", DearOutlet, 9051, 1, hangs{relay: 8, pulses: 1, on: 300 * time.Millisecond}},
+	}},
+	"laundry": {what: "a laundry: washers that count pulses of a relay board, ordered by buttons", board: true, products: []product{
+		{"washer 1", 1, 300, 12, hangs{relay: 1, pulses: 3, feedback: 1, button: 5, on: 100 * time.Millisecond}},
+		{"washer 2", 2, 350, 12, hangs{relay: 2, pulses: 3, feedback: 2, button: 6, on: 100 * time.Millisecond}},
+		{"dryer", 3, 130, 6, hangs{relay: 3, pulses: 1, button: 7, on: 200 * time.Millisecond}},
+	}},
+}
+
+// file is the agent's file of a machine of this kind: what no flag says.
+func (d description) file() string {
+	var b strings.Builder
+	b.WriteString("lanes:\n  - vending:\n      driver: relay-board\n      outlets:\n")
+	for _, p := range d.products {
+		fmt.Fprintf(&b, "        - {number: %d, name: %s, price: %s, relay: %d, pulses: %d, on: %s, off: 200ms, window: 500ms",
+			p.outlet, p.name, money.New(p.minor, money.EUR).Decimal(), p.relay, p.pulses, p.on)
+		for key, n := range map[string]int{"feedback": p.feedback, "button": p.button} {
+			if n > 0 {
+				fmt.Fprintf(&b, ", %s: %d", key, n)
+			}
+		}
+		b.WriteString("}\n")
+	}
+	b.WriteString("screen: {listen: \"127.0.0.1:0\"}\ntimeouts: {order_timeout: 10s}\n")
+	return b.String()
 }
 
 // DearOutlet sells what the host declines.
@@ -109,8 +167,9 @@ const (
 
 type machine struct {
 	o      MachineOptions
+	what   description
 	rnd    *rand.Rand
-	vmc    *virtual.Machine
+	goods  goods
 	reader *virtual.Reader
 	paper  *virtual.Printer
 	cards  []testCard
@@ -121,7 +180,7 @@ type machine struct {
 	turn   chan struct{}   // closed and renewed by pause and resume
 }
 
-// RunMachine is a vending machine with its card reader and receipt printer on ptys, and buyers who come again and again,
+// RunMachine is a machine with its card reader and receipt printer on ptys, and buyers who come again and again,
 // until ctx ends or it is told to quit. The same seed gives the same buyers.
 func RunMachine(ctx context.Context, o MachineOptions) error {
 	if o.Currency == 0 {
@@ -136,21 +195,22 @@ func RunMachine(ctx context.Context, o MachineOptions) error {
 	if o.Events == nil {
 		o.Events = io.Discard
 	}
+	what, ok := descriptions[cmp.Or(o.Kind, kinds[0])]
+	if !ok {
+		return fmt.Errorf("kind %q: %w", o.Kind, errKind)
+	}
 	if err := os.MkdirAll(o.Dir, 0o750); err != nil {
 		return err
 	}
-	m := &machine{o: o, rnd: rand.New(rand.NewPCG(o.Seed, 1)), cards: testCards(), paused: o.Paused, turn: make(chan struct{})} //nolint:gosec // a simulation
-	var goods []virtual.Product
-	for _, p := range assortment {
-		goods = append(goods, virtual.Product{Outlet: p.outlet, Price: money.New(p.minor, o.Currency)})
-	}
+	m := &machine{o: o, what: what, rnd: rand.New(rand.NewPCG(o.Seed, 1)), cards: testCards(), paused: o.Paused, turn: make(chan struct{})} //nolint:gosec // a simulation
 	var err error
-	m.vmc, err = virtual.NewMachine(virtual.MachineConfig{
-		Link:  filepath.Join(o.Dir, VMCFile),
-		Drops: filepath.Join(o.Dir, DropsFile), Products: goods, VendTime: o.VendTime,
-	})
+	if what.board {
+		m.goods, err = newOutlets(o, what)
+	} else {
+		m.goods, err = newVending(o, what.products)
+	}
 	if err != nil {
-		return fmt.Errorf("vending machine: %w", err)
+		return fmt.Errorf("%s: %w", what.what, err)
 	}
 	m.reader, err = virtual.NewReader(virtual.ReaderConfig{Link: filepath.Join(o.Dir, ReaderFile), Seed: o.Seed})
 	if err != nil {
@@ -164,7 +224,7 @@ func RunMachine(ctx context.Context, o MachineOptions) error {
 	defer quit()
 	var all sync.WaitGroup
 	var picture error
-	all.Go(func() { _ = m.vmc.Run(ctx) })
+	all.Go(func() { m.goods.run(ctx) })
 	all.Go(func() { _ = m.reader.Run(ctx) })
 	all.Go(func() {
 		if err := m.paper.Run(ctx); !errors.Is(err, context.Canceled) {
@@ -230,13 +290,13 @@ func (m *machine) command(words []string, quit func()) error {
 	case "quit":
 		quit()
 	case "fail":
-		return m.vmc.Misbehave(virtual.FaultFail)
+		return m.goods.misbehave(virtual.FaultFail)
 	case "fault":
 		f, err := virtual.ParseFault(arg)
 		if err != nil {
 			return err
 		}
-		return m.vmc.Misbehave(f)
+		return m.goods.misbehave(f)
 	case "choose":
 		n, err := strconv.ParseUint(arg, 10, 16)
 		if err != nil {
@@ -272,9 +332,9 @@ func (m *machine) buyers(ctx context.Context) {
 			return
 		}
 		enabled, done := context.WithTimeout(ctx, 200*time.Millisecond)
-		err := m.vmc.Wait(enabled, func(v virtual.View) bool { return v.Status == "ENABLED" })
+		takes := m.goods.takes(enabled)
 		done()
-		if off = off && err != nil; err == nil {
+		if off = off && !takes; takes {
 			m.visit(ctx, m.choice())
 		} else if !off && ctx.Err() == nil { // told once: the next ones read the sign
 			off = true
@@ -304,8 +364,8 @@ func (m *machine) choice() product {
 	m.next = 0
 	m.mu.Unlock()
 	n := m.rnd.IntN(30)
-	chosen := assortment[0]
-	for _, p := range assortment {
+	chosen := m.what.products[0]
+	for _, p := range m.what.products {
 		if p.outlet == want {
 			return p
 		}
@@ -319,8 +379,8 @@ func (m *machine) choice() product {
 // visit is one buyer.
 func (m *machine) visit(ctx context.Context, p product) {
 	c := m.cards[m.rnd.IntN(len(m.cards))]
-	before, arms := m.vmc.View(), m.reader.View().Arms
-	if err := m.vmc.Select(p.outlet); err != nil {
+	before, arms := m.goods.look(), m.reader.View().Arms
+	if err := m.goods.choose(ctx, p); err != nil {
 		return // it is being switched off, or still busy: the next one may have more luck
 	}
 	e := Event{Product: p.name, Price: money.New(p.minor, m.o.Currency).String()}
@@ -329,19 +389,19 @@ func (m *machine) visit(ctx context.Context, p product) {
 		m.tell(e)
 	}
 	tell(EventChose, "")
-	over := func(v virtual.View) bool { return v.Status != "VEND" || v.Requests != before.Requests+1 }
+	over := func(v view) bool { return !v.open || v.asks != before.asks+1 }
 
 	err := either(ctx, patienceForReader,
 		func(ctx context.Context) error {
 			return m.reader.Wait(ctx, func(v virtual.ReaderView) bool { return v.Armed && v.Arms > arms })
 		},
-		func(ctx context.Context) error { return m.vmc.Wait(ctx, over) })
-	switch v := m.vmc.View(); {
-	case v.Denials > before.Denials:
+		func(ctx context.Context) error { return m.goods.wait(ctx, over) })
+	switch v := m.goods.look(); {
+	case v.denials > before.denials:
 		tell(EventTurnedAway, "no card was asked for")
 		return
 	case err != nil || over(v):
-		_ = m.vmc.Cancel()
+		m.goods.cancel()
 		tell(EventLeft, "no card was asked for")
 		return
 	}
@@ -354,14 +414,15 @@ func (m *machine) visit(ctx context.Context, p product) {
 		tell(EventTapped, "")
 	}
 	waited, done := context.WithTimeout(ctx, patienceForAnswer)
-	err = m.vmc.Wait(waited, func(v virtual.View) bool { return v.Approvals > before.Approvals || over(v) })
+	err = m.goods.wait(waited, func(v view) bool { return v.approvals > before.approvals || over(v) })
 	done()
 	if err != nil {
-		_ = m.vmc.Cancel() // does nothing when it was approved just now
+		m.goods.cancel() // does nothing when it was approved just now
 	}
-	switch v := m.vmc.View(); {
-	case v.Approvals > before.Approvals:
-	case v.Denials > before.Denials:
+	switch v := m.goods.look(); {
+	case v.approvals > before.approvals:
+	case v.denials > before.denials:
+		m.goods.cancel() // does nothing where it is over
 		tell(EventRefused, "")
 		return
 	default:
@@ -372,9 +433,9 @@ func (m *machine) visit(ctx context.Context, p product) {
 	tell(EventVending, "")
 	waited, done = context.WithTimeout(ctx, m.o.VendTime+patienceForMotor)
 	defer done()
-	err = m.vmc.Wait(waited, func(v virtual.View) bool { return v.Drops > before.Drops || v.Results > before.Results })
+	err = m.goods.wait(waited, func(v view) bool { return v.drops > before.drops || v.results > before.results })
 	switch {
-	case m.vmc.View().Drops > before.Drops:
+	case m.goods.look().drops > before.drops:
 		tell(EventSold, "")
 	case errors.Is(err, context.DeadlineExceeded):
 		tell(EventFailed, "and the machine says nothing")

@@ -58,11 +58,15 @@ func machineCommand() *cobra.Command {
 	)
 	c := &cobra.Command{
 		Use:   "machine --dir DIR --seed N",
-		Short: "A vending machine with card reader and printer on ptys, and its buyers",
+		Short: "A machine with card reader and printer on ptys, and its buyers",
 		Long: `machine makes DIR/vmc, the tty of a vending controller behind a Qibixx MDB adapter, and
 DIR/reader, the tty of a ViVOpay card reader, and DIR/printer, that of an ESC/POS receipt printer; an
 agent opens them. Buyers come, choose, present a test
 card, and take what falls. What fell is in DIR/drops.jsonl, synced before the controller says so.
+
+A kiosk or a laundry has a Modbus relay board at DIR/vmc. Buyers of a laundry press buttons; those of a kiosk
+order at a screen, over HTTP, where DIR/data/screen.addr says the agent listens (--data DIR/data, screen: in its
+file).
 
 What happens is printed, one JSON object a line. Commands are read, one a line:
 
@@ -87,6 +91,7 @@ What happens is printed, one JSON object a line. Commands are read, one a line:
 	f := c.Flags()
 	f.StringVar(&o.Dir, "dir", "", "folder of the machine (needed)")
 	_ = c.MarkFlagRequired("dir")
+	f.StringVar(&o.Kind, "kind", "snack", "what it is: snack (a vending controller), kiosk or laundry (a Modbus relay board)")
 	f.Uint64Var(&o.Seed, "seed", 1, "the same seed gives the same buyers")
 	f.StringVar(&currency, "currency", "EUR", "of the prices")
 	f.DurationVar(&o.Think, "think", 0, "a buyer comes at most so long after the one before (900ms)")
