@@ -445,6 +445,7 @@ func (s *shell) handle(ins ...Input) error {
 			return err
 		}
 	}
+	s.ready()
 	s.cfg.telemetry.look(s.device, s.journal)
 	return nil
 }

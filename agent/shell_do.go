@@ -7,6 +7,7 @@ import (
 	"coinop/agent/session"
 	"coinop/agent/uplink"
 	"coinop/hardware"
+	"coinop/protocol"
 	"coinop/protocol/money"
 )
 
@@ -160,6 +161,28 @@ func (s *shell) arm(l *lane) {
 	err := l.reader.Activate(*l.armed, lookFor)
 	l.idle = err != nil
 	s.reader(l, "activate", err)
+}
+
+// ready arms the readers of lanes where the card comes first, as long as one could be taken.
+func (s *shell) ready() {
+	for _, c := range s.cfg.Lanes {
+		l := s.lanes[c.Lane]
+		st, ok := s.device.LaneState(c.Lane)
+		if c.Flow != protocol.CardFirst || l == nil || !ok || !st.Idle() {
+			continue
+		}
+		open := st.Gate(s.now()) == ""
+		switch {
+		case open && l.armed == nil:
+			due := st.Due()
+			l.armed = &due
+			s.arm(l)
+		case open && l.idle:
+			s.arm(l)
+		case !open && l.armed != nil:
+			s.disarm(l)
+		}
+	}
 }
 
 func (s *shell) disarm(l *lane) {

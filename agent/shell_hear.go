@@ -84,7 +84,11 @@ func (s *shell) hear(h heard) error {
 	case hardware.VendSuccess:
 		return tell(session.VendSuccess{Vend: ev.Vend, Item: ev.Item, Grade: ev.Grade})
 	case hardware.VendFailure:
-		return tell(session.VendFailure{Vend: ev.Vend})
+		err := tell(session.VendFailure{Vend: ev.Vend})
+		if r, ok := l.vending.(hardware.Refunder); ok && err == nil { // it is on the disk
+			s.vending(l, "refunded", r.Refunded(ev.Vend))
+		}
+		return err
 	case hardware.BusReset:
 		return tell(session.BusReset{})
 	case hardware.BusState:

@@ -80,6 +80,10 @@ type Vending struct {
 	Port Port `key:"port" default:"auto" like:"/dev/serial/by-id/usb-Qibixx_MDB-HAT_0-if00" flag:"vmc"`
 	// What one MDB unit is worth, from the machine's manual: scaling factor 5 with 2 decimal places is 0.05. auto is the currency's smallest coin, 0.01.
 	Scale Scale `key:"scale" default:"auto" like:"0.05"`
+	// What the buyer does first: choose, at a machine that is always ready to be asked; or show the card, and the machine then lets him choose within a hold. Some machines can do only one of them. Only with qibixx and mdb-raw.
+	First string `key:"first" default:"choice" one:"choice card"`
+	// Most that a card is held for where it comes first; what is sold is charged, the rest let go. Without it 10 units of the currency. One for all lanes.
+	Hold Amount `key:"hold" like:"5.00"`
 	// What stands behind the machine's item numbers: names for receipts, and prices to hold the machine's against. The machine's own price is what is charged.
 	Products []Product `key:"products" most:"999"`
 	// With relay-board and gpio: what hangs at its relays, and what it costs.
@@ -220,6 +224,7 @@ type Log struct {
 func (a Agent) check() []Problem {
 	var ps []Problem
 	ports, autos, terminals := map[Port]string{}, map[string]string{}, map[Address]string{}
+	hold := ""
 	see := func(key, driver string, p Port) {
 		if first, twice := autos[driver]; twice && (p == Auto) {
 			ps = append(ps, a.Refuse(key, fmt.Sprintf("auto cannot tell two of %s apart, %s has one too", driver, first),
@@ -236,6 +241,20 @@ func (a Agent) check() []Problem {
 	for i, l := range a.Lanes {
 		if l.Vending != nil {
 			ps = append(ps, a.checkOutlets(i)...)
+			key := fmt.Sprintf("lanes.%d.vending.", i)
+			bus := l.Vending.Driver == "qibixx" || l.Vending.Driver == "mdb-raw"
+			switch h := string(l.Vending.Hold); {
+			case l.Vending.First == "card" && !bus:
+				ps = append(ps, a.Refuse(key+"first", "outlets of our own cannot open a session for a card", "write choice, or remove the line"))
+			case l.Vending.First == "card" && l.Reader == nil:
+				ps = append(ps, a.Refuse(key+"first", "is card, and this lane has no reader", "add reader: beside vending:"))
+			case h != "" && l.Vending.First != "card":
+				ps = append(ps, a.Refuse(key+"hold", "is for lanes where the card comes first", "write first: card beside it, or remove the line"))
+			case h != "" && hold != "" && h != hold:
+				ps = append(ps, a.Refuse(key+"hold", "another lane has "+hold, "one hold for all lanes"))
+			case h != "":
+				hold = h
+			}
 		}
 		if l.Vending != nil && l.Vending.Driver != "gpio" {
 			see(fmt.Sprintf("lanes.%d.vending.port", i), l.Vending.Driver, l.Vending.Port)

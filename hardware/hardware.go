@@ -60,6 +60,13 @@ type Vender interface {
 	HasEvidence() bool
 }
 
+// Refunder is a Vender whose controller waits, after its VendFailure, for the word that the buyer is not
+// charged (MDB/ICP 4.2, 7.4, VEND FAILURE: POLLs are not answered until the refund is done).
+type Refunder interface {
+	// Refunded says that it is certain now. Of another vend than the one that waits it does nothing.
+	Refunded(v protocol.VendID) error
+}
+
 // DefaultApproveBy is how long an approval may wait for the wire when the caller gives no time.
 const DefaultApproveBy = 5 * time.Second
 

@@ -280,6 +280,17 @@ func vendFailure(t *testing.T, b *bench) {
 		t.Errorf("failure of %v", e.Vend)
 	}
 	b.drops(0)
+	r, ok := b.v.(hardware.Refunder)
+	if !ok {
+		return
+	}
+	// The controller waits for the buyer's money to be certain, and hears that it is.
+	b.wait(func(v virtual.View) bool { return v.Waits > 2 })
+	if n := b.m.View().Refunds; n != 0 {
+		t.Errorf("%d refunds before anybody had written it down", n)
+	}
+	must(t, r.Refunded(v))
+	b.wait(func(v virtual.View) bool { return v.Refunds == 1 && v.Errors == 0 })
 }
 
 func controllerCancels(t *testing.T, b *bench) {

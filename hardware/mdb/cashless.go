@@ -39,7 +39,10 @@ type Cashless struct {
 	box   hardware.Mailbox
 }
 
-var _ hardware.Vender = (*Cashless)(nil)
+var (
+	_ hardware.Vender   = (*Cashless)(nil)
+	_ hardware.Refunder = (*Cashless)(nil)
+)
 
 // NewCashless checks the configuration; it starts and opens nothing.
 func NewCashless(cfg CashlessConfig, out func(hardware.Event)) (*Cashless, error) {
@@ -109,6 +112,9 @@ func (c *Cashless) Approve(v protocol.VendID, bus protocol.BusKey, o protocol.Ou
 	}
 	return c.box.Post(approve{vend: v, bus: bus, outlet: o, units: uint32(units), by: c.cfg.Clock() + by})
 }
+
+// Refunded ends the silence after VEND FAILURE. See hardware.Refunder.
+func (c *Cashless) Refunded(v protocol.VendID) error { return c.box.Post(refunded{v}) }
 
 // Deny answers it with VEND DENIED, or takes back an approval that is not on the wire yet.
 func (c *Cashless) Deny(bus protocol.BusKey) error { return takeBack(&c.box, deny{bus}) }

@@ -26,7 +26,7 @@ func (s *CashlessState) command(o *hardware.Output, now time.Duration, w []Word)
 	}
 	switch a.Command {
 	case Poll:
-		s.poll(o)
+		s.poll(o, now)
 	case Reset:
 		s.send(o, nil)
 		s.busReset(o, now, true)
@@ -72,7 +72,7 @@ func (s *CashlessState) command(o *hardware.Output, now time.Duration, w []Word)
 	case VendCancel:
 		s.vendCancel(o)
 	case VendSuccess, VendFailure:
-		s.vendEnd(o, a)
+		s.vendEnd(o, now, a)
 	case SessionComplete:
 		s.sessionComplete(o)
 	case CashSale:
@@ -86,8 +86,18 @@ func (s *CashlessState) command(o *hardware.Output, now time.Duration, w []Word)
 	s.life(o, now)
 }
 
-// poll says what waits, or ACK.
-func (s *CashlessState) poll(o *hardware.Output) {
+// poll says what waits, or ACK; nothing while the buyer's money is still on its way back to him (7.4,
+// VEND FAILURE). Silence may not last longer than the controller waits: then it is 0A C0, credit lost, for
+// whoever has to write it down could not.
+func (s *CashlessState) poll(o *hardware.Output, now time.Duration) {
+	if !s.refunding.IsZero() {
+		if now < s.refundBy {
+			s.wantsAck = false
+			return
+		}
+		s.refunding = protocol.VendID{}
+		s.say([]byte{0x0A, 0xC0})
+	}
 	if len(s.queue) == 0 {
 		s.send(o, nil)
 		return
@@ -254,7 +264,7 @@ func (s *CashlessState) vendCancel(o *hardware.Output) {
 
 // vendEnd is 13 02 or 13 03. Whoever reports a result has heard the approval, whether we saw it
 // acknowledged or not. Said again (our ACK was lost) it finds nothing bound.
-func (s *CashlessState) vendEnd(o *hardware.Output, a Asked) {
+func (s *CashlessState) vendEnd(o *hardware.Output, now time.Duration, a Asked) {
 	r := delivered
 	if a.Command == VendFailure {
 		r = failed
@@ -269,6 +279,8 @@ func (s *CashlessState) vendEnd(o *hardware.Output, a Asked) {
 		if s.bound.IsZero() { // of a request that was not approved
 			s.drop(0x05)
 			s.lose(o)
+		} else if r == failed {
+			s.refunding, s.refundBy = s.bound, now+refundTime
 		}
 		s.result(o, r, protocol.Outlet(a.Item))
 		s.leaveVend()

@@ -15,6 +15,8 @@ const (
 	blockGap = 20 * time.Millisecond // within a block: 1 ms on the bus, more behind a USB port
 	ackTime  = 50 * time.Millisecond // for an acknowledgment: 5 ms on the bus
 	busQuiet = 5 * time.Second       // without a word for us the bus counts as down
+	// A cashless device may be silent for 5 s (7.1); after a failed vend it is, for less.
+	refundTime = 4 * time.Second
 )
 
 // busPhase is the cashless device's state, MDB/ICP 4.2, 7.2; its number is what 0B tells.
@@ -89,6 +91,9 @@ type CashlessState struct {
 	served   bool
 	orphan   result
 
+	refunding protocol.VendID // it failed, and is not written down yet: POLLs are not answered
+	refundBy  time.Duration
+
 	heard, said time.Duration
 	saidUp      hardware.BusUp
 	garbled     int
@@ -147,6 +152,10 @@ func (s CashlessState) Step(now time.Duration, in any) (CashlessState, hardware.
 		}
 	case deny:
 		s.deny(&o, in)
+	case refunded:
+		if s.refunding == in.vend {
+			s.refunding = protocol.VendID{}
+		}
 	case end:
 		s.endSession(&o)
 	case resume:
@@ -415,7 +424,7 @@ func (s *CashlessState) life(o *hardware.Output, now time.Duration) {
 func (s *CashlessState) reset(now time.Duration, queue []answer) {
 	s.phase, s.common, s.options, s.config, s.prices, s.off = busInactive, 0, 0, false, false, false
 	s.queue, s.card, s.req, s.asked, s.wantsAck = queue, false, request{}, nil, false
-	s.heard = now
+	s.heard, s.refunding = now, protocol.VendID{}
 }
 
 // busReset is 10, or the line held down.

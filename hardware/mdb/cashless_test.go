@@ -233,8 +233,29 @@ func TestCashlessExchanges(t *testing.T) {
 			b.in(approve1)
 			b.talk("12* 12 -> 05 00 96 9B*", "00 -> ", "13* 03 16 -> 00*")
 			b.wants(hardware.VendFailure{Vend: vendOf(1)})
-			b.talk("12* 12 -> 00*", "13* 03 16 -> 00*")
+			b.talk("12* 12 -> ", "13* 03 16 -> 00*") // and said again, for its ACK was not heard
 			b.wants()
+			b.talk("12* 12 -> ")
+			b.in(refunded{vendOf(2)}) // of another
+			b.talk("12* 12 -> ")
+			b.in(refunded{vendOf(1)})
+			b.talk("12* 12 -> 00*", "12* 12 -> 00*", "13* 00 00 96 00 05 AE -> 00*")
+		},
+		"7.4 failure, and nobody could write it down": func(b *bus) {
+			b.talk(level3...)
+			b.talk("13* 00 00 96 00 05 AE -> 00*")
+			b.in(approve1)
+			b.talk("12* 12 -> 05 00 96 9B*", "00 -> ", "13* 03 16 -> 00*", "12* 12 -> ")
+			b.now += refundTime
+			b.talk("12* 12 -> 0A C0 CA*", "00 -> ", "12* 12 -> 00*")
+			b.in(refunded{vendOf(1)}) // too late to be news
+			b.talk("12* 12 -> 00*")
+		},
+		"7.4 failure, then RESET": func(b *bus) {
+			b.talk(level3...)
+			b.talk("13* 00 00 96 00 05 AE -> 00*")
+			b.in(approve1)
+			b.talk("12* 12 -> 05 00 96 9B*", "00 -> ", "13* 03 16 -> 00*", "12* 12 -> ", "10* 10 -> 00*", "12* 12 -> 00 00*")
 		},
 		"7.4 cash sale": func(b *bus) {
 			b.talk(level3...)

@@ -99,6 +99,7 @@ type (
 	withdraw struct{ vend protocol.VendID }
 	deny     struct{ bus protocol.BusKey }
 	end      struct{}
+	refunded struct{ vend protocol.VendID }
 	resume   struct{ vend protocol.VendID }
 )
 

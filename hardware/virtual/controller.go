@@ -41,8 +41,9 @@ type Controller struct {
 	approved bool     // it was approved, and has no result
 	canceled bool
 	session  bool
-	result   []byte // said until it is acknowledged
-	held     []byte // said at Release
+	result   []byte    // said until it is acknowledged
+	refund   time.Time // after a failure: until then silence means that the refund is under way
+	held     []byte    // said at Release
 	fault    Fault
 	off      time.Time // without power until then
 	motor    time.Time // the motor's end
@@ -55,6 +56,8 @@ const (
 	pollPause  = 2 * time.Millisecond
 	answerWait = 60 * time.Millisecond // 5 ms on a bus; a process under load may be later
 	missesMost = 5
+	// MDB/ICP 4.2, 7.1: how long a cashless device may be silent.
+	nonResponse = 5 * time.Second
 )
 
 // NewController opens the pty and the book of drops; it starts nothing.
@@ -242,6 +245,9 @@ func (c *Controller) next() (data []byte, starting bool) {
 	if steps := c.starts(); c.boot < len(steps) {
 		return steps[c.boot], true
 	}
+	if !c.refund.IsZero() { // first it wants to hear of the refund
+		return []byte{0x12}, false
+	}
 	if len(c.todo) > 0 {
 		return c.todo[0], false
 	}
@@ -254,6 +260,10 @@ func (c *Controller) next() (data []byte, starting bool) {
 // took is the answer to data, or silence.
 func (c *Controller) took(data, answer []byte, ok, starting bool) {
 	if !ok {
+		if data[0] == 0x12 && time.Now().Before(c.refund) {
+			c.seen.Waits++
+			return
+		}
 		if c.misses++; c.misses > missesMost { // its non-response time is over
 			c.misses = 0
 			c.restart()
@@ -261,6 +271,11 @@ func (c *Controller) took(data, answer []byte, ok, starting bool) {
 		return
 	}
 	c.misses = 0
+	if data[0] == 0x12 && !c.refund.IsZero() { // the first answer after the failure
+		if c.refund = (time.Time{}); len(answer) == 0 {
+			c.seen.Refunds++
+		}
+	}
 	if starting {
 		switch {
 		case c.boot == 1 && (len(answer) == 0 || answer[0] != 0x00): // JUST RESET is still to come
@@ -278,6 +293,9 @@ func (c *Controller) took(data, answer []byte, ok, starting bool) {
 	case len(c.todo) > 0 && &c.todo[0][0] == &data[0]:
 		c.todo = c.todo[1:]
 	case c.result != nil && &c.result[0] == &data[0]:
+		if c.result[1] == 0x03 {
+			c.refund = time.Now().Add(nonResponse)
+		}
 		c.result = nil
 		c.finish()
 	}
@@ -310,6 +328,8 @@ func (c *Controller) told(a []byte) {
 	case 0x07:
 		c.session = false
 		c.status("ENABLED")
+	case 0x0A: // an error: credit lost, or another
+		c.seen.Errors++
 	case 0x0B, 0x00:
 		c.restart()
 	}
@@ -393,7 +413,7 @@ func (c *Controller) finish() {
 
 // restart is RESET, and a new start.
 func (c *Controller) restart() {
-	c.boot, c.todo, c.result, c.held, c.session = 0, nil, nil, nil, false
+	c.boot, c.todo, c.result, c.held, c.session, c.refund = 0, nil, nil, nil, false, time.Time{}
 	c.pending, c.approved, c.canceled, c.turning, c.seen.Held = false, false, false, false, false
 	c.status("INACTIVE")
 }
@@ -458,6 +478,17 @@ func (c *Controller) Cancel() error {
 			c.seen.Canceled++
 			c.todo = append(c.todo, []byte{0x13, 0x01})
 		}
+		return nil
+	})
+}
+
+// Complete ends a session in which nothing is chosen: SESSION COMPLETE.
+func (c *Controller) Complete() error {
+	return c.do(func() error {
+		if c.seen.Status != "IDLE" {
+			return ErrNotEnabled
+		}
+		c.todo = append(c.todo, []byte{0x13, 0x04})
 		return nil
 	})
 }

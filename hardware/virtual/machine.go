@@ -92,6 +92,9 @@ type View struct {
 	Results   int // results it said, on the wire or into the air
 	Held      bool
 	Drops     int
+	// Of a controller at a raw port: POLLs not answered while a refund was under way, refunds it was told
+	// of, and errors (0A).
+	Waits, Refunds, Errors int
 }
 
 // Machine is a vending machine: controller, motors, and a Qibixx adapter before it.

@@ -139,6 +139,16 @@ func (f fileOptions) config(a configs.Agent, stderr io.Writer) (agent.Config, er
 		lane := agent.LaneConfig{
 			Lane: protocol.Lane(i), Flow: protocol.SelectionFirst, Bus: protocol.BusMDB, //nolint:gosec // up to 16
 		}
+		if l.Vending.First == "card" {
+			lane.Flow = protocol.CardFirst
+		}
+		if h := string(l.Vending.Hold); h != "" {
+			most, err := money.Parse(h, scale[i].Currency)
+			if err != nil || most.Minor <= 0 {
+				problems = append(problems, a.Refuse(fmt.Sprintf("lanes.%d.vending.hold", i), fmt.Sprintf("%s is no amount of %s that can be held", h, scale[i].Currency), "write it as 5.00"))
+			}
+			cfg.Policy.MaxHold = most.Minor
+		}
 		path := ""
 		if l.Vending.Driver != "gpio" {
 			path = port(fmt.Sprintf("lanes.%d.vending.port", i), l.Vending.Port, l.Vending.Driver)

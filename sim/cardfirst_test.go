@@ -1,0 +1,97 @@
+package sim_test
+
+import (
+	"context"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"coinop/agent"
+	"coinop/cloud"
+	"coinop/cloud/acquirer"
+	"coinop/cloud/payment"
+	"coinop/hardware/mdb"
+	"coinop/hardware/virtual"
+	"coinop/protocol"
+	"coinop/protocol/money"
+)
+
+// A real agent at a raw MDB bus before a real cloud and a bank, where the card comes first: one hold, and
+// what the buyer takes is charged; a vend that fails is not, and the machine hears so once it is certain.
+func TestCardFirst(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, own, lines{})
+	id := filepath.Join(w.dir, "device-3")
+	_, err := w.place.AddDevice(t.Context(), id, cloud.NewDevice{
+		ID: "snack-3", Link: "bank",
+		Merchant: acquirer.Merchant{TID: "TERM0003", MID: "MERCHANT0000001", MCC: "5814", Country: "040"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newShop(t, id, w.proxy.addr())
+	vmc := must[*virtual.Controller](t)(virtual.NewController(virtual.ControllerConfig{MachineConfig: virtual.MachineConfig{
+		Link: filepath.Join(t.TempDir(), "raw"), Products: []virtual.Product{{Outlet: 5, Price: money.New(150, money.EUR)}},
+	}}))
+	background(t, func(ctx context.Context) error { _ = vmc.Run(ctx); return nil })
+	s.cfg.Policy.MaxHold = 500
+	l := &s.cfg.Lanes[0]
+	l.Flow, l.Vending = protocol.CardFirst, agent.RawMDB(vmc.Path(), mdb.Scale{Currency: money.EUR, Decimals: 2})
+	stop := s.open()
+	defer stop()
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	step := func(what string, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatalf("%s: %v (%+v)", what, err, vmc.View())
+		}
+	}
+	tap := func() {
+		t.Helper()
+		s.status("it sells", func(st agent.Status) bool {
+			return len(st.Lanes) == 1 && st.Lanes[0].Refuses == "" && st.Link.Way == "up" && st.Lanes[0].Phase == "idle"
+		})
+		step("tap", s.reader.TapWhenArmed(ctx, virtual.VisaTest()))
+		step("session", vmc.Wait(ctx, func(v virtual.View) bool { return v.Status == "IDLE" }))
+	}
+	// This controller ends a session after one vend.
+	done := func() {
+		t.Helper()
+		step("the session's end", vmc.Wait(ctx, func(v virtual.View) bool { return v.Status == "ENABLED" }))
+	}
+
+	t.Log("one item of a hold of 5.00")
+	tap()
+	step("select", vmc.Select(5))
+	done()
+	p := w.wait(1)
+	if p.State != payment.Captured || p.Asked.Minor != 500 || p.Captured.Minor != 150 {
+		t.Fatalf("%s, asked %s, captured %s", p.State, p.Asked, p.Captured)
+	}
+
+	t.Log("the vend fails: the controller waits, hears that the buyer is not charged, and he is not")
+	step("fault", vmc.Misbehave(virtual.FaultFail))
+	tap()
+	step("select", vmc.Select(5))
+	step("refund", vmc.Wait(ctx, func(v virtual.View) bool { return v.Refunds == 1 }))
+	done()
+	if p = w.wait(2); p.State != payment.Reversed {
+		t.Fatal(p.State)
+	}
+	if v := vmc.View(); v.Errors != 0 || v.Drops != 1 {
+		t.Errorf("%+v", v)
+	}
+
+	t.Log("a buyer who takes nothing")
+	tap()
+	step("give up", vmc.Complete())
+	done()
+	if p = w.wait(3); p.State != payment.Reversed {
+		t.Fatal(p.State)
+	}
+	w.books(150)
+	if is, err := w.st.Incidents(t.Context()); err != nil || len(is) != 0 {
+		t.Fatalf("%+v %v", is, err)
+	}
+}
