@@ -3,10 +3,12 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"coinop/agent/session"
 	"coinop/hardware"
 	"coinop/hardware/mdb"
+	"coinop/protocol/code"
 	"coinop/protocol/money"
 )
 
@@ -46,7 +48,8 @@ func (s *shell) cash(l *lane, ev hardware.Event) error {
 		l.level, l.leveled = ev, len(ev.Tubes) > 0
 		return tell(session.CashLevel{Known: l.leveled, Still: ev.Still, Exact: ev.Exact, Tubes: ev.Tubes})
 	case hardware.CashOut:
-		s.log.Info("coins taken out by hand", "lane", int(l.id), "value", ev.Value.String())
+		s.log.Warn("coins taken out by hand", "lane", int(l.id), "value", ev.Value.String())
+		return s.handle(Fault{Code: code.CashByHand, Detail: fmt.Sprintf("lane %d: %s", l.id, ev.Value)})
 	case hardware.ReturnLever:
 		return tell(session.Cancel{Who: "lever"})
 	}

@@ -91,7 +91,7 @@ func TestCashKilled(t *testing.T) {
 	var all sync.WaitGroup
 	found := make([]*cashSite, sites)
 	for i := range sites {
-		s := newCashSite(t, ids[i], w.proxy.addr(), rand.New(rand.NewPCG(*cashSeed, uint64(i))))
+		s := newCashSite(t, ids[i], w.proxy.addr(), i%2 == 1, rand.New(rand.NewPCG(*cashSeed, uint64(i))))
 		found[i] = s
 		all.Go(func() {
 			for n := range (*cashRounds + sites - 1) / sites {
@@ -176,7 +176,7 @@ var cashCoins = []int64{5, 10, 20, 50, 100, 200}
 
 const cashPrice = 150
 
-func newCashSite(t *testing.T, identity, addr string, rnd *rand.Rand) *cashSite {
+func newCashSite(t *testing.T, identity, addr string, level3 bool, rnd *rand.Rand) *cashSite {
 	t.Helper()
 	dir := t.TempDir()
 	s := &cashSite{
@@ -190,7 +190,7 @@ func newCashSite(t *testing.T, identity, addr string, rnd *rand.Rand) *cashSite 
 		t.Fatal(err)
 	}
 	// Coins of 0.50 and 2.00 go to the box: change of 0.50 is three coins of two types.
-	if s.cash, err = virtual.NewCash(virtual.CashConfig{Link: s.cfg.Cash, Tubes: []int{200, 200, 200, -1, 60, -1}}); err != nil {
+	if s.cash, err = virtual.NewCash(virtual.CashConfig{Link: s.cfg.Cash, Tubes: []int{200, 200, 200, -1, 60, -1}, Level3: level3}); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

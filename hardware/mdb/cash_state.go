@@ -67,6 +67,7 @@ type peer struct {
 	scale  int64 // minor units of one unit
 	types  [16]int64
 	tokens uint16 // types that are no money
+	tubed  uint16 // types that can go into a tube
 	alt    bool   // changer: it can be given an amount, and chooses the coins (level 3, feature bit 0)
 	odd    bool   // changer: its word and its tubes differ, and that was told
 	alone  bool   // validator: it has no escrow
@@ -450,7 +451,7 @@ func (s *CashState) changerSaid(o *hardware.Output, now time.Duration, sent, dat
 			return
 		}
 		p.level, p.scale = data[0], s.unitOf(int64(data[3]), data[4])
-		p.types, p.tokens = [16]int64{}, 0
+		p.types, p.tokens, p.tubed = [16]int64{}, 0, uint16(data[5])<<8|uint16(data[6])
 		for i, v := range data[7:min(len(data), 23)] {
 			if v == 0xFF {
 				p.tokens |= 1 << i
@@ -550,7 +551,10 @@ func (s *CashState) tubesSaid(o *hardware.Output, data []byte) {
 			s.tubes[i].Count = uint16(data[2+i])
 		}
 		t := s.tubes[i]
-		if sum += t.Value * int64(t.Count); t.Value > 0 && (small == 0 || t.Value < small) {
+		if sum += t.Value * int64(t.Count); t.Count == 0 && s.coin.tubed>>i&1 == 0 {
+			continue // it goes to the box: change is never made of it
+		}
+		if t.Value > 0 && (small == 0 || t.Value < small) {
 			small, least = t.Value, 0
 		}
 		if t.Value > 0 && t.Value == small {

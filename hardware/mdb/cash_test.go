@@ -110,6 +110,31 @@ func TestCashAlternative(t *testing.T) {
 	}
 }
 
+// TestExactMoney: change is scarce when the smallest coin that has a tube is; one that goes to the box
+// says nothing.
+func TestExactMoney(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		tubed  uint16
+		counts []byte
+		exact  bool
+	}{
+		{0x07, []byte{5, 5, 5}, false},
+		{0x07, []byte{4, 90, 90}, true},
+		{0x06, []byte{0, 5, 0}, false},
+		{0x06, []byte{0, 4, 90}, true},
+		{0x00, []byte{0, 0, 0}, true},
+	} {
+		s := NewCashState("cash", money.EUR)
+		s.coin.types, s.coin.tubed = [16]int64{5, 10, 20}, c.tubed
+		var o hardware.Output
+		s.tubesSaid(&o, append([]byte{0, 0}, c.counts...))
+		if l, _ := o.Do[0].Emit.(hardware.CashLevel); l.Exact != c.exact {
+			t.Errorf("tubes %b with %v: exact %v", c.tubed, c.counts, l.Exact)
+		}
+	}
+}
+
 // TestCashExchanges: what the master says and makes of the answers, in the bytes of MDB/ICP 4.2, sections
 // 5 and 6, and of captures of real changers and validators.
 func TestCashExchanges(t *testing.T) {
@@ -154,6 +179,11 @@ func TestCashExchanges(t *testing.T) {
 	talk("0C* FF DF FF FF E8", "00*") // no coin of 2.00: its change could not be given
 	step(acceptCmd{0})
 	talk("0C* 00 00 FF FF 0A", "00*")
+	talk("0B* 0B", "92 07 99*") // a technician took one of type 2 out: 7 are left
+	if out, _ := d.ev[len(d.ev)-1].(hardware.CashOut); out.Value != money.New(20, money.EUR) {
+		t.Errorf("%+v", d.ev[len(d.ev)-1])
+	}
+	talk("0A* 0A", tubes)
 	talk("0B* 0B", "00*")
 	talk("0A* 0A", tubes) // at once: nothing can come in any more
 	if before != 1 {

@@ -315,6 +315,11 @@ func (c *Cash) changer(data []byte) {
 		if c.cfg.Level3 {
 			b[0] = 0x03
 		}
+		for i, n := range c.seen.Tubes {
+			if n < 0 {
+				b[6-i/8] &^= 1 << (i % 8)
+			}
+		}
 		for i := range 16 {
 			v := 0
 			if i < len(c.cfg.Coins) {

@@ -73,6 +73,13 @@ const (
 	AuditProducts  Code = "audit.products"
 )
 
+// Codes of changers and validators that are ours.
+const (
+	CashJammed Code = "cash.jammed"
+	CashCount  Code = "cash.count"
+	CashByHand Code = "cash.by_hand"
+)
+
 // Fault is what a code means.
 type Fault struct {
 	Code  Code   `json:"code"`
@@ -116,6 +123,9 @@ var faults = []Fault{
 	{AuditScale, "the machine's books count in other money than before", "look at the machine's settings", true},
 	{AuditBackwards, "a counter in the machine's books fell, which none does", "look at the file under audits; was the board exchanged or its memory cleared?", true},
 	{AuditProducts, "what the machine's selections sold does not add up to what it says it sold", "look at the file under audits: coinop-agent dex show", true},
+	{CashJammed, "coins or bills are stuck", "open the changer or the validator and clear its path; it goes on by itself", true},
+	{CashCount, "the changer says that it gave other change than its tubes lack; the tubes were believed", "look at the tubes and at their sensors", true},
+	{CashByHand, "coins were taken out at the changer's own buttons; no record but this one counts them", "was it a person of ours? then count the tubes", true},
 	{Tamper, "the device says that it was opened", "look at it before it sells again", false},
 }
 
