@@ -64,8 +64,8 @@ type LaneConfig struct {
 	Columns   int                           // of the printer's paper; 48
 	Audit     func(Wiring) (Audit, error)   // nil: the machine's own books are not read
 	Cash      func(Wiring) (Cash, error)    // nil: no cash is taken by us
-	// Terminal is in place of Reader and Cash: it reads cards and authorizes by itself. CloseEvery is how
-	// often its day is ended; 24 h.
+	// Terminal is in place of Reader: it reads cards and authorizes by itself. With Cash an order says which
+	// of the two it is paid by. CloseEvery is how often its day is ended; 24 h.
 	Terminal   func(Wiring) (Terminal, error)
 	CloseEvery time.Duration
 	// AuditEvery is how often they are; 24 h.

@@ -66,6 +66,7 @@ type Chosen struct {
 	Sale  protocol.SaleID
 	Class protocol.Class
 	Lines []protocol.Line
+	Cash  bool // where there is a terminal too
 }
 
 // Asked is a vend request of a bus. Ids are minted here.
@@ -361,7 +362,7 @@ func (d *Device) order(now protocol.Reading, c Chosen) session.Order {
 	if c.Sale.IsZero() {
 		c.Sale = protocol.SaleID(d.newID(now))
 	}
-	o := session.Order{Sale: c.Sale, Class: c.Class, Lines: c.Lines, Payment: d.forTerminal(now, c.Lane)}
+	o := session.Order{Sale: c.Sale, Class: c.Class, Lines: c.Lines, Payment: d.forTerminal(now, c.Lane), Cash: c.Cash}
 	for i, l := range c.Lines {
 		q := int64(l.Qty)
 		for k := range q {

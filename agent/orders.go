@@ -48,7 +48,7 @@ type living struct {
 }
 
 // Order takes an order at the plan's prices.
-func (o orders) Order(ctx context.Context, lane uint8, lines []screen.Line) (string, error) {
+func (o orders) Order(ctx context.Context, lane uint8, lines []screen.Line, pay screen.Pay) (string, error) {
 	var sale string
 	var refused error
 	err := o.in(ctx, func(s *shell) error {
@@ -59,6 +59,10 @@ func (o orders) Order(ctx context.Context, lane uint8, lines []screen.Line) (str
 		}
 		var chosen Chosen
 		if chosen, refused = s.choose(l, lines); refused != nil {
+			return nil
+		}
+		if chosen.Cash = pay == screen.PayCash; chosen.Cash && l.cash == nil {
+			refused = &screen.Refusal{Reason: "no_cash"}
 			return nil
 		}
 		if err := s.touch(); err != nil {
@@ -120,8 +124,9 @@ func (o orders) Cancel(ctx context.Context, sale string) error {
 				return err
 			}
 			if refused = nil; s.saleAt(id).String() == sale {
-				st, _ = s.device.LaneState(id)
-				refused = &screen.Refusal{Reason: st.Phase().String()}
+				if st, _ = s.device.LaneState(id); !st.GivenUp() {
+					refused = &screen.Refusal{Reason: st.Phase().String()}
+				}
 			}
 			return nil
 		}

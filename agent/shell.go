@@ -272,8 +272,8 @@ func (s *shell) install(ctx context.Context, drivers *sync.WaitGroup) error {
 			all = append(all, opening{name("dex"), l.audit.Open, w.Out})
 		}
 		if c.Terminal != nil {
-			if c.Reader != nil || c.Cash != nil {
-				return fmt.Errorf("lane %d: a terminal is in place of reader and cash", l.id)
+			if c.Reader != nil {
+				return fmt.Errorf("lane %d: a terminal is in place of a reader", l.id)
 			}
 			w.Out = s.out(ctx, l, partTerminal)
 			if l.terminal, err = c.Terminal(w); err != nil {

@@ -2,6 +2,8 @@ package agent_test
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -9,6 +11,7 @@ import (
 
 	"coinop/agent"
 	"coinop/agent/session"
+	"coinop/hardware/outlet"
 	"coinop/hardware/paper"
 	"coinop/hardware/virtual"
 	"coinop/protocol/money"
@@ -127,6 +130,69 @@ func TestTerminalRestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.buy(far)
+	far.Present(virtual.TerminalFine)
+	s.await(session.ScreenThanks)
+	s.terminal(far, "booked", func(v virtual.TerminalView) bool { return v.Held == 0 && v.Charged == 250 })
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestTerminalOrders: an order of a program at this box is paid at the terminal, and may be given up while
+// that waits for a card.
+func TestTerminalOrders(t *testing.T) {
+	t.Parallel()
+	s, far := terminalSite(t, virtual.TerminalConfig{Waits: true})
+	price := money.New(250, money.EUR)
+	board := must[*virtual.Board](t)(virtual.NewBoard(virtual.BoardConfig{
+		Link: filepath.Join(t.TempDir(), "board"), Outlets: []virtual.BoardOutlet{{Product: virtual.Product{Outlet: 3, Price: price}, Relay: 1}},
+	}))
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = board.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-done })
+	s.cfg.Screen = "127.0.0.1:0"
+	s.cfg.Plan = agent.Plan{0: {3: {Name: "Tea", Price: price}}}
+	s.cfg.Lanes[0] = agent.LaneConfig{
+		OwnsMotor: true, Name: "outlets", Terminal: s.cfg.Lanes[0].Terminal,
+		Vending: agent.Outlets(outlet.Config{Path: board.Path(), Currency: money.EUR, Outlets: []outlet.Outlet{{Number: 3, Price: price, Relay: 1}}}),
+	}
+	stop := s.start()
+	ready := func() {
+		t.Helper()
+		for ctx := s.ctx(); ; time.Sleep(5 * time.Millisecond) {
+			if _, err := os.Stat(filepath.Join(s.cfg.Data, agent.ScreenFile)); err == nil {
+				if _, l := s.ask("GET", "/v1/lanes/0", ""); l["phase"] == "idle" && l["refuses"] == nil {
+					return
+				}
+			}
+			if ctx.Err() != nil {
+				t.Fatal("the lane is never ready")
+			}
+		}
+	}
+	ready()
+	const lines = `"lane": 0, "lines": [{"outlet": 3}]`
+	if status, says := s.ask("POST", "/v1/orders", "{"+lines+`, "pay": "cash"}`); status != 409 || says["reason"] != "no_cash" {
+		t.Errorf("%d %v", status, says)
+	}
+	order := func(pay string) string {
+		t.Helper()
+		status, says := s.ask("POST", "/v1/orders", "{"+lines+pay+"}")
+		sale, _ := says["sale"].(string)
+		if status != 202 || sale == "" {
+			t.Fatalf("%d %v", status, says)
+		}
+		s.terminal(far, "waits for a card", func(v virtual.TerminalView) bool { return v.Waiting })
+		return sale
+	}
+	sale := order("")
+	if status, says := s.ask("DELETE", "/v1/orders/"+sale, ""); status != 204 {
+		t.Errorf("%d %v", status, says)
+	}
+	s.terminal(far, "aborted", func(v virtual.TerminalView) bool { return !v.Waiting && v.Charged == 0 })
+	ready()
+	order(`, "pay": "card"`)
 	far.Present(virtual.TerminalFine)
 	s.await(session.ScreenThanks)
 	s.terminal(far, "booked", func(v virtual.TerminalView) bool { return v.Held == 0 && v.Charged == 250 })

@@ -42,7 +42,7 @@ type Lane struct {
 	Vending *Vending `key:"vending" need:"yes"`
 	// The card reader. Without this block no cards are taken here.
 	Reader *Reader `key:"reader"`
-	// A payment terminal that reads cards and asks its own bank. It is in place of reader and cash.
+	// A payment terminal that reads cards and asks its own bank. It is in place of the reader; at a lane of outlets there may be cash too, and an order says which.
 	Terminal *Terminal `key:"terminal"`
 	// The receipt printer. Without this block receipts are kept in the data folder only.
 	Printer *Printer `key:"printer"`
@@ -267,8 +267,8 @@ func (a Agent) check() []Problem {
 			if l.Reader != nil {
 				ps = append(ps, a.Refuse(key+".address", "stands beside reader, which it is in place of", "remove one of the two"))
 			}
-			if l.Cash != nil && l.Cash.Owner == "agent" {
-				ps = append(ps, a.Refuse(key+".address", "stands beside cash of ours: a lane takes one of the two yet", "remove one of the two"))
+			if l.Cash != nil && l.Cash.Owner == "agent" && l.Vending != nil && l.Vending.Driver != "relay-board" && l.Vending.Driver != "gpio" {
+				ps = append(ps, a.Refuse(key+".address", "stands beside cash of ours, and a machine with a controller cannot say which of the two its buyer wants", "remove one of the two"))
 			}
 			if at, twice := terminals[l.Terminal.Address]; twice {
 				ps = append(ps, a.Refuse(key+".address", fmt.Sprintf("%s is the terminal of %s already", l.Terminal.Address, at), "one terminal, one lane"))

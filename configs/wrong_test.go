@@ -77,7 +77,7 @@ func TestWrong(t *testing.T) {
 		{"cash of the machine's with a port", least + "    cash: {port: /dev/x}\n", "f:6:18: lanes.0.cash.port: is for a changer of ours, and the owner is vmc; write owner: agent, or remove the line"},
 		{"cash at the machine's port", least + "    cash: {owner: agent, port: /dev/v}\n", "f:6:32: lanes.0.cash.port: /dev/v is the port of lanes.0.vending.port already; one port, one device: check which is which"},
 		{"terminal and reader", reader + "      port: /dev/r\n    terminal: {address: 10.0.0.2:20007}\n", "f:8:25: lanes.0.terminal.address: stands beside reader, which it is in place of; remove one of the two"},
-		{"terminal and cash", least + "    terminal: {address: 10.0.0.2:20007}\n    cash: {owner: agent, port: /dev/x}\n", "f:6:25: lanes.0.terminal.address: stands beside cash of ours: a lane takes one of the two yet; remove one of the two"},
+		{"terminal and cash", least + "    terminal: {address: 10.0.0.2:20007}\n    cash: {owner: agent, port: /dev/x}\n", "f:6:25: lanes.0.terminal.address: stands beside cash of ours, and a machine with a controller cannot say which of the two its buyer wants; remove one of the two"},
 		{"one terminal twice", least + "    terminal: {address: 10.0.0.2:20007}\n  - vending: {port: /dev/w}\n    terminal: {address: 10.0.0.2:20007}\n", "f:8:25: lanes.1.terminal.address: 10.0.0.2:20007 is the terminal of lanes.0 already; one terminal, one lane"},
 		{"terminal without an address", least + "    terminal: {driver: zvt}\n", `f:6:5: lanes.0.terminal.address: is missing; write "address: 192.168.1.40:20007"`},
 		{"terminal without a port", least + "    terminal: {address: 10.0.0.2}\n", `f:6:25: lanes.0.terminal.address: "10.0.0.2" has no port; write host:port, as 192.168.1.40:20007`},

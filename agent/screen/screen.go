@@ -2,6 +2,7 @@
 // the loopback address alone.
 //
 //	POST   /v1/orders            {"lane": 0, "lines": [{"outlet": 3, "quantity": 1}]} -> 202 {"sale": "…"}
+//	                             "pay": "cash" where a payment terminal stands there too, and is not to be asked
 //	DELETE /v1/orders/{sale}     the buyer has changed his mind -> 204
 //	GET    /v1/lanes/{n}         what stands there and what it costs, and how it is doing
 //	GET    /v1/lanes/{n}/events  server-sent events: each screen as it is shown, the present one first
@@ -43,10 +44,19 @@ const (
 
 // Seller is the agent. Its errors are a *Refusal, ErrNoSale, or else that it cannot answer now.
 type Seller interface {
-	Order(ctx context.Context, lane uint8, lines []Line) (sale string, err error)
+	Order(ctx context.Context, lane uint8, lines []Line, pay Pay) (sale string, err error)
 	Cancel(ctx context.Context, sale string) error
 	Lane(ctx context.Context, lane uint8) (Lane, error)
 }
+
+// Pay is how an order is paid: by card, in cash, or "" as the lane does it: a terminal first.
+type Pay string
+
+// Ways to pay.
+const (
+	PayCard Pay = "card"
+	PayCash Pay = "cash"
+)
 
 // Line is one position of an order.
 type Line struct {
@@ -262,6 +272,7 @@ func (s *Server) fail(w http.ResponseWriter, err error) {
 type order struct {
 	Lane  uint8  `json:"lane"`
 	Lines []Line `json:"lines"`
+	Pay   Pay    `json:"pay"`
 }
 
 func (s *Server) order(w http.ResponseWriter, r *http.Request) {
@@ -281,7 +292,7 @@ func (s *Server) order(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, done := context.WithTimeout(r.Context(), answerIn)
 	defer done()
-	sale, err := s.seller.Order(ctx, o.Lane, o.Lines)
+	sale, err := s.seller.Order(ctx, o.Lane, o.Lines, o.Pay)
 	if err != nil {
 		s.fail(w, err)
 		return
@@ -303,6 +314,9 @@ func readOrder(from io.Reader) (order, error) {
 	}
 	if len(o.Lines) == 0 || len(o.Lines) > maxLines {
 		return o, fmt.Errorf("lines: want 1 to %d", maxLines)
+	}
+	if o.Pay != "" && o.Pay != PayCard && o.Pay != PayCash {
+		return o, errors.New(`pay: want "card" or "cash", or leave it out`)
 	}
 	items := 0
 	for i := range o.Lines {

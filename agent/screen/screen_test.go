@@ -26,7 +26,7 @@ type seller struct {
 	gone   []string
 }
 
-func (s *seller) Order(_ context.Context, lane uint8, lines []Line) (string, error) {
+func (s *seller) Order(_ context.Context, lane uint8, lines []Line, _ Pay) (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if lane > 0 {
@@ -120,6 +120,7 @@ func TestHTTP(t *testing.T) {
 		{"too many", "POST", "/v1/orders", `{"lines": [{"outlet": 3, "quantity": 33}]}`, nil, 400, "at most 32 items"},
 		{"negative", "POST", "/v1/orders", `{"lines": [{"outlet": 3, "quantity": -1}]}`, nil, 400, "bad_order"},
 		{"two", "POST", "/v1/orders", good + good, nil, 400, "something follows"},
+		{"pay", "POST", "/v1/orders", `{"lines": [{"outlet": 3}], "pay": "shells"}`, nil, 400, "bad_order"},
 		{"no JSON", "POST", "/v1/orders", "{", nil, 400, "bad_order"},
 		{"too large", "POST", "/v1/orders", `{"x":"` + strings.Repeat("x", maxBody) + `"}`, nil, 413, "too_large"},
 		{"cancel", "DELETE", "/v1/orders/sale-1", "", nil, 204, ""},

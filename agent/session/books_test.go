@@ -151,9 +151,11 @@ func (b *books) end(p protocol.PaymentID, say func(string, ...any)) {
 func (b *books) record(r protocol.Record, say func(string, ...any)) {
 	if _, ok := r.Body.(protocol.SaleOpened); !ok && b.sale != (protocol.SaleID{}) && r.Sale != b.sale {
 		switch r.Body.(type) {
-		case protocol.LateAnswer, protocol.VendResolved, protocol.PolicyApplied, protocol.DeviceEvent, protocol.TerminalClosed:
+		case protocol.LateAnswer, protocol.VendResolved, protocol.PolicyApplied, protocol.DeviceEvent,
+			protocol.TerminalClosed, protocol.TerminalAnswered, protocol.TerminalDone: // what a terminal owes has its own laws
 		case protocol.CashIn, protocol.PaymentOutcome, protocol.ChangePaid, protocol.CaseOpened:
-			if !r.Sale.IsZero() {
+			c, isCase := r.Body.(protocol.CaseOpened)
+			if terminal := isCase && c.Cause >= protocol.CaseTerminalUnknown; !r.Sale.IsZero() && !terminal {
 				say("%s of sale %s beside the open %s", r.Body.Kind(), r.Sale, b.sale)
 			}
 		default:

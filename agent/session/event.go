@@ -30,6 +30,8 @@ type Order struct {
 	Items []protocol.Item
 	// Payment is a fresh id, for a lane with a terminal.
 	Payment protocol.PaymentID
+	// Cash: where the lane has a terminal too, it is to be paid in cash and not there.
+	Cash bool
 }
 
 // Cancel ends an order or a session that the buyer or an operator gave up.

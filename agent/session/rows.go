@@ -41,7 +41,7 @@ func (s *State) event(o *Output, now protocol.Reading, in In) {
 		}
 		s.heard, s.owes = e.Bus, true
 	}
-	if !s.cash(o, now, in) && !s.terminal(o, now, in) {
+	if !s.terminal(o, now, in) && !s.cash(o, now, in) {
 		s.phase(o, now, in)
 	}
 	if len(o.rows) == 0 && s.d.Phase != Idle {
@@ -369,9 +369,9 @@ func (s *State) order(o *Output, now protocol.Reading, e Order, why string) {
 		s.deny(o)
 		return
 	}
-	o.take(pick(s.cfg.Terminal, "T01", "S01"))
+	o.take(pick(s.atTerminal(e), "T01", "S01"))
 	s.propose(e.Sale, protocol.SaleOpened{Flow: protocol.SelectionFirst, Class: e.Class, Lines: e.Lines, Items: e.Items, Due: due, Bus: s.request})
-	if s.cfg.Terminal {
+	if s.atTerminal(e) {
 		s.askTerminal(o, now, e.Payment)
 		return
 	}

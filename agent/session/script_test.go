@@ -397,6 +397,9 @@ func (a args) order() Event {
 		case "test":
 			o.Class = protocol.Test
 			continue
+		case "cash":
+			o.Cash = true
+			continue
 		case "bad_lines":
 			o.Lines[0].Amount.Minor++
 			continue

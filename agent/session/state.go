@@ -48,7 +48,8 @@ type Config struct {
 	Z7        time.Duration
 	OwnsMotor bool
 	Cash      bool
-	// Terminal: cards are read, and payments authorized, by a terminal. There is no reader and no cash then.
+	// Terminal: cards are read, and payments authorized, by a terminal. There is no reader then; with Cash an order
+	// says which of the two it is paid by.
 	Terminal bool
 }
 

@@ -161,6 +161,9 @@ func (s State) Gate(now protocol.Reading) string {
 	if why := s.gate(now); why != "" {
 		return why
 	}
+	if s.cfg.Cash { // then there is another way to pay
+		return ""
+	}
 	return s.terminalShut()
 }
 

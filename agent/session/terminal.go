@@ -211,6 +211,11 @@ func (s State) Terminal() (id string, here, due bool, owes string) {
 	return s.term.id, s.term.up, s.term.due, owes
 }
 
+// GivenUp reports that the live sale was, and that only the terminal's last word is waited for.
+func (s State) GivenUp() bool {
+	return s.d.Phase == Authorizing && s.d.Terminal != nil && s.term.why != 0
+}
+
 // terminalShut names why the terminal cannot be asked for a payment, or is "".
 func (s State) terminalShut() string {
 	switch {
@@ -228,11 +233,16 @@ func (s State) terminalShut() string {
 	return ""
 }
 
+// atTerminal reports that an order is to be paid at the lane's terminal.
+func (s State) atTerminal(e Order) bool { return s.cfg.Terminal && !(e.Cash && s.cfg.Cash) }
+
 // noTerminal names why this order cannot be paid at the lane's terminal, or is "".
 func (s State) noTerminal(e Order) string {
 	why := s.terminalShut()
 	switch {
-	case !s.cfg.Terminal || why != "":
+	case !s.atTerminal(e):
+		return ""
+	case why != "":
 	case e.Class == protocol.Test:
 		why = "test_class" // a terminal knows none
 	case e.Payment.IsZero() || s.d.seen(protocol.SaleID{}, e.Payment):
@@ -300,6 +310,10 @@ func (s *State) terminal(o *Output, now protocol.Reading, in In) bool {
 // waiting is a sale whose payment is at the terminal.
 func (s *State) waiting(o *Output, in In) bool {
 	if s.d.Phase != Authorizing || s.d.Terminal == nil || s.d.Terminal.Payment != s.d.Payment {
+		return false
+	}
+	switch in.Event.(type) {
+	case CashLevel, CashIn, BillHeld, BillReturned, Paid: // nobody waits for it, and it goes back
 		return false
 	}
 	due := s.d.Due
