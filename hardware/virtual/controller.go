@@ -16,6 +16,11 @@ type ControllerConfig struct {
 	Level byte  // 3
 	Wide  bool  // 32 bit money, where the device offers it
 	Till  *Till // nil: it takes no cash
+	// Pause is between two exchanges; 2 ms. A machine polls each device every 25 to 200 ms.
+	Pause time.Duration
+	// Polled is told how long each POLL's answer took, from the last byte of the one to the last of the
+	// other; nil: nobody.
+	Polled func(time.Duration)
 }
 
 // Controller is a vending machine controller as the master of an MDB bus with one cashless device, which
@@ -68,6 +73,9 @@ func NewController(cfg ControllerConfig) (*Controller, error) {
 	if cfg.Level == 0 {
 		cfg.Level = 3
 	}
+	if cfg.Pause == 0 {
+		cfg.Pause = pollPause
+	}
 	c := &Controller{cfg: cfg, whole: make(chan []uint16, 4)}
 	c.seen.Status = "INACTIVE"
 	var err error
@@ -89,7 +97,7 @@ func (c *Controller) Run(ctx context.Context) error {
 		for ctx.Err() == nil {
 			c.turn(ctx)
 			select {
-			case <-time.After(pollPause):
+			case <-time.After(c.cfg.Pause):
 			case <-ctx.Done():
 			}
 		}
@@ -230,7 +238,11 @@ func (c *Controller) turn(ctx context.Context) {
 		_ = c.port.write(append(command([]byte{0x0B}), command([]byte{0x13, 0x00, 0x00})[:4]...))
 		time.Sleep(30 * time.Millisecond)
 	}
+	began := time.Now()
 	answer, ok := c.say(ctx, data)
+	if ok && c.cfg.Polled != nil && data[0] == 0x12 {
+		c.cfg.Polled(time.Since(began))
+	}
 	if twice && ok {
 		answer, ok = c.say(ctx, data)
 	}

@@ -91,6 +91,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 		{"authorizations", func(dir string) error { return r.authorizations(ctx, o, dir, raw, bare) }},
 		{"connections", func(dir string) error { return r.crowd(ctx, o, dir) }},
 		{"agent", func(dir string) error { return r.agent(ctx, o, dir) }},
+		{"drivers", func(dir string) error { return r.drivers(ctx, o, dir) }},
 	} {
 		if o.Progress != nil {
 			o.Progress(stage.name)

@@ -1,0 +1,195 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"coinop/cloud/identity"
+	"coinop/hardware/virtual"
+	"coinop/protocol/money"
+)
+
+// Wanted of the drivers.
+const (
+	targetPoll    = 5.0 // ms, the bus's own limit for an answer (MDB/ICP 4.2, 2.5)
+	targetIdle    = 0.5 // % of a core, each driver
+	idleDrivers   = 3   // MDB, DEX, reader
+	busPoll       = 25 * time.Millisecond
+	cashSaleEvery = 20 * time.Millisecond
+)
+
+// drivers runs the agent at a raw MDB bus: how soon it answers a POLL while it writes cash sales down as
+// fast as no machine sells, and what it costs when nothing happens but POLLs.
+func (r *Report) drivers(ctx context.Context, o Options, dir string) error {
+	keys, err := identity.OpenKeys(filepath.Join(dir, "keys"), time.Now())
+	if err != nil {
+		return err
+	}
+	cloud, err := keys.Cloud()
+	if err != nil {
+		return err
+	}
+	b, err := keys.Authority.Device("bench", time.Now(), cloud)
+	if err == nil {
+		err = b.Write(filepath.Join(dir, "identity"))
+	}
+	if err != nil {
+		return err
+	}
+	busy, err := r.atBus(ctx, o, dir, 0)
+	if err != nil {
+		return err
+	}
+	r.less("MDB: answer to a POLL under load, p99.9", ms(percentile(busy.polls, 0.999)), "ms", targetPoll,
+		fmt.Sprintf("the bus's limit; %d POLLs on a pty while %d cash sales were written down", len(busy.polls), busy.sales))
+	r.less("MDB: answer to a POLL under load, p50", ms(percentile(busy.polls, 0.5)), "ms", targetPoll, "the bus's limit")
+	idle, err := r.atBus(ctx, o, dir, busPoll)
+	if err != nil {
+		return err
+	}
+	r.less("agent idle, a POLL every 25 ms, reader, DEX", idle.cpu, "% of a core", idleDrivers*targetIdle, "0.5 % a driver")
+	return nil
+}
+
+// bussed is what was seen at a bus.
+type bussed struct {
+	polls []time.Duration
+	sales int
+	cpu   float64 // % of a core
+}
+
+// atBus runs an agent at a machine that polls, and, without a pause, sells for cash.
+func (r *Report) atBus(ctx context.Context, o Options, dir string, pause time.Duration) (out bussed, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	run, err := os.MkdirTemp(dir, "run-")
+	if err != nil {
+		return out, err
+	}
+	products := []virtual.Product{{Outlet: 5, Price: money.New(150, money.EUR)}}
+	till := virtual.NewTill("BENCH", money.EUR, products)
+	var mu sync.Mutex
+	measuring := false
+	vmc, err := virtual.NewController(virtual.ControllerConfig{
+		MachineConfig: virtual.MachineConfig{Link: filepath.Join(run, "vmc"), Products: products}, Till: till, Pause: pause,
+		Polled: func(d time.Duration) {
+			mu.Lock()
+			defer mu.Unlock()
+			if measuring {
+				out.polls = append(out.polls, d)
+			}
+		},
+	})
+	if err != nil {
+		return out, err
+	}
+	dex, err := virtual.NewDEX(filepath.Join(run, "dex"), till.File())
+	if err != nil {
+		return out, err
+	}
+	reader, err := virtual.NewReader(virtual.ReaderConfig{Link: filepath.Join(run, "reader")})
+	if err != nil {
+		return out, err
+	}
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer cancel()
+	for _, f := range []func(context.Context) error{vmc.Run, dex.Run, reader.Run} {
+		running.Go(func() { _ = f(ctx) })
+	}
+	file := fmt.Sprintf(`identity: %s
+data: %s
+cloud: 127.0.0.1:1
+lanes:
+  - vending: {driver: mdb-raw, port: %s}
+    reader: {port: %s}
+    audit: {port: %s}
+`, filepath.Join(dir, "identity"), filepath.Join(run, "data"), vmc.Path(), filepath.Join(run, "reader"), filepath.Join(run, "dex"))
+	if err := os.WriteFile(filepath.Join(run, "agent.yaml"), []byte(file), 0o600); err != nil {
+		return out, err
+	}
+	a := exec.CommandContext(ctx, filepath.Join(o.Bin, "coinop-agent"), "run", "--config", filepath.Join(run, "agent.yaml"))
+	log, err := os.Create(filepath.Join(run, "agent.log"))
+	if err != nil {
+		return out, err
+	}
+	defer log.Close()
+	a.Stderr = log
+	a.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	if err := a.Start(); err != nil {
+		return out, err
+	}
+	defer func() {
+		_ = a.Process.Signal(syscall.SIGTERM)
+		if ended := a.Wait(); err == nil {
+			err = ended
+		}
+		if err != nil {
+			said, _ := os.ReadFile(log.Name())
+			err = fmt.Errorf("agent: %w\n%s", err, said)
+		}
+	}()
+	begins, stop := context.WithTimeout(ctx, 30*time.Second)
+	defer stop()
+	if err := vmc.Wait(begins, func(v virtual.View) bool { return v.Status == "ENABLED" }); err != nil {
+		return out, err
+	}
+	o.settle()
+	mu.Lock()
+	measuring = true
+	mu.Unlock()
+	was, err := onCPU(a.Process.Pid)
+	if err != nil {
+		return out, err
+	}
+	span := 3 * o.For
+	began := time.Now()
+	for time.Since(began) < span {
+		if pause > 0 {
+			time.Sleep(span - time.Since(began))
+			continue
+		}
+		if err := vmc.Pay(5, 150); err != nil {
+			return out, err
+		}
+		out.sales++
+		time.Sleep(cashSaleEvery)
+	}
+	now, err := onCPU(a.Process.Pid)
+	mu.Lock()
+	measuring = false
+	mu.Unlock()
+	out.cpu = 100 * (now - was).Seconds() / time.Since(began).Seconds()
+	if err == nil && len(out.polls) == 0 {
+		err = errors.New("no POLL was answered")
+	}
+	return out, err
+}
+
+// onCPU is the time a process's threads have spent on CPUs; in steps of a nanosecond, for one that has little
+// to do. Threads that ended count no more: an idle process of Go ends none.
+func onCPU(pid int) (sum time.Duration, err error) {
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+	if err == nil && len(tasks) == 0 {
+		err = fmt.Errorf("process %d: no schedstat", pid)
+	}
+	for _, t := range tasks {
+		b, err := os.ReadFile(t)
+		if err != nil {
+			continue
+		}
+		var ns int64
+		if _, err := fmt.Sscan(string(b), &ns); err != nil {
+			return 0, fmt.Errorf("%s: %w", t, err)
+		}
+		sum += time.Duration(ns)
+	}
+	return sum, err
+}
