@@ -2,79 +2,21 @@ package sim_test
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"flag"
-	"fmt"
-	"log/slog"
 	"math/rand/v2"
-	"os"
-	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"coinop/agent"
-	"coinop/cloud"
-	"coinop/cloud/acquirer"
 	"coinop/cloud/ledger"
 	"coinop/cloud/payment"
 	"coinop/cloud/store"
-	"coinop/hardware/mdb"
 	"coinop/hardware/virtual"
 	"coinop/protocol"
 	"coinop/protocol/money"
 )
-
-// cashAgent is what an agent of its own process is started with.
-type cashAgent struct {
-	Identity, Data, Cloud, VMC, Cash string
-	Terminal                         string // its address: there is no cash then
-	Hold                             bool   // of the terminal's payments
-}
-
-const cashAgentVariable = "COINOP_TEST_CASH_AGENT"
-
-// This test's binary is the agent too: one that can be killed.
-func init() {
-	text, ok := os.LookupEnv(cashAgentVariable)
-	if !ok {
-		return
-	}
-	if err := runCashAgent(text); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	os.Exit(0)
-}
-
-func runCashAgent(text string) error {
-	var c cashAgent
-	if err := json.Unmarshal([]byte(text), &c); err != nil {
-		return err
-	}
-	id, err := agent.LoadIdentity(c.Identity)
-	if err != nil {
-		return err
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
-	lane := agent.LaneConfig{Bus: protocol.BusMDB, Vending: agent.Qibixx(c.VMC, mdb.Scale{Currency: money.EUR, Decimals: 2})}
-	if c.Terminal != "" {
-		lane.Terminal = agent.ZVT(c.Terminal, "", money.EUR, c.Hold, false)
-	} else {
-		lane.Cash = agent.MDBCash(c.Cash, money.EUR, true)
-	}
-	return agent.Run(ctx, agent.Config{
-		Identity: id, Data: c.Data, Cloud: c.Cloud,
-		Policy: protocol.Policy{Version: 1, Currency: money.EUR, VendMS: 1500},
-		Lanes:  []agent.LaneConfig{lane},
-		Log:    slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})),
-	})
-}
 
 var (
 	cashRounds = flag.Int("cash-rounds", 40, "how often TestCashKilled kills an agent")
@@ -87,7 +29,7 @@ var (
 func TestCashKilled(t *testing.T) {
 	t.Parallel()
 	const sites = 4
-	w, ids := newCashWorld(t, sites)
+	w, ids := newVictims(t, sites)
 	var all sync.WaitGroup
 	found := make([]*cashSite, sites)
 	for i := range sites {
@@ -100,7 +42,7 @@ func TestCashKilled(t *testing.T) {
 				}
 				s.round(n)
 			}
-			s.finish()
+			s.finish(func(st agent.Status) bool { return st.Lanes[0].Phase == "idle" && st.Lanes[0].Cash.Known })
 		})
 	}
 	all.Wait()
@@ -130,38 +72,11 @@ func TestCashKilled(t *testing.T) {
 	t.Logf("%+v", total)
 }
 
-// newCashWorld is a cloud that knows some devices.
-func newCashWorld(t *testing.T, n int) (*world, []string) {
-	t.Helper()
-	w := newCloud(t, own, lines{})
-	var ids []string
-	for i := range n {
-		dir := filepath.Join(w.dir, fmt.Sprintf("kiosk-%d", i))
-		if _, err := w.place.AddDevice(t.Context(), dir, cloud.NewDevice{
-			ID: protocol.DeviceID(fmt.Sprintf("kiosk-%d", i)), Link: "bank",
-			Merchant: acquirer.Merchant{TID: fmt.Sprintf("TERM%04d", i), MID: "MERCHANT0000001", MCC: "5814", Country: "040"},
-		}); err != nil {
-			t.Fatal(err)
-		}
-		ids = append(ids, dir)
-	}
-	w.begin()
-	return w, ids
-}
-
 // cashSite is a vending machine, a changer and a validator, and the agent before them.
 type cashSite struct {
-	t       *testing.T
-	rnd     *rand.Rand
-	id      protocol.DeviceID
-	cfg     cashAgent
-	machine *virtual.Machine
-	cash    *virtual.Cash
-	cmd     *exec.Cmd
-	ended   chan error
-	log     string
-	put     []putCoin
-	points  map[string]int
+	*victim
+	cash *virtual.Cash
+	put  []putCoin
 }
 
 // putCoin is one coin, or a bill: that one counts when it is stacked.
@@ -174,99 +89,27 @@ type putCoin struct {
 // In minor units: what coins are worth, and what is sold.
 var cashCoins = []int64{5, 10, 20, 50, 100, 200}
 
-const cashPrice = 150
-
 func newCashSite(t *testing.T, identity, addr string, level3 bool, rnd *rand.Rand) *cashSite {
 	t.Helper()
-	dir := t.TempDir()
-	s := &cashSite{
-		t: t, rnd: rnd, id: protocol.DeviceID(filepath.Base(identity)), log: filepath.Join(dir, "log"), points: map[string]int{},
-		cfg: cashAgent{Identity: identity, Data: filepath.Join(dir, "data"), Cloud: addr, VMC: filepath.Join(dir, "vmc"), Cash: filepath.Join(dir, "cash")},
-	}
-	var err error
-	if s.machine, err = virtual.NewMachine(virtual.MachineConfig{
-		Link: s.cfg.VMC, Products: []virtual.Product{{Outlet: 5, Price: money.New(cashPrice, money.EUR)}}, VendTime: 60 * time.Millisecond,
-	}); err != nil {
-		t.Fatal(err)
-	}
+	s := &cashSite{victim: newVictim(t, identity, addr, rnd)}
+	s.cfg.Cash = filepath.Join(t.TempDir(), "cash")
 	// Coins of 0.50 and 2.00 go to the box: change of 0.50 is three coins of two types.
+	var err error
 	if s.cash, err = virtual.NewCash(virtual.CashConfig{Link: s.cfg.Cash, Tubes: []int{200, 200, 200, -1, 60, -1}, Level3: level3}); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	var ends sync.WaitGroup
-	ends.Go(func() { _ = s.machine.Run(ctx) })
-	ends.Go(func() { _ = s.cash.Run(ctx) })
-	t.Cleanup(func() {
-		if s.cmd != nil {
-			s.kill("")
+	s.live(s.machine.Run, s.cash.Run)
+	s.far = func() any { return s.cash.View() }
+	s.dead = func(point string) {
+		if n := len(s.put); n > 0 && point != "end" {
+			s.put[n-1].last = true
 		}
-		cancel()
-		ends.Wait()
-		if t.Failed() {
-			b, _ := os.ReadFile(s.log)
-			t.Logf("%s: %s", s.id, b[max(0, len(b)-6000):])
-		}
-	})
+	}
 	return s
 }
 
-func (s *cashSite) start() {
-	text, _ := json.Marshal(s.cfg)
-	f, err := os.OpenFile(s.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		s.t.Error(err)
-		return
-	}
-	defer func() { _ = f.Close() }()
-	s.cmd = exec.Command(os.Args[0]) //nolint:gosec // this test
-	s.cmd.Env = append(os.Environ(), cashAgentVariable+"="+string(text))
-	s.cmd.Stderr, s.cmd.Stdout = f, f
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := s.cmd.Start(); err != nil {
-		s.t.Error(err)
-		s.cmd = nil
-		return
-	}
-	ended, cmd := make(chan error, 1), s.cmd
-	s.ended = ended
-	go func() { ended <- cmd.Wait() }()
-}
-
-// kill is kill -9 of the agent.
-func (s *cashSite) kill(point string) {
-	_ = s.cmd.Process.Kill()
-	<-s.ended
-	if n := len(s.put); n > 0 && point != "end" {
-		s.put[n-1].last = true
-	}
-	s.cmd = nil
-	s.points[point]++
-}
-
-const cashPatience = 40 * time.Second
-
-// status waits until the agent stands as it should.
-func (s *cashSite) status(what string, ok func(agent.Status) bool) {
-	var last agent.Status
-	for end := time.Now().Add(cashPatience); !s.t.Failed() && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		select {
-		case err := <-s.ended:
-			s.ended <- err
-			s.t.Errorf("%s: the agent ended: %v", s.id, err)
-			return
-		default:
-		}
-		st, err := agent.AskStatus(s.cfg.Data)
-		if last = st; err == nil && st.Running == agent.IsRunning && len(st.Lanes) == 1 && ok(st) {
-			return
-		}
-	}
-	s.t.Errorf("%s: not %s: %+v, machine %+v, cash %+v", s.id, what, last, s.machine.View(), s.cash.View())
-}
-
 func (s *cashSite) see(ctx context.Context, what string, ok func(virtual.CashView) bool) bool {
-	ctx, cancel := context.WithTimeout(ctx, cashPatience)
+	ctx, cancel := context.WithTimeout(ctx, victimPatience)
 	defer cancel()
 	if err := s.cash.Wait(ctx, ok); err != nil {
 		s.t.Errorf("%s: %s: %v %+v", s.id, what, err, s.cash.View())
@@ -275,35 +118,11 @@ func (s *cashSite) see(ctx context.Context, what string, ok func(virtual.CashVie
 	return true
 }
 
-func (s *cashSite) seeMachine(what string, ok func(virtual.View) bool) bool {
-	ctx, cancel := context.WithTimeout(s.t.Context(), cashPatience)
-	defer cancel()
-	if err := s.machine.Wait(ctx, ok); err != nil {
-		s.t.Errorf("%s: %s: %v %+v", s.id, what, err, s.machine.View())
-		return false
-	}
-	return true
-}
-
 // order presses the button until the slot opens.
 func (s *cashSite) order() bool {
-	for range 20 {
-		if err := s.machine.Select(5); err == nil {
-			ctx, cancel := context.WithTimeout(s.t.Context(), 2*time.Second)
-			err := s.cash.Wait(ctx, func(v virtual.CashView) bool { return v.Accepting })
-			cancel()
-			if err == nil {
-				return true
-			}
-			_ = s.machine.Cancel()
-		} else if !errors.Is(err, virtual.ErrNotEnabled) && !errors.Is(err, virtual.ErrSelling) {
-			s.t.Error(err)
-			return false
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	s.t.Errorf("%s: the slot does not open: %+v", s.id, s.machine.View())
-	return false
+	return s.press(func(ctx context.Context) error {
+		return s.cash.Wait(ctx, func(v virtual.CashView) bool { return v.Accepting })
+	})
 }
 
 func (s *cashSite) coin(kind int) bool {
@@ -327,10 +146,6 @@ func (s *cashSite) bill() bool {
 	}
 	s.put = append(s.put, putCoin{value: 500, bill: true})
 	return true
-}
-
-func (s *cashSite) soon(most time.Duration) {
-	time.Sleep(time.Duration(s.rnd.Int64N(int64(most))))
 }
 
 // round is one buyer, and one kill.
@@ -406,25 +221,6 @@ func (s *cashSite) round(n int) {
 	_ = s.machine.Cancel() // the controller asks nobody who is not there
 	s.cash.Misbehave(virtual.CashOK)
 	_ = s.machine.Misbehave(virtual.FaultNone)
-}
-
-// finish lets the agent say the rest.
-func (s *cashSite) finish() {
-	if s.t.Failed() {
-		return
-	}
-	s.start()
-	s.status("idle, and all of it told", func(st agent.Status) bool {
-		return st.Lanes[0].Phase == "idle" && st.Lanes[0].Cash.Known && st.Journal.Known && st.Journal.Waiting == 0
-	})
-	if s.cmd == nil {
-		return
-	}
-	_ = s.cmd.Process.Signal(syscall.SIGTERM)
-	if err := <-s.ended; err != nil {
-		s.t.Errorf("%s: %v", s.id, err)
-	}
-	s.cmd = nil
 }
 
 // cashSums are minor units.
@@ -513,7 +309,7 @@ func (s *cashSite) judge(st *store.Store) (sum cashSums) {
 	if d := sum.out - sum.given; d < 0 || d > sum.unknown {
 		t.Errorf("%s: %d came out, %d is written, of %d nobody knows", s.id, sum.out, sum.given, sum.unknown)
 	}
-	if d := int64(sum.drops)*cashPrice - sum.captured; d > int64(doubts)*cashPrice || -d > int64(doubts)*cashPrice {
+	if d := int64(sum.drops)*victimPrice - sum.captured; d > int64(doubts)*victimPrice || -d > int64(doubts)*victimPrice {
 		t.Errorf("%s: %d fell, %d captured, %d in doubt", s.id, sum.drops, sum.captured, doubts)
 	}
 	if sum.in != sum.captured+sum.given+sum.owed {

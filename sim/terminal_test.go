@@ -3,16 +3,10 @@ package sim_test
 import (
 	"context"
 	"encoding/hex"
-	"encoding/json"
-	"errors"
 	"flag"
 	"math/rand/v2"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -36,7 +30,7 @@ var (
 func TestTerminalKilled(t *testing.T) {
 	t.Parallel()
 	const sites = 4
-	w, ids := newCashWorld(t, sites)
+	w, ids := newVictims(t, sites)
 	var all sync.WaitGroup
 	found := make([]*terminalSite, sites)
 	for i := range sites {
@@ -50,7 +44,10 @@ func TestTerminalKilled(t *testing.T) {
 				}
 				s.round(n)
 			}
-			s.finish()
+			s.finish(func(st agent.Status) bool {
+				l := st.Lanes[0]
+				return l.Phase == "idle" && l.Terminal != nil && l.Terminal.Here && l.Terminal.Owes == ""
+			})
 		})
 	}
 	all.Wait()
@@ -90,104 +87,31 @@ func TestTerminalKilled(t *testing.T) {
 
 // terminalSite is a vending machine and a terminal, and the agent before them.
 type terminalSite struct {
-	t        *testing.T
-	rnd      *rand.Rand
-	id       protocol.DeviceID
-	cfg      cashAgent
-	machine  *virtual.Machine
+	*victim
 	terminal *virtual.Terminal
-	cmd      *exec.Cmd
-	ended    chan error
-	log      string
-	points   map[string]int
 }
 
 func newTerminalSite(t *testing.T, identity, addr string, rnd *rand.Rand, hold, loses bool) *terminalSite {
 	t.Helper()
-	dir := t.TempDir()
-	s := &terminalSite{
-		t: t, rnd: rnd, id: protocol.DeviceID(filepath.Base(identity)), log: filepath.Join(dir, "log"), points: map[string]int{},
-		cfg: cashAgent{Identity: identity, Data: filepath.Join(dir, "data"), Cloud: addr, VMC: filepath.Join(dir, "vmc"), Hold: hold},
-	}
+	s := &terminalSite{victim: newVictim(t, identity, addr, rnd)}
 	var err error
-	if s.machine, err = virtual.NewMachine(virtual.MachineConfig{
-		Link: s.cfg.VMC, Products: []virtual.Product{{Outlet: 5, Price: money.New(cashPrice, money.EUR)}}, VendTime: 60 * time.Millisecond,
-	}); err != nil {
-		t.Fatal(err)
-	}
 	if s.terminal, err = virtual.NewTerminal(virtual.TerminalConfig{Waits: true, LoseUnread: loses, Receipt: 9990}); err != nil {
 		t.Fatal(err)
 	}
-	s.cfg.Terminal = s.terminal.Address()
-	ctx, cancel := context.WithCancel(context.Background())
-	var ends sync.WaitGroup
-	ends.Go(func() { _ = s.machine.Run(ctx) })
-	ends.Go(func() { _ = s.terminal.Run(ctx) })
-	t.Cleanup(func() {
-		if s.cmd != nil {
-			s.kill("")
-		}
-		cancel()
-		ends.Wait()
-		if t.Failed() {
-			b, _ := os.ReadFile(s.log)
-			t.Logf("%s: %s\n%+v", s.id, b[max(0, len(b)-6000):], s.terminal.View())
-		}
-	})
+	s.cfg.Terminal, s.cfg.Hold = s.terminal.Address(), hold
+	s.live(s.machine.Run, s.terminal.Run)
+	s.far = func() any { return s.terminal.View() }
 	return s
-}
-
-func (s *terminalSite) start() {
-	text, _ := json.Marshal(s.cfg)
-	f, err := os.OpenFile(s.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		s.t.Error(err)
-		return
-	}
-	defer func() { _ = f.Close() }()
-	cmd := exec.Command(os.Args[0]) //nolint:gosec // this test
-	cmd.Env = append(os.Environ(), cashAgentVariable+"="+string(text))
-	cmd.Stderr, cmd.Stdout = f, f
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		s.t.Error(err)
-		return
-	}
-	ended := make(chan error, 1)
-	s.cmd, s.ended = cmd, ended
-	go func() { ended <- cmd.Wait() }()
-}
-
-// kill is kill -9 of the agent.
-func (s *terminalSite) kill(point string) {
-	_ = s.cmd.Process.Kill()
-	<-s.ended
-	s.cmd = nil
-	s.points[point]++
 }
 
 // status waits until the agent stands as it should.
 func (s *terminalSite) status(what string, ok func(agent.Status) bool) {
-	var last agent.Status
-	for end := time.Now().Add(cashPatience); !s.t.Failed() && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		select {
-		case err := <-s.ended:
-			s.ended <- err
-			s.t.Errorf("%s: the agent ended: %v", s.id, err)
-			return
-		default:
-		}
-		st, err := agent.AskStatus(s.cfg.Data)
-		if last = st; err == nil && st.Running == agent.IsRunning && len(st.Lanes) == 1 && st.Lanes[0].Terminal != nil && ok(st) {
-			return
-		}
-	}
-	s.t.Errorf("%s: not %s: %+v, machine %+v, terminal %+v", s.id, what, last.Lanes, s.machine.View(), s.terminal.View())
+	s.victim.status(what, func(st agent.Status) bool { return st.Lanes[0].Terminal != nil && ok(st) })
 }
 
 // see waits for what the terminal shows.
 func (s *terminalSite) see(what string, ok func(virtual.TerminalView) bool) bool {
-	ctx, cancel := context.WithTimeout(s.t.Context(), cashPatience)
+	ctx, cancel := context.WithTimeout(s.t.Context(), victimPatience)
 	defer cancel()
 	err := s.terminal.Wait(ctx, ok)
 	if err != nil {
@@ -196,39 +120,11 @@ func (s *terminalSite) see(what string, ok func(virtual.TerminalView) bool) bool
 	return err == nil
 }
 
-func (s *terminalSite) seeMachine(what string, ok func(virtual.View) bool) bool {
-	ctx, cancel := context.WithTimeout(s.t.Context(), cashPatience)
-	defer cancel()
-	err := s.machine.Wait(ctx, ok)
-	if err != nil {
-		s.t.Errorf("%s: %s: %v", s.id, what, err)
-	}
-	return err == nil
-}
-
 // order presses the button until the terminal waits for a card.
 func (s *terminalSite) order() bool {
-	for range 40 {
-		if err := s.machine.Select(5); err == nil {
-			ctx, cancel := context.WithTimeout(s.t.Context(), time.Second)
-			err := s.terminal.Wait(ctx, func(v virtual.TerminalView) bool { return v.Waiting })
-			cancel()
-			if err == nil {
-				return true
-			}
-			_ = s.machine.Cancel()
-		} else if !errors.Is(err, virtual.ErrNotEnabled) && !errors.Is(err, virtual.ErrSelling) {
-			s.t.Error(err)
-			return false
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	s.t.Errorf("%s: the terminal is never asked: %+v", s.id, s.machine.View())
-	return false
-}
-
-func (s *terminalSite) soon(most time.Duration) {
-	time.Sleep(time.Duration(s.rnd.Int64N(int64(most))))
+	return s.press(func(ctx context.Context) error {
+		return s.terminal.Wait(ctx, func(v virtual.TerminalView) bool { return v.Waiting })
+	})
 }
 
 // round is one buyer, and one kill.
@@ -321,26 +217,6 @@ func (s *terminalSite) round(n int) {
 	_ = s.machine.Misbehave(virtual.FaultNone)
 }
 
-// finish lets the agent say the rest.
-func (s *terminalSite) finish() {
-	if s.t.Failed() {
-		return
-	}
-	s.start()
-	s.status("idle, and all of it told", func(st agent.Status) bool {
-		l := st.Lanes[0]
-		return l.Phase == "idle" && l.Terminal.Here && l.Terminal.Owes == "" && st.Journal.Known && st.Journal.Waiting == 0
-	})
-	if s.t.Failed() || s.cmd == nil {
-		return
-	}
-	_ = s.cmd.Process.Signal(syscall.SIGTERM)
-	if err := <-s.ended; err != nil {
-		s.t.Errorf("%s: %v", s.id, err)
-	}
-	s.cmd = nil
-}
-
 type terminalSums struct {
 	stands, captured int64 // minor units
 	canceled         int   // at the terminal
@@ -402,7 +278,7 @@ func (s *terminalSite) judge(st *store.Store) (sum terminalSums) {
 	}
 	sum.back = back
 	drops := int64(s.machine.View().Drops)
-	if d := drops*cashPrice - sum.captured; d > int64(doubts)*cashPrice || -d > int64(doubts)*cashPrice {
+	if d := drops*victimPrice - sum.captured; d > int64(doubts)*victimPrice || -d > int64(doubts)*victimPrice {
 		t.Errorf("%s: %d fell, %d captured, %d in doubt", s.id, drops, sum.captured, doubts)
 	}
 	t.Logf("%s: %v %+v", s.id, s.points, sum)
