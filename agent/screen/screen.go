@@ -199,6 +199,14 @@ func (s *Server) Show(lane uint8, what Shown) {
 	}
 }
 
+// now is what a lane shows; mu is held. Before the first buyer that is nothing in particular.
+func (s *Server) now(lane uint8) Shown {
+	if what, ok := s.shown[lane]; ok {
+		return what
+	}
+	return Shown{Screen: "idle"}
+}
+
 func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/orders", s.order)
@@ -355,7 +363,7 @@ func (s *Server) look(r *http.Request, n uint8) (Lane, error) {
 	defer done()
 	l, err := s.seller.Lane(ctx, n)
 	s.mu.Lock()
-	l.Shown = s.shown[n]
+	l.Shown = s.now(n)
 	s.mu.Unlock()
 	return l, err
 }
@@ -389,9 +397,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusServiceUnavailable, "too_many", fmt.Sprintf("%d watch already", maxWatchers))
 		return
 	}
-	if now, ok := s.shown[n]; ok {
-		c <- now
-	}
+	c <- s.now(n)
 	s.watch[c] = n
 	s.mu.Unlock()
 	defer func() {

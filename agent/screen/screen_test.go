@@ -164,7 +164,6 @@ func TestHTTP(t *testing.T) {
 func TestEvents(t *testing.T) {
 	t.Parallel()
 	srv, addr := started(t, &seller{})
-	srv.Show(0, Shown{Screen: "idle"})
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+addr+"/v1/lanes/0/events", nil)
 	if err != nil {
 		t.Fatal(err)

@@ -454,7 +454,7 @@ func (s *State) await(o *Output, in In) {
 	o.do(AskEvidence{v.ID, v.Outlet})
 	w := s.policy.Evidence()
 	switch {
-	case s.restart && !s.bus.HasEvidence:
+	case s.restart && !s.bus.HasEvidence && !s.cfg.OwnsMotor: // an adapter that lived on may still say
 		w = s.policy.Vend()
 	case !s.bus.HasEvidence:
 		s.over(o, in)

@@ -13,7 +13,7 @@ import (
 const (
 	answerTime = 200 * time.Millisecond // for an answer; a frame and its answer are 17 ms at 9,600 baud
 	lineGap    = 5 * time.Millisecond   // silence between frames: 3.5 characters (MODBUS over Serial Line, 2.5.1.1)
-	pollPress  = 50 * time.Millisecond  // of inputs, for buttons
+	pollPress  = 100 * time.Millisecond // of inputs, for buttons
 	pollVend   = 20 * time.Millisecond  // of inputs, while a vend waits for its feedback
 	debounce   = 30 * time.Millisecond  // an input counts when it read the same for so long
 	lifeEvery  = time.Second            // the relays are read, and BusState is said

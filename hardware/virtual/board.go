@@ -36,7 +36,7 @@ type BoardOutlet struct {
 const (
 	boardMute  = 1500 * time.Millisecond // of a board that says nothing for a while
 	pulsePause = time.Second
-	pressTime  = 150 * time.Millisecond
+	pressTime  = 250 * time.Millisecond
 )
 
 // ErrNoFault means a fault that this far end does not know.
