@@ -97,6 +97,11 @@ func (s *shell) choose(l *lane, lines []screen.Line) (Chosen, error) {
 		if !ok || it.Price.Minor <= 0 {
 			return Chosen{}, &screen.Refusal{Reason: "no_such_outlet"}
 		}
+		if v, ok := l.vending.(interface{ Refuses(protocol.Outlet) string }); ok {
+			if why := v.Refuses(protocol.Outlet(line.Outlet)); why != "" {
+				return Chosen{}, &screen.Refusal{Reason: why}
+			}
+		}
 		unit, qty := it.Price, line.Quantity
 		if unit.Minor > maxPrice/int64(qty) {
 			return Chosen{}, &screen.Refusal{Reason: "amount"}

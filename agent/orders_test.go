@@ -44,7 +44,7 @@ func TestOrders(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	board := must[*virtual.Board](t)(virtual.NewBoard(virtual.BoardConfig{
-		Link: filepath.Join(t.TempDir(), "board"), Outlets: []virtual.BoardOutlet{{Product: virtual.Product{Outlet: 3, Price: money.New(250, money.EUR)}, Relay: 1, Button: 1}},
+		Link: filepath.Join(t.TempDir(), "board"), Outlets: []virtual.BoardOutlet{{Product: virtual.Product{Outlet: 3, Price: money.New(250, money.EUR)}, Relay: 1, Button: 1, Feedback: 2}},
 	}))
 	done := make(chan struct{})
 	ctx := s.ctx()
@@ -55,7 +55,7 @@ func TestOrders(t *testing.T) {
 	s.cfg.Plan = agent.Plan{0: {3: {Name: "Tea", Price: money.New(250, money.EUR)}, 4: {Name: "Water"}}, 1: {5: {Name: "Cola", Price: money.New(150, money.EUR)}}}
 	s.cfg.Lanes[0] = agent.LaneConfig{
 		OwnsMotor: true, Name: "outlets", Reader: vending.Reader,
-		Vending: agent.Outlets(outlet.Config{Path: board.Path(), Currency: money.EUR, Outlets: []outlet.Outlet{{Number: 3, Price: money.New(250, money.EUR), Relay: 1, Button: 1}}}),
+		Vending: agent.Outlets(outlet.Config{Path: board.Path(), Currency: money.EUR, Outlets: []outlet.Outlet{{Number: 3, Price: money.New(250, money.EUR), Relay: 1, Button: 1, Feedback: 2}}}),
 	}
 	vending.Reader, vending.Lane = nil, 1
 	s.cfg.Lanes = append(s.cfg.Lanes, vending)
@@ -88,6 +88,32 @@ func TestOrders(t *testing.T) {
 	refused(`{"lane": 0, "lines": [{"outlet": 4}]}`, 409, "no_such_outlet") // nobody says what it costs
 	refused(`{"lane": 1, "lines": [{"outlet": 5}]}`, 409, "no_orders")
 	refused(`{"lane": 2, "lines": [{"outlet": 5}]}`, 404, "no_such_lane")
+
+	if err := board.Hold(2, true); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(func() bool { // until the driver has seen it
+		status, says := s.ask("POST", "/v1/orders", two)
+		if sale, ok := says["sale"].(string); ok {
+			_, _ = s.ask("DELETE", "/v1/orders/"+sale, "")
+			s.await(session.ScreenRefused)
+		}
+		return status == 409 && says["reason"] == "outlet_in_use"
+	})
+	if err := board.Hold(2, false); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(func() bool {
+		status, says := s.ask("POST", "/v1/orders", two)
+		if sale, ok := says["sale"].(string); ok {
+			_, _ = s.ask("DELETE", "/v1/orders/"+sale, "")
+			s.await(session.ScreenRefused)
+		}
+		return status == 202
+	})
+	for len(s.screens) > 0 {
+		<-s.screens
+	}
 
 	order := func() string {
 		t.Helper()

@@ -220,7 +220,11 @@ func Outlets(t *testing.T, mk NewOutlets) {
 			v := b.vend()
 			must(t, b.v.Approve(v, protocol.BusKey{}, Washer, OutletPrice(Washer), 300*time.Millisecond))
 			b.ends(v, hardware.ApprovalWithdrawn)
+			must(t, b.b.Press(Washer)) // its button does nothing either
 			must(t, b.b.Hold(1, false))
+			if n := count(b.l, func(hardware.VendRequest) bool { return true }); n != 0 {
+				t.Errorf("%d requests of what is in use", n)
+			}
 			b.sold(b.order(Washer), Washer, protocol.GradeSensed)
 			b.gave(1)
 		},

@@ -28,6 +28,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"coinop/hardware"
@@ -151,6 +153,7 @@ type Board struct {
 	state State
 	port  hardware.Port
 	box   hardware.Mailbox
+	no    atomic.Uint64 // State.refuses
 }
 
 var _ hardware.Vender = (*Board)(nil)
@@ -198,9 +201,24 @@ func (p *offAtEnd) Close() error {
 func (b *Board) Run(ctx context.Context) error {
 	step := func(now time.Duration, in any) (o hardware.Output) {
 		b.state, o = b.state.Step(now, in)
+		b.no.Store(b.state.refuses())
 		return o
 	}
 	return hardware.Serve(ctx, b.port, b.cfg.Clock, step, &b.box, b.out)
+}
+
+// Refuses names why an outlet could not begin now, or is "": an order for it would only be voided.
+func (b *Board) Refuses(number protocol.Outlet) string {
+	no, i := b.no.Load(), slices.IndexFunc(b.cfg.Outlets, func(o Outlet) bool { return o.Number == number })
+	switch {
+	case i < 0:
+		return ""
+	case no&(1<<(i+maxBits)) != 0:
+		return RefusesOutOfOrder
+	case no&(1<<i) != 0:
+		return RefusesInUse
+	}
+	return ""
 }
 
 // Commands of the machine.

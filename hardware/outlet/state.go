@@ -280,6 +280,26 @@ func (s *State) pulseDue(now time.Duration) bool {
 	return !t.vend.IsZero() && t.left > 0 && t.clear && now >= t.at && (t.began || now < t.by)
 }
 
+// Why an outlet could not begin now.
+const (
+	RefusesInUse      = "outlet_in_use"       // its feedback is active
+	RefusesOutOfOrder = "outlet_out_of_order" // it was given pulses, and never moved
+)
+
+// refuses are the outlets that could not begin now, by their place in the configuration: a bit for those in
+// use, and 32 bits higher one for those out of order.
+func (s State) refuses() (bits uint64) {
+	for i, o := range s.cfg.Outlets {
+		if o.Feedback > 0 && s.levels&(1<<(o.Feedback-1)) != 0 {
+			bits |= 1 << i
+		}
+		if s.missed[i] >= misses {
+			bits |= 1 << (i + maxBits)
+		}
+	}
+	return bits
+}
+
 // reads reports whether inputs matter now.
 func (s *State) reads() bool {
 	if t := s.train; !t.vend.IsZero() {
@@ -500,7 +520,7 @@ func (s *State) sawInputs(o *hardware.Output, now time.Duration, active uint32) 
 
 // press is a button: an order, or another one in place of the first.
 func (s *State) press(o *hardware.Output, now time.Duration, i int) {
-	if !s.train.vend.IsZero() || s.missed[i] >= misses || s.request.open && s.request.outlet == i {
+	if !s.train.vend.IsZero() || s.refuses()&(1<<i|1<<(i+maxBits)) != 0 || s.request.open && s.request.outlet == i {
 		return
 	}
 	if s.request.open {
@@ -514,7 +534,7 @@ func (s *State) press(o *hardware.Output, now time.Duration, i int) {
 
 // always reports that an outlet waits to be offered.
 func (s *State) always() bool {
-	return s.phase == live && s.cfg.Outlets[0].Always && !s.request.open && s.train.vend.IsZero() && s.missed[0] < misses
+	return s.phase == live && s.cfg.Outlets[0].Always && !s.request.open && s.train.vend.IsZero() && s.refuses() == 0
 }
 
 // finish ends a train that is over, and offers what is always offered.
