@@ -166,7 +166,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	}
 	cfg.Log = cfg.Log.With("device", string(cfg.Identity.Device))
 	cfg.Storage = cfg.Storage.withDefaults()
-	a := &agent{cfg: cfg, log: cfg.Log, show: cfg.Show, sale: map[protocol.Lane]protocol.SaleID{}, since: time.Now(), was: cfg.After, retry: firstRetry}
+	a := &agent{cfg: cfg, log: cfg.Log, show: cfg.Show, sale: map[protocol.Lane]protocol.SaleID{}, says: map[protocol.Lane]string{}, since: time.Now(), was: cfg.After, retry: firstRetry}
 	if a.show == nil {
 		a.show = a.showInLog
 	}
@@ -214,6 +214,7 @@ type agent struct {
 	screen *screen.Server                    // nil: no orders over HTTP
 	door   door                              // where it is
 	sale   map[protocol.Lane]protocol.SaleID // that a lane's screen is about
+	says   map[protocol.Lane]string          // what a lane's terminal shows, while that is told
 	lives  atomic.Pointer[living]            // nil: there is no shell
 }
 

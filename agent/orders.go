@@ -196,7 +196,7 @@ func (s *shell) about(l *lane, e session.Show) {
 
 // tell passes a screen on to those who watch. The goroutine that decides calls it.
 func (a *agent) tell(l protocol.Lane, on session.Screen, amount money.Amount, reason string) {
-	what := screen.Shown{Screen: on.String(), Reason: reason}
+	what := screen.Shown{Screen: on.String(), Reason: reason, Text: a.says[l]}
 	if !amount.IsZero() {
 		what.Amount, what.Money = amount.Decimal(), amount.Currency.String()
 	}

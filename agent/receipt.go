@@ -176,7 +176,11 @@ func keepReceipt(data string, r paper.Receipt) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(dir, r.Sale+".json"), append(b, '\n'), 0o600); err != nil {
+	path := filepath.Join(dir, r.Sale+".json") // whole or not there, for those who look meanwhile
+	if err := os.WriteFile(path+".new", append(b, '\n'), 0o600); err != nil {
+		return err
+	}
+	if err := os.Rename(path+".new", path); err != nil {
 		return err
 	}
 	names, err := receiptNames(dir)

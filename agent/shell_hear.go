@@ -150,7 +150,11 @@ func (s *shell) tellHealth(l *lane, h hardware.Health) {
 	}
 	switch h.Code {
 	case hardware.CodePortAbsent, hardware.CodePortLost:
-		attrs = append(attrs, "check", "is the cable in, and is the path right? ls -l /dev/serial/by-id shows what is there")
+		check := "is the cable in, and is the path right? ls -l /dev/serial/by-id shows what is there"
+		if strings.HasPrefix(h.Device, "terminal") {
+			check = "is the terminal on and in the network, and is its address right? It takes one connection at a time"
+		}
+		attrs = append(attrs, "check", check)
 	case hardware.CodeDriverPanic:
 		level = slog.LevelError
 	}

@@ -57,6 +57,8 @@ func (s *shell) atTerminal(l *lane, ev hardware.Event) error {
 		return tell(session.TerminalReady{Terminal: ev.Terminal, Last: ev.Last.Ref, Due: ev.Due})
 	case hardware.TerminalStatus:
 		s.log.Debug("terminal", "lane", int(l.id), "payment", ev.Payment.String(), "says", ev.Code, "text", ev.Text)
+		s.agent.says[l.id] = ev.Text // PA00P015 3.7: at a terminal without a display of its own, as it stands
+		defer delete(s.agent.says, l.id)
 		return tell(session.TerminalStatus{Payment: ev.Payment, Code: ev.Code})
 	case hardware.TerminalAnswered:
 		return tell(session.TerminalAnswered{

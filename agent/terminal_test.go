@@ -192,10 +192,49 @@ func TestTerminalOrders(t *testing.T) {
 	}
 	s.terminal(far, "aborted", func(v virtual.TerminalView) bool { return !v.Waiting && v.Charged == 0 })
 	ready()
+	far.Misbehave(virtual.TerminalTalks)
 	order(`, "pay": "card"`)
+	for ctx := s.ctx(); ; time.Sleep(5 * time.Millisecond) { // what the terminal shows, word for word
+		_, l := s.ask("GET", "/v1/lanes/0", "")
+		if shown, _ := l["shown"].(map[string]any); shown["text"] == "Bitte ä" && shown["reason"] == "insert_card" {
+			break
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("%v", l)
+		}
+	}
 	far.Present(virtual.TerminalFine)
 	s.await(session.ScreenThanks)
 	s.terminal(far, "booked", func(v virtual.TerminalView) bool { return v.Held == 0 && v.Charged == 250 })
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestTerminalDay: the terminal's day is ended when it is time, and when the terminal says so.
+func TestTerminalDay(t *testing.T) {
+	t.Parallel()
+	s, far := terminalSite(t, virtual.TerminalConfig{History: true})
+	s.cfg.Lanes[0].CloseEvery = 200 * time.Millisecond
+	stop := s.start()
+	s.terminal(far, "its day is ended", func(v virtual.TerminalView) bool { return v.Days >= 1 })
+	for ctx := s.ctx(); ; time.Sleep(5 * time.Millisecond) {
+		st, err := agent.AskStatus(s.cfg.Data)
+		if err == nil && len(st.Lanes) == 1 && st.Lanes[0].Terminal != nil && !st.Lanes[0].Terminal.Closed.IsZero() && st.Lanes[0].Terminal.ID == "52523535" {
+			break
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("%+v %v", st.Lanes, err)
+		}
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	s.cfg.Lanes[0].CloseEvery = 0 // once a day
+	days := far.View().Days
+	far.Misbehave(virtual.TerminalDueDay)
+	stop = s.start()
+	s.terminal(far, "the day that is due is ended", func(v virtual.TerminalView) bool { return v.Days == days+1 })
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}

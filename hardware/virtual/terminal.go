@@ -595,7 +595,11 @@ func (s *terminalLine) payment(kind string, body []byte) error {
 			return err
 		}
 	}
-	if err := s.all([]byte{0x04, 0xFF, 0x0A}); err != nil {
+	insert := []byte{0x04, 0xFF, 0x0A}
+	if s.talk { // a text, to be shown
+		insert = append(insert, 0x06, 0x0B, 0x24, 0x09, 0x07, 0x07, 'B', 'i', 't', 't', 'e', ' ', 0x84)
+	}
+	if err := s.all(insert); err != nil {
 		return err
 	}
 	if t.cfg.Waits {

@@ -25,3 +25,21 @@ func TestStatusOfCash(t *testing.T) {
 		}
 	}
 }
+
+// What a technician reads of a payment terminal.
+func TestStatusOfTerminal(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 11, 26, 3, 0, 0, 0, time.Local)
+	for want, c := range map[string]agent.TerminalStatus{
+		"terminal  not here, owes: cancel":                           {Owes: "cancel"},
+		"terminal  id 52523535, wants its day ended":                 {ID: "52523535", Here: true, Due: true},
+		"terminal  id 52523535, day ended 2026-11-26 03:00:00":       {ID: "52523535", Here: true, Closed: at},
+		"terminal  id 52523535, owes: answer, day ended 2026-11-26 ": {ID: "52523535", Here: true, Closed: at, Owes: "answer"},
+	} {
+		var out strings.Builder
+		st := agent.Status{Running: agent.IsRunning, At: time.Now(), Lanes: []agent.LaneStatus{{Phase: "idle", Terminal: &c}}}
+		if err := printStatus(&out, st); err != nil || !strings.Contains(out.String(), want) {
+			t.Errorf("want %q, %v:\n%s", want, err, out.String())
+		}
+	}
+}
