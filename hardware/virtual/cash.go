@@ -243,6 +243,7 @@ func (c *Cash) word(w uint16) {
 		c.say(0x100 | 0xFF)
 		return
 	}
+	c.unheard = nil // what was not acknowledged before another command is said again
 	switch {
 	case data[0]&0xF8 == 0x08:
 		if c.fault != CashDead {
