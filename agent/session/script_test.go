@@ -318,8 +318,8 @@ func (a args) terminal() Event {
 		return r
 	}
 	switch a.w[0] {
-	case "t_ready": // 10 [due]: the last receipt
-		return TerminalReady{Terminal: "t", Last: ref(1), Due: a.option("due", "") != ""}
+	case "t_ready": // 10 [due] [id=u]: the last receipt
+		return TerminalReady{Terminal: a.option("id", "t"), Last: ref(1), Due: a.option("due", "") != ""}
 	case "t_gone":
 		return TerminalGone{}
 	case "t_status":

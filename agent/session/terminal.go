@@ -146,8 +146,9 @@ type atTerminal struct {
 	Answered bool                 `cbor:"5,keyasint,omitempty"` // approved
 	Ref      protocol.TerminalRef `cbor:"6,keyasint,omitzero"`
 	Approved money.Amount         `cbor:"7,keyasint"`
-	What     protocol.What        `cbor:"8,keyasint,omitempty"` // of the outcome; 0: there is none yet
-	Final    money.Amount         `cbor:"9,keyasint"`           // captured
+	What     protocol.What        `cbor:"8,keyasint,omitempty"`  // of the outcome; 0: there is none yet
+	Final    money.Amount         `cbor:"9,keyasint"`            // captured
+	Terminal string               `cbor:"10,keyasint,omitempty"` // its id
 }
 
 // atHand is what is known of the terminal in this boot.
@@ -169,7 +170,7 @@ func (d *durable) applyTerminal(r protocol.Record) {
 	case protocol.TerminalSent:
 		d.Phase, d.Payment, d.Approved = Authorizing, b.Payment, money.Amount{}
 		d.Asked = tail(append(d.Asked, asked{Payment: b.Payment, Sale: r.Sale, Answered: true}))
-		d.Terminal = &atTerminal{Sale: r.Sale, Payment: b.Payment, Asked: b.Amount, Before: b.Before}
+		d.Terminal = &atTerminal{Sale: r.Sale, Payment: b.Payment, Asked: b.Amount, Before: b.Before, Terminal: b.Terminal}
 	case protocol.TerminalAnswered:
 		if !b.Ref.IsZero() {
 			d.LastRef = b.Ref
@@ -219,10 +220,10 @@ func (s State) GivenUp() bool {
 // terminalShut names why the terminal cannot be asked for a payment, or is "".
 func (s State) terminalShut() string {
 	switch {
+	case s.d.Terminal != nil: // also where the file has none any more: it must be put back first
+		return "terminal_owes"
 	case !s.cfg.Terminal:
 		return ""
-	case s.d.Terminal != nil:
-		return "terminal_owes"
 	case !s.term.up:
 		return "terminal_away"
 	case s.term.due:
@@ -240,6 +241,7 @@ func (s State) atTerminal(e Order) bool { return s.cfg.Terminal && !(e.Cash && s
 func (s State) noTerminal(e Order) string {
 	why := s.terminalShut()
 	switch {
+	case s.d.Terminal != nil && !s.cfg.Terminal:
 	case !s.atTerminal(e):
 		return ""
 	case why != "":
@@ -433,11 +435,18 @@ func (s *State) terminalAnswered(o *Output, now protocol.Reading, e TerminalAnsw
 func (s *State) owed(o *Output) {
 	switch t := s.d.Terminal; {
 	case t == nil || t.What == 0:
-	case t.Answered:
+	case t.Answered && !s.replaced():
 		s.act(o)
 	default:
 		s.askBack(o)
 	}
+}
+
+// replaced reports that another terminal stands here than the one that owes: its receipt numbers say
+// nothing about ours.
+func (s State) replaced() bool {
+	t := s.d.Terminal
+	return t.Terminal != "" && s.term.id != "" && t.Terminal != s.term.id
 }
 
 // act tells the terminal what to do, when nobody waits for an answer of it.
@@ -533,6 +542,10 @@ func (s *State) terminalLast(o *Output, in In, e TerminalLast) {
 			return
 		}
 		s.doubtful(o, in, "no_books")
+		return
+	}
+	if s.replaced() {
+		s.doubtful(o, in, "other_terminal")
 		return
 	}
 	s.term.last, s.term.tries = e.Ref, 0
