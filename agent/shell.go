@@ -60,6 +60,8 @@ type shell struct {
 	stopped bool
 	job     uint32 // the last of any printer
 
+	totals   totals
+	totalsAt time.Duration  // Mono of the next keepTotals
 	cashbook *cashbook.Book // up to booked; nil: nobody needed it yet
 	booked   protocol.Seq
 }
@@ -193,6 +195,10 @@ func (s *shell) run(ctx context.Context) error {
 		err = last
 	}
 	if err == nil {
+		s.totalsAt = 0
+		err = s.fold(s.mono())
+	}
+	if err == nil {
 		s.log.Info("stopped", "cause", context.Cause(ctx).Error(), "head", uint64(s.journal.Head().Seq))
 	}
 	return err
@@ -207,6 +213,11 @@ func (s *shell) boot() ([]Do, error) {
 			Device: id.Device, Lane: l.Lane, Flow: max(l.Flow, protocol.SelectionFirst), Bus: l.Bus, Z7: l.Z7, OwnsMotor: l.OwnsMotor, Cash: l.Cash != nil, Terminal: l.Terminal != nil,
 		})
 	}
+	var err error
+	if s.totals, err = loadTotals(cfg.Data); err != nil {
+		s.log.Warn("what was sold before is not known for EVA-DTS files: counting begins anew", "error", err)
+	}
+	s.totalsAt = totalsKept
 	s.told = s.journal.Head().Seq
 	s.told -= min(s.told+1-s.journal.Oldest(), lastSaleWithin)
 	if err := s.findLast(); err != nil {
@@ -425,6 +436,9 @@ func (s *shell) due() error {
 			return err
 		}
 		ins = append(ins, more...)
+		if err := s.fold(now); err != nil {
+			return err
+		}
 		defer s.tellStatus()
 	}
 	s.audits(now)

@@ -17,6 +17,8 @@ func TestCashCommands(t *testing.T) {
 		{[]string{"cash", "report", "--data", dir}, "is " + dir + " the folder that the agent runs with?"},
 		{[]string{"cash", "collect", "--data", dir, "--person", "ana", "--bag", "1"}, "no agent runs with this data folder"},
 		{[]string{"cash", "count", "--data", dir}, "no agent runs with this data folder"},
+		{[]string{"dex", "write", "--data", dir}, "--out is missing"},
+		{[]string{"dex", "write", "--data", dir, "--out", dir + "/x"}, "is " + dir + " the folder that the agent runs with?"},
 		{[]string{"dex", "read", "--data", dir}, "no agent runs with this data folder"},
 	} {
 		if code, _, errs := call(t, nil, c.args...); code != 1 || !strings.Contains(errs, c.want) {

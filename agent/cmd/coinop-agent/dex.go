@@ -20,7 +20,7 @@ import (
 
 func newDEX(env []string) *cobra.Command {
 	c := &cobra.Command{Use: "dex", Short: "Read a machine's own books, and what they say (EVA-DTS)"}
-	c.AddCommand(newDEXRead(env), newDEXShow())
+	c.AddCommand(newDEXRead(env), newDEXShow(), newDEXWrite(env))
 	return c
 }
 
@@ -60,6 +60,37 @@ command does it, and nothing else may use the port.`,
 	c.Flags().Uint8Var(&lane, "lane", 0, "`number` of the lane, with --data")
 	c.Flags().StringVar(&port, "port", "", "`tty` of the machine's DEX link")
 	c.Flags().StringVar(&out, "out", "", "`file` for what it says, with --port")
+	return c
+}
+
+func newDEXWrite(env []string) *cobra.Command {
+	var data, out string
+	var lane uint8
+	c := &cobra.Command{
+		Use: "write --data FOLDER --out FILE", Short: "Write an audit file of what was sold here, by our own records", Args: cobra.NoArgs,
+		Long: `Write makes an EVA-DTS file of what a lane has sold since this device counts: by card
+and, where the cash is ours, for cash, with the sales of each item. It is for a vending
+management system beside, or in place of, the machine's own file. The counters only
+grow; where they begin anew, the file names another board. The agent may run meanwhile.`,
+		Example: "  coinop-agent dex write --data /var/lib/coinop --out snack-1.dts",
+		RunE: func(c *cobra.Command, _ []string) error {
+			if out == "" {
+				return errors.New("--out is missing: the file to write")
+			}
+			b, err := agent.WriteAudit(data, protocol.Lane(lane))
+			if err != nil {
+				return err
+			}
+			if err := os.WriteFile(out, b, 0o600); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(c.OutOrStdout(), "%d bytes in %s; coinop-agent dex show %s says what they mean\n", len(b), out, out)
+			return err
+		},
+	}
+	dataFolder(c, env, &data)
+	c.Flags().StringVar(&out, "out", "", "`file` to write (required)")
+	c.Flags().Uint8Var(&lane, "lane", 0, "`number` of the lane")
 	return c
 }
 
