@@ -26,6 +26,13 @@ func MDBCash(path string, c money.Currency, bills bool) func(Wiring) (Cash, erro
 	}
 }
 
+// QibixxCash is the same behind a Qibixx adapter that is the bus's master for us.
+func QibixxCash(path string, c money.Currency, bills bool) func(Wiring) (Cash, error) {
+	return func(w Wiring) (Cash, error) {
+		return mdb.NewCash(mdb.CashConfig{Path: path, Currency: c, NoBills: !bills, Clock: w.Clock, Open: mdb.OpenQibixxMaster}, w.Out)
+	}
+}
+
 // cash takes an event of the lane's cash devices in.
 func (s *shell) cash(l *lane, ev hardware.Event) error {
 	tell := func(ev session.Event) error { return s.handle(Lane{l.id, ev}) }

@@ -116,6 +116,27 @@ func TestCash(t *testing.T) {
 	})
 }
 
+// TestCashAtAdapter: the same devices behind an adapter that is the master for us.
+func TestCashAtAdapter(t *testing.T) {
+	t.Parallel()
+	Cash(t, func(path string, out func(hardware.Event)) (hardware.Cash, func(context.Context) (hardware.Driver, error), error) {
+		a, err := virtual.NewAdapter(path+"-adapter", path)
+		if err != nil {
+			return nil, nil, err
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan struct{})
+		go func() { defer close(done); _ = a.Run(ctx) }()
+		t.Cleanup(func() { cancel(); <-done })
+		a.Garble()
+		c, err := mdb.NewCash(mdb.CashConfig{Path: a.Path(), Currency: money.EUR, Open: mdb.OpenQibixxMaster}, out)
+		if err != nil {
+			return nil, nil, err
+		}
+		return c, c.Open, nil
+	})
+}
+
 func TestDEX(t *testing.T) {
 	t.Parallel()
 	Audit(t, func(path string, out func(hardware.Event)) (hardware.Audit, func(context.Context) (hardware.Driver, error), error) {

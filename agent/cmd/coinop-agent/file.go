@@ -186,7 +186,11 @@ func (f fileOptions) config(a configs.Agent, stderr io.Writer) (agent.Config, er
 			lane.Columns = columns[l.Printer.Paper]
 		}
 		if c := l.Cash; c != nil && c.Owner == "agent" {
-			lane.Cash = agent.MDBCash(port(fmt.Sprintf("lanes.%d.cash.port", i), c.Port, "mdb cash"), scale[i].Currency, c.Bills == "on")
+			at := agent.MDBCash
+			if c.Driver == "qibixx" {
+				at = agent.QibixxCash
+			}
+			lane.Cash = at(port(fmt.Sprintf("lanes.%d.cash.port", i), c.Port, "mdb cash"), scale[i].Currency, c.Bills == "on")
 		}
 		if l.Audit != nil {
 			lane.Audit = agent.DEX(port(fmt.Sprintf("lanes.%d.audit.port", i), l.Audit.Port, "dex"))
