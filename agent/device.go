@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"time"
 
 	"coinop/agent/journal"
@@ -23,8 +24,9 @@ type DeviceConfig struct {
 	Payment  seal.PublicKey   // opens our cards
 	Cloud    *ecdsa.PublicKey // signs checkpoints
 	Boot     protocol.BootID
-	Random   io.Reader // of ids
-	Plan     Plan      // what stands behind the buses' item numbers; nil: nobody says
+	Random   io.Reader            // of ids
+	Plan     Plan                 // what stands behind the buses' item numbers; nil: nobody says
+	Odd      map[string]code.Code // what did not fit it before, as it was told
 	Software string
 }
 
@@ -111,6 +113,7 @@ type Noted struct {
 // Fault is something wrong with the device itself, or over: it is written for the cloud.
 type Fault struct {
 	Code   code.Code
+	Device string // "": the whole
 	Detail string
 }
 
@@ -166,7 +169,7 @@ func NewDevice(now protocol.Reading, cfg DeviceConfig, j *journal.Journal) (*Dev
 	if err != nil {
 		return nil, nil, err
 	}
-	d := &Device{plan: planned{plan: cfg.Plan}, cfg: cfg, core: core, journal: j, id: cfg.Core.Lanes[0].Device, told: session.LinkDown}
+	d := &Device{plan: planned{plan: cfg.Plan, odd: maps.Clone(cfg.Odd)}, cfg: cfg, core: core, journal: j, id: cfg.Core.Lanes[0].Device, told: session.LinkDown}
 	effects, err := core.Boot(d.reading(now), d.newCase(now), fateRecords(fate, why)...)
 	if err != nil {
 		return nil, nil, err
@@ -336,7 +339,7 @@ func (d *Device) newCase(now protocol.Reading) func() protocol.CaseID {
 // prices is spread over them, the remainder on the first.
 // fault writes a DeviceEvent.
 func (d *Device) fault(now protocol.Reading, f Fault) ([]Do, error) {
-	return d.write(now, protocol.Record{Body: protocol.DeviceEvent{Code: string(f.Code), Detail: f.Detail}})
+	return d.write(now, protocol.Record{Body: protocol.DeviceEvent{Code: string(f.Code), Device: f.Device, Detail: f.Detail}})
 }
 
 // write writes a record of the device's own.

@@ -218,6 +218,11 @@ func (s *shell) boot() ([]Do, error) {
 		s.log.Warn("what was sold before is not known for EVA-DTS files: counting begins anew", "error", err)
 	}
 	s.totalsAt = totalsKept
+	for range foldAtStart {
+		if err := s.foldSome(); err != nil {
+			return nil, err
+		}
+	}
 	s.told = s.journal.Head().Seq
 	s.told -= min(s.told+1-s.journal.Oldest(), lastSaleWithin)
 	if err := s.findLast(); err != nil {
@@ -226,7 +231,7 @@ func (s *shell) boot() ([]Do, error) {
 	device, do, err := NewDevice(s.now(), DeviceConfig{
 		Core:   CoreConfig{Lanes: lanes, Policy: cfg.Policy},
 		Signer: id.Signer, Relay: id.Relay, Payment: id.Payment, Cloud: id.Cloud,
-		Boot: newID[protocol.BootID](), Random: rand.Reader, Software: cfg.Software, Plan: cfg.Plan,
+		Boot: newID[protocol.BootID](), Random: rand.Reader, Software: cfg.Software, Plan: cfg.Plan, Odd: s.totals.Odd,
 	}, s.journal)
 	if err != nil {
 		return nil, err

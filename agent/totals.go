@@ -15,6 +15,7 @@ import (
 	"coinop/agent/journal"
 	"coinop/hardware/dex"
 	"coinop/protocol"
+	"coinop/protocol/code"
 	"coinop/protocol/money"
 )
 
@@ -26,6 +27,7 @@ type totals struct {
 	UpTo  protocol.Seq                  `json:"up_to"`
 	Board string                        `json:"board"` // names where counting began
 	Lanes map[protocol.Lane]*laneTotals `json:"lanes"`
+	Odd   map[string]code.Code          `json:"odd,omitempty"` // what of the plan does not fit
 }
 
 type laneTotals struct {
@@ -52,6 +54,9 @@ const (
 	totalsName = "totals.json"
 	totalsKept = time.Hour // at least so often the file is written
 	foldAtOnce = 512       // records: it is done between sales
+	// So many times at the start. What is left then (the file is gone, or from before this program kept
+	// one) is folded later, and what of the plan does not fit may be told once more.
+	foldAtStart = 4
 )
 
 func (t *totals) lane(id protocol.Lane) *laneTotals {
@@ -105,6 +110,8 @@ func (t *totals) see(o protocol.Opened) {
 		t.lane(o.Lane).outcome(b)
 	case protocol.SaleClosed:
 		clear(t.lane(o.Lane).Vends)
+	case protocol.DeviceEvent:
+		t.oddity(b)
 	}
 }
 
@@ -215,6 +222,17 @@ func WriteAudit(data string, lane protocol.Lane) ([]byte, error) {
 
 // fold takes some of what is new in, and keeps it now and then.
 func (s *shell) fold(now time.Duration) error {
+	if err := s.foldSome(); err != nil {
+		return err
+	}
+	if now >= s.totalsAt {
+		s.totalsAt = now + totalsKept
+		s.keepTotals()
+	}
+	return nil
+}
+
+func (s *shell) foldSome() error {
 	t, head := &s.totals, s.journal.Head()
 	after := t.UpTo
 	if t.Epoch != head.Epoch {
@@ -235,10 +253,6 @@ func (s *shell) fold(now time.Duration) error {
 			}
 			t.see(o)
 		}
-	}
-	if now >= s.totalsAt {
-		s.totalsAt = now + totalsKept
-		s.keepTotals()
 	}
 	return nil
 }

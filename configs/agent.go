@@ -84,7 +84,9 @@ type Vending struct {
 	First string `key:"first" default:"choice" one:"choice card"`
 	// Most that a card is held for where it comes first; what is sold is charged, the rest let go. Without it 10 units of the currency. One for all lanes.
 	Hold Amount `key:"hold" like:"5.00"`
-	// What stands behind the machine's item numbers: names for receipts, and prices to hold the machine's against. The machine's own price is what is charged.
+	// Whose price is charged where the machine's and that of products differ: the machine's (vmc), or the plan's (cloud), which the machine is told with the approval. Either is reported.
+	PriceAuthority string `key:"price_authority" default:"vmc" one:"vmc cloud"`
+	// What stands behind the machine's item numbers: names for receipts, and prices to hold the machine's against.
 	Products []Product `key:"products" most:"999"`
 	// With relay-board and gpio: what hangs at its relays, and what it costs.
 	Outlets []Outlet `key:"outlets" most:"32"`

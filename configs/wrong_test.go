@@ -41,7 +41,7 @@ func TestWrong(t *testing.T) {
 		{"empty", "", `f:1:1: identity: is missing; write "identity: /etc/coinop/identity"`},
 		{"no lanes", strings.Split(least, "lanes")[0], `f:1:1: lanes: is missing; add "lanes:" and below it a part that begins with "- ", with vending, reader, terminal, printer, audit, cash`},
 		{"no parts", strings.Split(least, "lanes")[0] + "lanes: []\n", `f:4:1: lanes: is missing; add "lanes:" and below it a part that begins with "- ", with vending, reader, terminal, printer, audit, cash`},
-		{"no vending", swap("vending", "reader"), `f:5:5: lanes.0.vending: is missing; add a block "vending:" with driver, port, scale, first, hold, products, outlets, address, relays_active, inputs_active`},
+		{"no vending", swap("vending", "reader"), `f:5:5: lanes.0.vending: is missing; add a block "vending:" with driver, port, scale, first, hold, price_authority, products, outlets, address, relays_active, inputs_active`},
 		{"no dash", swap("  - vending: {port: /dev/v}", "  vending: {port: /dev/v}"), `f:4:1: lanes: want a list; begin each part of it with "- " on a line below`},
 		{"dash", least + "timeouts:\n  - wait: 5s\n", `f:7:3: timeouts: want keys here: wait, vend_timeout, order_timeout; remove the "-"`},
 		{"empty value", swap(" /d", ""), "f:2:1: data: is empty; write a value, or remove the line"},

@@ -233,7 +233,7 @@ func planOf(a configs.Agent, lane int, c money.Currency) (map[protocol.Outlet]ag
 		if first, twice := plan[item]; twice {
 			problems = append(problems, a.Refuse(key+number, fmt.Sprintf("item %d is %s already", item, first.Name), "one item, one product"))
 		}
-		out := agent.Planned{Name: p.Name}
+		out := agent.Planned{Name: p.Name, Charge: a.Lanes[lane].Vending.PriceAuthority == "cloud"}
 		if p.Price != "" {
 			if out.Price, err = money.Parse(string(p.Price), c); err == nil && where == "outlets" && out.Price.Minor == 0 {
 				err = errors.New("nothing")
