@@ -67,6 +67,7 @@ var doors = map[string][]string{
 	"github.com/veraison/go-cose":         {"protocol/seal"},
 	"github.com/fxamacker/cbor":           {"protocol"},
 	"crypto/hpke":                         {"protocol/seal"},
+	"github.com/cloudflare/circl":         {"protocol/seal"},
 	"github.com/danielgtaylor/huma":       {"cloud/api"},
 	"github.com/prometheus":               {"cloud"},
 	"go.opentelemetry.io":                 {"agent/telemetry", "cloud/telemetry"},

@@ -141,7 +141,7 @@ func ParsePrivateKey(b []byte) (PrivateKey, error) {
 	if err != nil {
 		return PrivateKey{}, fmt.Errorf("private key: %w", err)
 	}
-	h, err := hpke.NewDHKEMPrivateKey(k)
+	h, err := hpke.NewDHKEMPrivateKey(newExchanger(k))
 	if err != nil {
 		return PrivateKey{}, fmt.Errorf("private key: %w", err)
 	}

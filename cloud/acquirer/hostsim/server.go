@@ -40,7 +40,8 @@ type Server struct {
 
 type hostConn struct {
 	net.Conn
-	write  sync.Mutex
+	write  sync.Mutex // guards out
+	out    []byte     // answers that leave together
 	signed bool
 }
 
@@ -181,8 +182,11 @@ func (s *Server) serve(ctx context.Context, cancel func(), c *hostConn, all *syn
 		delete(s.conns, c)
 		s.mu.Unlock()
 	}()
-	r := bufio.NewReader(c)
+	r := bufio.NewReaderSize(c, 16<<10)
 	for {
+		if !whole(r) { // what came together is answered together
+			c.flush()
+		}
 		frame, err := readFrame(r)
 		if err != nil {
 			return
@@ -194,7 +198,11 @@ func (s *Server) serve(ctx context.Context, cancel func(), c *hostConn, all *syn
 		}
 		for _, reply := range replies {
 			if reply.After == 0 {
-				c.reply(reply)
+				c.queue(reply.Frame)
+				if reply.Drop {
+					c.flush()
+					_ = c.Close()
+				}
 				continue
 			}
 			all.Go(func() {
@@ -257,13 +265,36 @@ func (c *hostConn) reply(r Reply) {
 }
 
 func (c *hostConn) send(frame []byte) {
+	c.queue(frame)
+	c.flush()
+}
+
+func (c *hostConn) queue(frame []byte) {
+	if frame == nil {
+		return
+	}
 	c.write.Lock()
 	defer c.write.Unlock()
-	out := binary.BigEndian.AppendUint16(make([]byte, 0, len(frame)+2), uint16(len(frame)))
+	c.out = append(binary.BigEndian.AppendUint16(c.out, uint16(len(frame))), frame...)
+}
+
+func (c *hostConn) flush() {
+	c.write.Lock()
+	defer c.write.Unlock()
+	if len(c.out) == 0 {
+		return
+	}
 	_ = c.SetWriteDeadline(time.Now().Add(5 * time.Second))
-	if _, err := c.Write(append(out, frame...)); err != nil {
+	if _, err := c.Write(c.out); err != nil {
 		_ = c.Close() // the reader sees it
 	}
+	c.out = c.out[:0]
+}
+
+// whole reports that the next frame is here already.
+func whole(r *bufio.Reader) bool {
+	head, err := r.Peek(min(2, r.Buffered()))
+	return err == nil && len(head) == 2 && r.Buffered() >= 2+int(binary.BigEndian.Uint16(head))
 }
 
 func readFrame(r io.Reader) ([]byte, error) {

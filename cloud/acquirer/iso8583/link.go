@@ -461,7 +461,7 @@ func (l *Link) connect(ctx context.Context) (served bool, err error) {
 	}
 	s := &session{
 		link: l, conn: conn, out: make(chan *flight, 64), network: make(chan *Message, 8), gone: make(chan struct{}),
-		heard: make(chan struct{}, 1), replies: make(chan *Message, 8),
+		replies: make(chan *Message, 8),
 	}
 	var all sync.WaitGroup
 	var once sync.Once

@@ -73,7 +73,7 @@ type session struct {
 	out     chan *flight
 	network chan *Message // 08xx of ours to write
 	replies chan *Message // 0810 to our 0800s
-	heard   chan struct{} // something was read
+	heard   atomic.Int64  // when something was read last, ns of the clock
 	gone    chan struct{} // closed when the connection is of no more use
 }
 
@@ -169,10 +169,7 @@ func (s *session) read(r *bufio.Reader) error {
 		if err != nil {
 			return fmt.Errorf("read: %w", err) // out of step, or no host of this dialect
 		}
-		select {
-		case s.heard <- struct{}{}:
-		default:
-		}
+		s.heard.Store(time.Now().UnixNano())
 		switch {
 		case m.MTI == "0800":
 			select {
@@ -212,12 +209,18 @@ func (s *session) keep(ctx context.Context) (served bool, cause error) {
 	s.link.set(State{Up: true}, s)
 	defer s.link.leave(s)
 	missed := 0
+	every := s.link.cfg.EchoEvery
+	idle := time.NewTimer(every)
+	defer idle.Stop()
 	for {
-		idle := time.NewTimer(s.link.cfg.EchoEvery)
 		select {
-		case <-s.heard:
-			missed = 0
 		case <-idle.C:
+			quiet := time.Since(time.Unix(0, s.heard.Load())) // the answer to the sign-on was the first
+			if quiet >= 0 && quiet < every {
+				missed = 0
+				idle.Reset(every - quiet)
+				continue
+			}
 			_, err := s.ask(ctx, echo)
 			switch {
 			case err == nil:
@@ -227,15 +230,13 @@ func (s *session) keep(ctx context.Context) (served bool, cause error) {
 					return true, err
 				}
 			}
+			idle.Reset(every)
 		case <-s.gone:
-			idle.Stop()
 			return true, errGone
 		case <-ctx.Done():
-			idle.Stop()
 			s.bye()
 			return true, context.Cause(ctx)
 		}
-		idle.Stop()
 	}
 }
 
