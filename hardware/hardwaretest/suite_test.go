@@ -159,9 +159,27 @@ func TestZVT(t *testing.T) {
 					return nil, nil, err
 				}
 				return z, z.Open, nil
-			}, hold)
+			}, TerminalCan{Hold: hold})
 		})
 	}
+}
+
+// TestBusReader: a cashless reader at the bus, as a terminal; with the card first, and always idle.
+func TestBusReader(t *testing.T) {
+	for name, first := range map[string]bool{"card first": true, "always idle": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			Terminal(t, busReader, TerminalCan{Session: true, CardFirst: first})
+		})
+	}
+}
+
+func busReader(path string, _ time.Duration, out func(hardware.Event)) (hardware.Terminal, func(context.Context) (hardware.Driver, error), error) {
+	r, err := mdb.NewReader(mdb.ReaderConfig{Path: path, Currency: money.EUR}, out)
+	if err != nil {
+		return nil, nil, err
+	}
+	return r, r.Open, nil
 }
 
 var childVend = protocol.VendID{0: 0xC1}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,19 +19,43 @@ import (
 // how long it may wait for the end of a command.
 type NewTerminal func(address string, finish time.Duration, out func(hardware.Event)) (hardware.Terminal, func(context.Context) (hardware.Driver, error), error)
 
+// TerminalCan is what kind of terminal it is.
+type TerminalCan struct {
+	// Hold: its payments are holds, which can be ended by less.
+	Hold bool
+	// Session: its payments are sessions at an MDB bus (virtual.BusReader). Less than what was approved cannot
+	// be captured, nothing refunded, no day closed, and it keeps no books: what got no answer is not known.
+	Session bool
+	// CardFirst: the session begins with the card; else the reader is always idle.
+	CardFirst bool
+}
+
+// terminalFar is a terminal's far end, in the words of ZVT's.
+type terminalFar interface {
+	Run(ctx context.Context) error
+	Address() string
+	Misbehave(f virtual.TerminalFault)
+	Present(how virtual.TerminalFault)
+	Unplug()
+	Replug()
+	View() virtual.TerminalView
+	Wait(ctx context.Context, ok func(virtual.TerminalView) bool) error
+}
+
 type terminalBench struct {
 	t     *testing.T
-	far   *virtual.Terminal
+	far   terminalFar
+	bus   *virtual.BusReader // where it is one
 	l     *Log
 	d     hardware.Terminal
 	hold  bool
+	can   TerminalCan
 	ready hardware.TerminalReady
 	n     byte
 }
 
-// Terminal is what every Terminal must do. hold says that its payments are holds, which can be ended
-// by less.
-func Terminal(t *testing.T, mk NewTerminal, hold bool) {
+// Terminal is what every Terminal must do. What one of a kind cannot do it must refuse by name.
+func Terminal(t *testing.T, mk NewTerminal, can TerminalCan) {
 	t.Helper()
 	cases := map[string]func(*terminalBench){
 		"approved":                  func(b *terminalBench) { b.approves(virtual.TerminalFine) },
@@ -39,17 +65,6 @@ func Terminal(t *testing.T, mk NewTerminal, hold bool) {
 		"more than was asked for":   func(b *terminalBench) { b.approves(virtual.TerminalTalks) },
 		"another amount":            anotherAmount,
 		"declined":                  func(b *terminalBench) { b.answers(virtual.TerminalDeclines, protocol.TerminalDeclined, "declined") },
-		"no card":                   func(b *terminalBench) { b.answers(virtual.TerminalNoCard, protocol.TerminalAborted, "aborted") },
-		"gone before it began":      func(b *terminalBench) { b.unknown(virtual.TerminalDropsFirst, false) },
-		"gone in mid frame":         func(b *terminalBench) { b.unknown(virtual.TerminalDropsMidFrame, true) },
-		"approved and gone":         func(b *terminalBench) { b.unknown(virtual.TerminalDiesApproved, true) },
-		"gone before the end":       func(b *terminalBench) { b.unknown(virtual.TerminalDropsCompletion, true) },
-		"no end":                    func(b *terminalBench) { b.unknown(virtual.TerminalLosesCompletion, true) },
-		"no result":                 func(b *terminalBench) { b.unknown(virtual.TerminalNoResult, true) },
-		"other money":               func(b *terminalBench) { b.unknown(virtual.TerminalOtherMoney, true) },
-		"yes, then no":              func(b *terminalBench) { b.unknown(virtual.TerminalContradicts, true) },
-		"silent":                    func(b *terminalBench) { b.unknown(virtual.TerminalSilent, false) },
-		"garbage":                   func(b *terminalBench) { b.unknown(virtual.TerminalGarbage, false) },
 		"unplugged meanwhile":       unpluggedPaying2,
 		"aborted":                   aborted,
 		"aborted too late":          abortedLate,
@@ -60,29 +75,40 @@ func Terminal(t *testing.T, mk NewTerminal, hold bool) {
 		"captured":                  func(b *terminalBench) { captured(b, 250) },
 		"captured less":             func(b *terminalBench) { captured(b, 150) },
 		"refunded":                  refunded,
-		"the day is due":            dayDue,
-		"an empty day":              func(b *terminalBench) { must(b.t, b.d.Close()); b.closed(0) },
 		"not here":                  notHere,
 		"another one's money":       othersMoney,
 		"two payments, one by one":  twoPayments,
-		"after 9999 comes 1":        func(b *terminalBench) { b.approves(virtual.TerminalFine); b.approves(virtual.TerminalFine) },
-		"wants help first":          func(b *terminalBench) { b.again(virtual.TerminalWantsHelp) },
-		"busy at first":             func(b *terminalBench) { b.again(virtual.TerminalDeaf) },
-		"wrong password":            wrongPassword,
 		"nothing is ever said late": func(b *terminalBench) { must(b.t, b.d.Abort(protocol.PaymentID{9})); b.approves(virtual.TerminalFine) },
 	}
+	more := map[string]func(*terminalBench){
+		"no card":              func(b *terminalBench) { b.answers(virtual.TerminalNoCard, protocol.TerminalAborted, "aborted") },
+		"gone before it began": func(b *terminalBench) { b.unknown(virtual.TerminalDropsFirst, false) },
+		"gone in mid frame":    func(b *terminalBench) { b.unknown(virtual.TerminalDropsMidFrame, true) },
+		"approved and gone":    func(b *terminalBench) { b.unknown(virtual.TerminalDiesApproved, true) },
+		"gone before the end":  func(b *terminalBench) { b.unknown(virtual.TerminalDropsCompletion, true) },
+		"no end":               func(b *terminalBench) { b.unknown(virtual.TerminalLosesCompletion, true) },
+		"no result":            func(b *terminalBench) { b.unknown(virtual.TerminalNoResult, true) },
+		"other money":          func(b *terminalBench) { b.unknown(virtual.TerminalOtherMoney, true) },
+		"yes, then no":         func(b *terminalBench) { b.unknown(virtual.TerminalContradicts, true) },
+		"silent":               func(b *terminalBench) { b.unknown(virtual.TerminalSilent, false) },
+		"garbage":              func(b *terminalBench) { b.unknown(virtual.TerminalGarbage, false) },
+		"the day is due":       dayDue,
+		"an empty day":         func(b *terminalBench) { must(b.t, b.d.Close()); b.closed(0) },
+		"after 9999 comes 1":   func(b *terminalBench) { b.approves(virtual.TerminalFine); b.approves(virtual.TerminalFine) },
+		"wants help first":     func(b *terminalBench) { b.again(virtual.TerminalWantsHelp) },
+		"busy at first":        func(b *terminalBench) { b.again(virtual.TerminalDeaf) },
+		"wrong password":       wrongPassword,
+	}
+	if can.Session {
+		more = sessionCases
+	}
+	maps.Copy(cases, more)
 	for name, f := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cfg := virtual.TerminalConfig{History: true}
-			switch name {
-			case "aborted", "aborted too late", "aborted in the queue", "two payments, one by one", "unplugged meanwhile":
-				cfg.Waits = true
-			case "after 9999 comes 1":
-				cfg.Receipt = 9998
-			}
-			far, err := virtual.NewTerminal(cfg)
-			must(t, err)
+			b := &terminalBench{t: t, l: NewLog(t), hold: can.Hold, can: can}
+			b.build(name)
+			far := b.far
 			ctx, cancel := context.WithCancel(t.Context())
 			done := make(chan struct{})
 			go func() { defer close(done); _ = far.Run(ctx) }()
@@ -91,7 +117,6 @@ func Terminal(t *testing.T, mk NewTerminal, hold bool) {
 			if name == "no end" {
 				finish = 2 * time.Second
 			}
-			b := &terminalBench{t: t, far: far, l: NewLog(t), hold: hold}
 			d, open, err := mk(far.Address(), finish, b.l.Out)
 			must(t, err)
 			b.d = d
@@ -103,10 +128,37 @@ func Terminal(t *testing.T, mk NewTerminal, hold bool) {
 	}
 }
 
+// build makes the far end of a case.
+func (b *terminalBench) build(name string) {
+	b.t.Helper()
+	waits := slices.Contains([]string{"aborted", "aborted too late", "aborted in the queue", "two payments, one by one", "unplugged meanwhile"}, name)
+	if b.can.Session {
+		r, err := virtual.NewBusReader(virtual.BusReaderConfig{
+			Link: b.t.TempDir() + "/reader", Waits: waits, AlwaysIdle: !b.can.CardFirst, Wide: !b.can.CardFirst,
+		})
+		must(b.t, err)
+		b.bus, b.far = r, &busTerminal{r}
+		return
+	}
+	cfg := virtual.TerminalConfig{History: true, Waits: waits}
+	if name == "after 9999 comes 1" {
+		cfg.Receipt = 9998
+	}
+	far, err := virtual.NewTerminal(cfg)
+	must(b.t, err)
+	b.far = far
+}
+
 // up waits until it can be asked.
 func (b *terminalBench) up() {
 	b.t.Helper()
 	b.ready = nextSlow[hardware.TerminalReady](b.l)
+	if b.can.Session {
+		if b.ready.Terminal != "KSK000000000042" || !b.ready.Last.Ref.IsZero() {
+			b.t.Errorf("ready %+v", b.ready)
+		}
+		return
+	}
 	if b.ready.Terminal != "52523535" || b.ready.Last.Ref.IsZero() {
 		b.t.Errorf("ready %+v", b.ready)
 	}
@@ -152,11 +204,26 @@ func (b *terminalBench) stands(minor int64) {
 // approves is a payment that ends well, whatever the terminal does on the way.
 func (b *terminalBench) approves(f virtual.TerminalFault) hardware.TerminalAnswered {
 	b.t.Helper()
+	e := b.approved(f)
+	if b.can.Session { // one at a time: it is ended before the next
+		must(b.t, b.d.Capture(e.Payment, e.Ref, e.Approved, e.Approved))
+		b.done(protocol.TerminalCapture, protocol.TerminalOK, "")
+	}
+	return e
+}
+
+// approved is one that is not ended yet.
+func (b *terminalBench) approved(f virtual.TerminalFault) hardware.TerminalAnswered {
+	b.t.Helper()
 	before := b.far.View()
 	b.far.Misbehave(f)
 	p := b.id()
 	e := b.ask(p, 250)
-	if e.Result != protocol.TerminalApproved || e.Approved != eur(250) || e.Card.Last4 != "4771" || e.Card.Brand != "mastercard" ||
+	if b.can.Session {
+		if e.Result != protocol.TerminalApproved || e.Approved != eur(250) || e.Card != (hardware.TerminalCard{}) || e.Ref.Terminal != "KSK000000000042" {
+			b.t.Errorf("%+v", e)
+		}
+	} else if e.Result != protocol.TerminalApproved || e.Approved != eur(250) || e.Card.Last4 != "4771" || e.Card.Brand != "mastercard" ||
 		len(e.Ref.Receipt) != 4 || e.Ref.Terminal != "52523535" || e.Ref.AuthID != "611804" || len(e.Receipt) == 0 {
 		b.t.Errorf("%+v", e)
 	}
@@ -168,7 +235,7 @@ func (b *terminalBench) approves(f virtual.TerminalFault) hardware.TerminalAnswe
 	if n := count(b.l, func(e hardware.TerminalAnswered) bool { return e.Payment == p }); n != 1 {
 		b.t.Errorf("answered %d times", n)
 	}
-	if got := v.Books[len(v.Books)-1].Ref; got == "" {
+	if got := v.Books[len(v.Books)-1].Ref; got == "" && !b.can.Session { // MDB has no word for it
 		b.t.Error("the terminal never heard our reference")
 	}
 	return e
@@ -268,7 +335,11 @@ func unpluggedPaying2(b *terminalBench) {
 	must(b.t, b.d.Authorize(p, eur(250)))
 	b.waiting()
 	b.far.Unplug()
-	if e := b.answer(p); e.Result != protocol.TerminalUnknown {
+	want := protocol.TerminalUnknown
+	if b.can.CardFirst { // nothing is asked before the card
+		want = protocol.TerminalUnsent
+	}
+	if e := b.answer(p); e.Result != want {
 		b.t.Errorf("%+v", e)
 	}
 	b.far.Replug()
@@ -303,6 +374,10 @@ func aborted(b *terminalBench) {
 }
 
 func abortedLate(b *terminalBench) {
+	if b.can.CardFirst { // before the card nothing is asked, and nothing can come too late
+		aborted(b)
+		return
+	}
 	p := b.id()
 	must(b.t, b.d.Authorize(p, eur(250)))
 	b.waiting()
@@ -351,21 +426,37 @@ func twoPayments(b *terminalBench) {
 }
 
 func canceled(b *terminalBench) {
-	e := b.approves(virtual.TerminalFine)
+	e := b.approved(virtual.TerminalFine)
 	must(b.t, b.d.Cancel(e.Payment, e.Ref, e.Approved))
 	d := b.done(protocol.TerminalCancel, protocol.TerminalOK, "")
 	b.stands(0)
 	l := b.last(e.Payment, e.Ref)
+	if b.can.Session {
+		if l.Hold != hardware.HoldEnded {
+			b.t.Errorf("%+v", l)
+		}
+		return
+	}
 	if b.hold && l.Hold != hardware.HoldEnded || !b.hold && l.Found.Original != e.Ref.Trace || !l.Found.Ref.Same(d.Ref) {
 		b.t.Errorf("%+v", l)
 	}
 }
 
 func cancelGone(b *terminalBench) {
-	e := b.approves(virtual.TerminalFine)
+	e := b.approved(virtual.TerminalFine)
 	b.far.Misbehave(virtual.TerminalDropsReversal)
 	must(b.t, b.d.Cancel(e.Payment, e.Ref, e.Approved))
 	b.done(protocol.TerminalCancel, protocol.TerminalLost, "lost")
+	if b.can.Session { // whether it was heard, VEND FAILURE said again tells
+		b.far.Replug()
+		if l := b.last(e.Payment, e.Ref); l.Hold != hardware.HoldOpen {
+			b.t.Errorf("%+v", l)
+		}
+		must(b.t, b.d.Cancel(e.Payment, e.Ref, e.Approved))
+		b.done(protocol.TerminalCancel, protocol.TerminalOK, "")
+		b.stands(0)
+		return
+	}
 	l := b.last(e.Payment, e.Ref)
 	if b.hold && l.Hold != hardware.HoldEnded || !b.hold && l.Found.Original != e.Ref.Trace {
 		b.t.Errorf("%+v", l)
@@ -374,16 +465,16 @@ func cancelGone(b *terminalBench) {
 }
 
 func wontCancel(b *terminalBench) {
-	e := b.approves(virtual.TerminalFine)
+	e := b.approved(virtual.TerminalFine)
 	b.far.Misbehave(virtual.TerminalWontReverse)
 	must(b.t, b.d.Cancel(e.Payment, e.Ref, e.Approved))
-	b.done(protocol.TerminalCancel, protocol.TerminalRefused, "reversal_not_possible")
+	b.done(protocol.TerminalCancel, protocol.TerminalRefused, map[bool]string{false: "reversal_not_possible", true: "refund_failed"}[b.can.Session])
 	b.stands(250)
 }
 
 func captured(b *terminalBench, minor int64) {
-	e := b.approves(virtual.TerminalFine)
-	if b.hold {
+	e := b.approved(virtual.TerminalFine)
+	if b.hold || b.can.Session {
 		if l := b.last(e.Payment, e.Ref); l.Hold != hardware.HoldOpen {
 			b.t.Errorf("%+v", l)
 		}
@@ -403,6 +494,12 @@ func captured(b *terminalBench, minor int64) {
 
 func refunded(b *terminalBench) {
 	p := b.id()
+	if b.can.Session {
+		must(b.t, b.d.Refund(p, eur(50)))
+		b.done(protocol.TerminalRefund, protocol.TerminalRefused, "not_possible")
+		b.stands(0)
+		return
+	}
 	must(b.t, b.d.Refund(p, eur(50)))
 	b.done(protocol.TerminalRefund, protocol.TerminalOK, "")
 	b.stands(-50)

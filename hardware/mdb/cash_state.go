@@ -89,12 +89,8 @@ type CashState struct {
 	bill     peer
 	turn     bool // the validator's
 
-	sent  []byte // the exchange that waits for its answer
-	until time.Duration
-	tries int
-	line  Unmark
-	reply []Word
-	next  time.Duration // of the next exchange
+	master
+	next time.Duration // of the next exchange
 
 	heard  []byte  // the changer's last POLL
 	last   [16]int // count of a tube as it was last reported with a coin; -1: not known
@@ -141,7 +137,7 @@ const (
 
 // NewCashState is a machine whose port is not open yet.
 func NewCashState(device string, c money.Currency) CashState {
-	s := CashState{device: device, currency: c, slot: -1, notes: -1, line: Unmark{Peripheral: true}}
+	s := CashState{device: device, currency: c, slot: -1, notes: -1, master: newMaster()}
 	s.forget()
 	return s
 }
@@ -229,15 +225,6 @@ func (s *CashState) tick(o *hardware.Output, now time.Duration) {
 	}
 }
 
-func (s *CashState) say(o *hardware.Output, now time.Duration, data []byte) {
-	w, err := Controller(data...)
-	if err != nil {
-		panic(err) // of a block of ours that is too long
-	}
-	s.sent, s.until, s.reply = data, now+replyTime, nil
-	o.Write(Mark(w))
-}
-
 // silent is an exchange without an answer.
 func (s *CashState) silent(o *hardware.Output, now time.Duration) {
 	p, most := s.peerOf(s.sent[0])
@@ -284,31 +271,11 @@ func (s *CashState) nameOf(p *peer) string {
 	return s.device + " coins"
 }
 
-// word is one of a device's: an answer ends with the word that has the mode bit.
+// word is one of a device's.
 func (s *CashState) word(o *hardware.Output, now time.Duration, w Word) {
-	if s.sent == nil {
-		return // late, or noise
-	}
-	s.reply = append(s.reply, w)
-	if w&Mode == 0 {
-		if len(s.reply) > BlockMax {
-			s.reply = nil
-		}
+	data, done := s.hear(o, w)
+	if !done {
 		return
-	}
-	data, err := ReadPeripheral(s.reply)
-	s.reply = nil
-	if err != nil {
-		if len(data) == 0 && s.tries < tries {
-			s.tries++
-			o.Write(Mark([]Word{NAK}))
-			return // it says it again at the next POLL, or we ask again when the time is over
-		}
-		return
-	}
-	s.tries = 0
-	if data != nil {
-		o.Write(Mark([]Word{ACK}))
 	}
 	sent := s.sent
 	p, _ := s.peerOf(sent[0])

@@ -124,7 +124,7 @@ func (s *CashlessState) outOfSequence(o *hardware.Output) {
 // setup is 11 00: our configuration, in the lower of both levels' words.
 func (s *CashlessState) setup(o *hardware.Output, a Asked) {
 	s.common, s.config = max(1, min(a.Data[0], s.level)), true
-	c := s.country()
+	c := isoBCD(s.scale.Currency)
 	// Options: b3, the controller's cash sales are wanted.
 	s.send(o, []byte{0x01, s.level, c[0], c[1], max(s.scale.Factor, 1), s.scale.Decimals, s.z7, 0x08})
 	if s.phase == busInactive && s.prices {

@@ -472,7 +472,8 @@ func (s *CashlessState) beginData(funds uint32) []byte {
 	}
 	b = append(b, 0xFF, 0xFF, 0xFF, 0xFF, 0x00, 0x00, 0x00) // no media id, normal prices
 	if s.expanded() {
-		b = append(b, 'e', 'n', s.country()[0], s.country()[1], 0x02)
+		c := isoBCD(s.scale.Currency)
+		b = append(b, 'e', 'n', c[0], c[1], 0x02)
 	}
 	return b
 }
@@ -482,12 +483,6 @@ func (s *CashlessState) money(units uint32) []byte {
 		return []byte{byte(units >> 24), byte(units >> 16), byte(units >> 8), byte(units)}
 	}
 	return []byte{byte(units >> 8), byte(units)}
-}
-
-// country is 1 and the ISO 4217 number.
-func (s *CashlessState) country() [2]byte {
-	n := uint16(s.scale.Currency)
-	return [2]byte{0x10 | byte(n/100%10), byte(n/10%10)<<4 | byte(n%10)}
 }
 
 func (s *CashlessState) approve(o *hardware.Output, now time.Duration, in approve) {

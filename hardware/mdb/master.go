@@ -1,0 +1,59 @@
+package mdb
+
+import (
+	"time"
+
+	"coinop/hardware"
+)
+
+// master is the controller's side of the line (MDB/ICP 4.2, section 2): one exchange at a time, a block and
+// the answer to it.
+type master struct {
+	sent  []byte // the exchange that waits for its answer
+	until time.Duration
+	tries int
+	line  Unmark
+	reply []Word
+}
+
+func newMaster() master { return master{line: Unmark{Peripheral: true}} }
+
+// say begins an exchange.
+func (m *master) say(o *hardware.Output, now time.Duration, data []byte) {
+	w, err := Controller(data...)
+	if err != nil {
+		panic(err) // of a block of ours that is too long
+	}
+	m.sent, m.until, m.reply = data, now+replyTime, nil
+	o.Write(Mark(w))
+}
+
+// hear takes a word of a device's: an answer ends with the word that has the mode bit. When it is whole and
+// its sum is good it is acknowledged, and done; sent stays for the caller to clear. One that is damaged is
+// not: the device says it again at the next POLL, or we ask again when the time is over.
+func (m *master) hear(o *hardware.Output, w Word) (data []byte, done bool) {
+	if m.sent == nil {
+		return nil, false // late, or noise
+	}
+	m.reply = append(m.reply, w)
+	if w&Mode == 0 {
+		if len(m.reply) > BlockMax {
+			m.reply = nil
+		}
+		return nil, false
+	}
+	data, err := ReadPeripheral(m.reply)
+	m.reply = nil
+	if err != nil {
+		if len(data) == 0 && m.tries < tries {
+			m.tries++
+			o.Write(Mark([]Word{NAK}))
+		}
+		return nil, false
+	}
+	m.tries = 0
+	if data != nil {
+		o.Write(Mark([]Word{ACK}))
+	}
+	return data, true
+}

@@ -1,0 +1,965 @@
+package mdb
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"coinop/hardware"
+	"coinop/protocol"
+	"coinop/protocol/money"
+)
+
+// Times of a cashless device (MDB/ICP 4.2, section 7).
+const (
+	answerMost = 5 * time.Second // its non-response time, or Z7 of its configuration if that is more
+	leftMost   = 2 * time.Second // for the word that something is owed about a vend of an earlier run
+	setupGap   = 5 * time.Millisecond
+	readerMost = 8 // commands that wait
+)
+
+// Reasons of a reader's answers.
+const (
+	ReaderDeclined   = "declined"
+	ReaderCanceled   = "canceled"
+	ReaderNoFunds    = "insufficient_funds"
+	ReaderNotTaken   = "not_taken"    // VEND REQUEST was not executed
+	ReaderReset      = "reader_reset" // it began anew
+	ReaderLost       = "lost"         // the answer is not known
+	ReaderAmount     = "amount"       // its scale cannot say it
+	ReaderCurrency   = "currency"
+	ReaderRefundFail = "refund_failed" // 0A Cx: the credit is lost
+	ReaderSequence   = "out_of_sequence"
+	ReaderImpossible = "not_possible"
+	ReaderAway       = "terminal_away"
+	ReaderBusy       = "busy"
+)
+
+var errReaderSilent = errors.New("mdb: the reader does not answer")
+
+type readerDo uint8
+
+const (
+	readerAuthorize readerDo = iota + 1
+	readerAbort
+	readerCapture
+	readerCancel
+	readerRefund
+	readerLast
+	readerClose
+)
+
+type readerJob struct {
+	do       readerDo
+	payment  protocol.PaymentID
+	ref      protocol.TerminalRef
+	approved money.Amount
+	amount   money.Amount
+}
+
+// readStep is how far the start of an opening is.
+//
+//	hear -> (JUST RESET) -> config -> prices -> id [-> options [-> long]] -> live
+//	hear -> (it has kept its power) left -> reset -> just -> config ...
+type readStep uint8
+
+const (
+	readHear readStep = iota // POLL: has it begun anew?
+	readLeft                 // it has not, and may hold an approval of ours: what is owed comes first
+	readReset
+	readJust // JUST RESET is awaited
+	readConfig
+	readPrices
+	readID
+	readOptions
+	readLong // 11 01 again, with 32 bits of money
+	readLive
+)
+
+// vendStage is how far a payment is.
+//
+//	card -> ask -> wait -> held -> success ------------> (ended)
+//	                            -> failure -> refund --> (ended)
+type vendStage uint8
+
+const (
+	vendCard    vendStage = iota // BEGIN SESSION is awaited
+	vendAsk                      // VEND REQUEST is to be said
+	vendWait                     // it was: 05 or 06
+	vendHeld                     // approved; success or failure comes from the session
+	vendSuccess                  // VEND SUCCESS is to be said, or its ACK is awaited
+	vendTaken                    // it was acknowledged; the next POLL says whether it was executed
+	vendFailure
+	vendRefund // VEND FAILURE was acknowledged: POLL is silent until the money is back
+)
+
+// readerPay is the payment at the reader, from the request to its end. One at a time.
+type readerPay struct {
+	id       protocol.PaymentID
+	amount   money.Amount
+	units    uint32
+	stage    vendStage
+	polled   bool // BEGIN SESSION is not said again: the reader has heard our ACK
+	cancel   bool // it is given up
+	canceled int  // times VEND CANCEL or READER CANCEL was said
+	sends    int  // times VEND SUCCESS or VEND FAILURE was said
+	failing  bool // VEND FAILURE was among them
+	last     bool // the end answers Last, not Cancel
+	part     bool // less than all of it was wanted
+	over     bool // the reader has begun anew since the approval
+	by       time.Duration
+}
+
+// ReaderState is the machine of a bus whose master we are, with one cashless reader: pure, its time is
+// given. MDB/ICP 4.2, section 7.
+type ReaderState struct {
+	device   string
+	currency money.Currency
+	base     byte // its address
+	master
+	open  bool
+	began bool // an opening of this run has reset the reader: what it holds is known
+	step  readStep
+	next  time.Duration // of the next exchange
+	heard time.Duration // last answer
+	left  time.Duration // until when an earlier run's vend may be spoken of
+	stray bool          // an approval nobody here asked for was heard
+	reset bool          // the reader is to begin anew as soon as nothing is held
+
+	level   byte
+	scale   Scale
+	most    time.Duration // its non-response time
+	offered uint32
+	format  Format
+	id      string
+	trouble byte
+	foreign bool // it counts in another currency
+	later   int  // POLLs that may yet bring the answer to SETUP or to the request of its id
+
+	enabled bool // as it was last told
+	stale   bool // it was told to stop looking for a card: it is disabled before it looks again
+	session bool // one is open at the reader
+	closing time.Duration
+	queue   []readerJob
+	pay     *readerPay
+	settled protocol.PaymentID // the last one that was ended
+}
+
+// NewReaderState is a machine whose port is not open yet.
+func NewReaderState(device string, c money.Currency, second bool) ReaderState {
+	s := ReaderState{device: device, currency: c, base: 0x10, master: newMaster(), most: answerMost}
+	if second {
+		s.base = 0x60
+	}
+	s.scale.Currency = c
+	return s
+}
+
+// always reports that a vend may be requested without a session before it.
+func (s *ReaderState) always() bool { return s.offered&optAlwaysIdle != 0 }
+
+// Step takes one input at a time now.
+func (s ReaderState) Step(now time.Duration, in any) (ReaderState, hardware.Output) {
+	var o hardware.Output
+	s.queue = slices.Clone(s.queue)
+	if s.pay != nil {
+		p := *s.pay
+		s.pay = &p
+	}
+	switch in := in.(type) {
+	case hardware.Opened:
+		s.master = newMaster()
+		s.open, s.step, s.next, s.heard, s.left = true, readHear, now, now, 0
+		s.stray, s.reset, s.session, s.enabled, s.closing = false, false, false, false, 0
+	case hardware.Closed:
+		s.closed(&o)
+	case hardware.Bytes:
+		for _, w := range s.line.Add(in.B) {
+			s.word(&o, now, w)
+		}
+	case readerJob:
+		s.take(&o, now, in)
+	}
+	if s.open {
+		s.tick(&o, now)
+		o.Wake = s.next
+		if s.sent != nil {
+			o.Wake = s.until
+		}
+	}
+	return s, o
+}
+
+// closed ends what cannot go on without the port. An approval is kept: the reader may hold it yet.
+func (s *ReaderState) closed(o *hardware.Output) {
+	s.open, s.sent = false, nil
+	s.lose(o, ReaderLost)
+	for _, j := range s.queue {
+		s.unsent(o, j, "port_gone")
+	}
+	s.queue = nil
+}
+
+// unsent answers what was never on the wire.
+func (s *ReaderState) unsent(o *hardware.Output, j readerJob, why string) {
+	done := func(op protocol.TerminalOp) {
+		o.Emit(hardware.TerminalDone{Payment: j.payment, Op: op, End: protocol.TerminalNotSent, Reason: why})
+	}
+	switch j.do {
+	case readerAuthorize:
+		o.Emit(hardware.TerminalAnswered{Payment: j.payment, Result: protocol.TerminalUnsent, Reason: why, Approved: money.New(0, s.currency)})
+	case readerCapture:
+		done(protocol.TerminalCapture)
+	case readerCancel:
+		done(protocol.TerminalCancel)
+	case readerRefund:
+		done(protocol.TerminalRefund)
+	case readerLast:
+		o.Emit(hardware.TerminalLast{Payment: j.payment})
+	case readerClose:
+		o.Emit(hardware.TerminalClosed{Reason: why, Total: money.New(0, s.currency)})
+	case readerAbort:
+	}
+}
+
+// take is a command.
+func (s *ReaderState) take(o *hardware.Output, now time.Duration, j readerJob) {
+	refused := func(op protocol.TerminalOp, why string) {
+		o.Emit(hardware.TerminalDone{Payment: j.payment, Op: op, End: protocol.TerminalRefused, Reason: why})
+	}
+	ours := s.pay != nil && s.pay.id == j.payment
+	switch {
+	case j.do == readerAbort:
+		s.abort(o, j.payment)
+	case j.do == readerClose:
+		o.Emit(hardware.TerminalClosed{Reason: ReaderImpossible, Total: money.New(0, s.currency)})
+	case j.do == readerRefund:
+		refused(protocol.TerminalRefund, ReaderImpossible)
+	case !s.open:
+		s.unsent(o, j, ReaderAway)
+	case j.do == readerAuthorize && len(s.queue) >= readerMost:
+		s.unsent(o, j, ReaderBusy)
+	case j.do == readerAuthorize:
+		s.queue = append(s.queue, j)
+	case j.do == readerLast:
+		s.last(o, now, j, ours)
+	case j.do == readerCapture && j.amount != j.approved: // one has no part (7.4.7)
+		if ours && s.pay.stage == vendHeld && !s.pay.over { // all of it is charged
+			s.pay.stage, s.pay.part, s.next = vendSuccess, true, min(s.next, now+setupGap)
+			return
+		}
+		s.pay = pick(ours, nil, s.pay)
+		refused(protocol.TerminalCapture, ReaderImpossible)
+	case ours && s.pay.stage != vendHeld:
+		s.unsent(o, j, ReaderBusy)
+	case j.do == readerCapture && (!ours || s.pay.over): // it has begun anew: that is a success (7.4.7)
+		s.pay = pick(ours, nil, s.pay)
+		o.Emit(hardware.TerminalDone{Payment: j.payment, Op: protocol.TerminalCapture, End: protocol.TerminalOK})
+	case j.do == readerCancel && (!ours || s.pay.over):
+		s.pay = pick(ours, nil, s.pay)
+		refused(protocol.TerminalCancel, ReaderReset)
+	case j.do == readerCapture:
+		s.pay.stage, s.next = vendSuccess, min(s.next, now+setupGap)
+	default:
+		s.pay.stage, s.next = vendFailure, min(s.next, now+setupGap)
+	}
+}
+
+func pick[T any](ok bool, a, b T) T {
+	if ok {
+		return a
+	}
+	return b
+}
+
+// last answers Last. An approval of an earlier run is taken over while the reader has not begun anew; of a
+// payment without an answer VEND FAILURE says whether it holds one, and takes it back.
+func (s *ReaderState) last(o *hardware.Output, now time.Duration, j readerJob, ours bool) {
+	left := s.pay == nil && !s.began && (s.step == readHear || s.step == readLeft)
+	switch {
+	case ours && s.pay.stage != vendHeld, ours && s.pay.over && s.pay.failing, j.ref.IsZero() && !left:
+		if ours && s.pay.over {
+			s.pay = nil
+		}
+		o.Emit(hardware.TerminalLast{Payment: j.payment})
+		return
+	case left && j.ref.IsZero():
+		s.pay = &readerPay{id: j.payment, stage: vendFailure, last: true}
+		s.next = min(s.next, now+setupGap)
+		return
+	case left:
+		s.pay = &readerPay{id: j.payment, stage: vendHeld}
+	}
+	l := hardware.TerminalLast{Payment: j.payment, Known: true, Found: hardware.TerminalFound{Ref: j.ref, Result: protocol.TerminalApproved}}
+	switch {
+	case s.settled == j.payment:
+		l.Hold = hardware.HoldEnded
+	case ours || left:
+		l.Hold = hardware.HoldOpen
+	}
+	o.Emit(l)
+}
+
+// abort gives a payment up.
+func (s *ReaderState) abort(o *hardware.Output, p protocol.PaymentID) {
+	for i, j := range s.queue {
+		if j.payment == p {
+			s.queue = slices.Delete(s.queue, i, i+1)
+			o.Emit(hardware.TerminalAnswered{Payment: p, Result: protocol.TerminalAborted, Reason: ReaderCanceled, Approved: money.New(0, s.currency)})
+			return
+		}
+	}
+	if s.pay == nil || s.pay.id != p || s.pay.stage > vendWait {
+		return
+	}
+	if s.pay.cancel = true; s.pay.stage == vendAsk {
+		s.answer(o, protocol.TerminalAborted, ReaderCanceled)
+	}
+}
+
+// answer ends an Authorize that was not approved.
+func (s *ReaderState) answer(o *hardware.Output, r protocol.TerminalResult, why string) {
+	p := s.pay
+	s.pay = nil
+	o.Emit(hardware.TerminalAnswered{Payment: p.id, Result: r, Reason: why, Approved: money.New(0, s.currency)})
+}
+
+// done ends a Capture or a Cancel, or the Last that VEND FAILURE answers. A Lost one may be asked again.
+func (s *ReaderState) done(o *hardware.Output, end protocol.TerminalEnd, why string) {
+	p := s.pay
+	e := hardware.TerminalDone{Payment: p.id, Op: protocol.TerminalCancel, End: end, Reason: why}
+	if p.stage == vendSuccess || p.stage == vendTaken {
+		e.Op = protocol.TerminalCapture
+	}
+	s.reset = s.reset || s.step < readLive // what was left is settled
+	if p.part && end == protocol.TerminalOK {
+		e.End, e.Reason = protocol.TerminalRefused, ReaderImpossible
+	}
+	switch {
+	case p.id.IsZero(): // nobody's
+		s.pay = nil
+		return
+	case p.last: // nothing is owed when the money went back; else nobody knows
+		s.pay = nil
+		o.Emit(hardware.TerminalLast{Payment: p.id, Known: end == protocol.TerminalOK})
+		return
+	case end == protocol.TerminalOK || end == protocol.TerminalRefused:
+		s.pay, s.settled = nil, p.id
+	default:
+		p.stage = vendHeld
+	}
+	o.Emit(e)
+}
+
+// lose ends what waits for the reader, which is gone or has begun anew. What it holds it has charged, once
+// it has begun anew (7.4.7): anew says so.
+func (s *ReaderState) lose(o *hardware.Output, why string) {
+	p := s.pay
+	if p == nil {
+		return
+	}
+	anew := why == ReaderReset
+	switch p.stage {
+	case vendCard, vendAsk:
+		s.answer(o, protocol.TerminalUnsent, why)
+	case vendWait:
+		s.answer(o, protocol.TerminalUnknown, why)
+	case vendHeld:
+		p.over = p.over || anew
+	case vendSuccess, vendTaken:
+		switch {
+		case anew:
+			s.done(o, protocol.TerminalOK, "")
+		case p.sends > 0:
+			s.done(o, protocol.TerminalLost, ReaderLost)
+		default:
+			s.done(o, protocol.TerminalNotSent, why)
+		}
+	case vendFailure, vendRefund:
+		p.over = p.over || anew
+		switch {
+		case p.sends > 0:
+			s.done(o, protocol.TerminalLost, ReaderLost)
+		case anew:
+			s.done(o, protocol.TerminalRefused, ReaderReset)
+		default:
+			s.done(o, protocol.TerminalNotSent, why)
+		}
+	}
+}
+
+// anew is a reader that has begun anew, by itself or because we told it to.
+func (s *ReaderState) anew(o *hardware.Output) {
+	s.lose(o, ReaderReset)
+	s.session, s.enabled, s.closing, s.reset, s.stray, s.trouble = false, false, 0, false, false, 0
+	s.began, s.step = true, readConfig
+	s.format, s.offered = Format{Level: 1}, 0
+}
+
+// tick ends an exchange that got no answer, and begins the next.
+func (s *ReaderState) tick(o *hardware.Output, now time.Duration) {
+	if s.sent != nil {
+		if now < s.until {
+			return
+		}
+		s.sent, s.next = nil, now+pollEach/2
+	}
+	if now-s.heard > s.most+time.Second {
+		o.End = errReaderSilent
+		return
+	}
+	s.late(o, now)
+	if now < s.next {
+		return
+	}
+	if data := s.says(o, now); data != nil {
+		s.say(o, now, data)
+		s.next = now + pollEach
+	}
+}
+
+// late ends what takes too long.
+func (s *ReaderState) late(o *hardware.Output, now time.Duration) {
+	if s.closing > 0 && now >= s.closing {
+		s.closing, s.reset = 0, true
+	}
+	p := s.pay
+	if p == nil || p.by == 0 || now < p.by {
+		return
+	}
+	switch {
+	case p.stage == vendCard: // READER CANCEL was not answered, and nothing was asked
+		s.answer(o, protocol.TerminalAborted, ReaderCanceled)
+		s.reset = true
+	case p.stage == vendWait && !p.cancel: // it may be taken back yet
+		p.cancel, p.by = true, now+s.most
+	case p.stage == vendWait:
+		s.answer(o, protocol.TerminalUnknown, ReaderLost)
+		s.reset = true
+	case p.stage == vendRefund || p.stage == vendFailure || p.stage == vendSuccess || p.stage == vendTaken:
+		s.reset = true // begin anew; lose says what that is
+		s.done(o, protocol.TerminalLost, ReaderLost)
+	}
+}
+
+// command is a block to this reader's address.
+func (s *ReaderState) command(b ...byte) []byte {
+	b[0] = b[0]&7 | s.base
+	return b
+}
+
+// says is what the reader is to hear next.
+func (s *ReaderState) says(o *hardware.Output, now time.Duration) []byte {
+	poll := s.command(0x12)
+	switch s.step {
+	case readHear:
+		if s.pay == nil && now-s.heard > time.Second { // perhaps it has to be reset first
+			s.step = readReset
+			return s.command(0x10)
+		}
+		return poll
+	case readLeft:
+		if p := s.pay; p != nil {
+			return s.vend(o, now)
+		}
+		switch {
+		case now < s.left && len(s.queue) == 0 && !s.reset:
+			return poll
+		case s.stray: // an approval that nobody ever heard of: nothing can have come of it
+			s.stray, s.pay = false, &readerPay{stage: vendFailure}
+			return s.vend(o, now)
+		}
+		s.step = readReset
+		return s.command(0x10)
+	case readReset:
+		return s.command(0x10)
+	case readJust:
+		return poll
+	case readConfig, readID:
+		if s.later > 0 {
+			s.later--
+			return poll
+		}
+		if s.step == readID {
+			b := append([]byte{0x17, 0x00}, "COI000000000001COINOP-AGENT"...)
+			return s.command(append(b, 0x01, 0x00)...)
+		}
+		return s.command(0x11, 0x00, 0x03, 0x00, 0x00, 0x00) // level 3, no display
+	case readPrices: // not known
+		return s.command(0x11, 0x01, 0xFF, 0xFF, 0x00, 0x00)
+	case readOptions:
+		return s.command(0x17, 0x04, byte(s.offered>>24), byte(s.offered>>16), byte(s.offered>>8), byte(s.offered))
+	case readLong:
+		c := isoBCD(s.currency)
+		return s.command(0x11, 0x01, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0, c[0], c[1])
+	case readLive:
+	}
+	return s.live(o, now)
+}
+
+// live is the next exchange of a reader that is set up.
+func (s *ReaderState) live(o *hardware.Output, now time.Duration) []byte {
+	if s.reset && (s.pay == nil || s.pay.stage == vendHeld) {
+		s.step = readReset
+		return s.command(0x10)
+	}
+	if s.pay != nil && s.pay.over { // it waits for a word, and the reader for nothing
+		return s.command(0x12)
+	}
+	if s.pay != nil {
+		return s.vend(o, now)
+	}
+	switch {
+	case s.session && s.closing == 0:
+		s.closing = now + s.most
+		return s.command(0x13, 0x04)
+	case s.closing > 0:
+		return s.command(0x12)
+	case s.stale && s.enabled:
+		return s.command(0x14, 0x00)
+	case len(s.queue) > 0:
+		j := s.queue[0]
+		s.queue = s.queue[1:]
+		s.begin(o, j)
+		if s.pay != nil {
+			return s.vend(o, now)
+		}
+	case !s.always() && s.enabled: // a card before the order would be for nothing
+		return s.command(0x14, 0x00)
+	case s.always() && !s.enabled:
+		return s.command(0x14, 0x01)
+	}
+	return s.command(0x12)
+}
+
+// begin is the next Authorize.
+func (s *ReaderState) begin(o *hardware.Output, j readerJob) {
+	unit, err := s.scale.unit()
+	most := int64(0xFFFE)
+	if s.format.Expanded {
+		most = 0xFFFFFFFE
+	}
+	if err != nil || s.foreign || j.amount.Minor%unit != 0 || j.amount.Minor/unit > most {
+		s.unsent(o, j, pick(s.foreign, ReaderCurrency, ReaderAmount))
+		return
+	}
+	s.pay = &readerPay{id: j.payment, amount: j.amount, units: uint32(j.amount.Minor / unit)} //nolint:gosec // checked above
+	o.Emit(hardware.TerminalStatus{Payment: j.payment, Code: "insert_card"})
+}
+
+// vend is the next exchange about the payment.
+func (s *ReaderState) vend(o *hardware.Output, now time.Duration) []byte {
+	p := s.pay
+	switch p.stage {
+	case vendCard:
+		switch {
+		case p.cancel && !s.enabled:
+			s.answer(o, protocol.TerminalAborted, ReaderCanceled)
+		case p.cancel && p.canceled < tries:
+			p.canceled++
+			p.by = now + s.most
+			return s.command(0x14, 0x02)
+		case !p.cancel && !s.enabled:
+			return s.command(0x14, 0x01)
+		case !p.cancel && s.always():
+			p.stage, p.polled = vendAsk, true
+			return s.vend(o, now)
+		}
+	case vendAsk:
+		if !p.polled {
+			break
+		}
+		p.stage, p.by, s.session = vendWait, now+s.most+time.Second, true
+		if s.format.Expanded {
+			return s.command(0x13, 0x00, byte(p.units>>24), byte(p.units>>16), byte(p.units>>8), byte(p.units), 0xFF, 0xFF)
+		}
+		return s.command(0x13, 0x00, byte(p.units>>8), byte(p.units), 0xFF, 0xFF)
+	case vendWait:
+		if p.cancel && p.canceled < tries {
+			p.canceled++
+			p.by = max(p.by, now+s.most)
+			return s.command(0x13, 0x01)
+		}
+	case vendSuccess:
+		return s.ends(now, 0x02, 0xFF, 0xFF)
+	case vendFailure:
+		p.failing = true
+		return s.ends(now, 0x03)
+	case vendHeld, vendTaken, vendRefund:
+	}
+	return s.command(0x12)
+}
+
+// ends is VEND SUCCESS or VEND FAILURE. It may be said again: where the first was heard, the reader is
+// not in a vend any more, and says so.
+func (s *ReaderState) ends(now time.Duration, b ...byte) []byte {
+	if s.pay.sends++; s.pay.sends == 1 || s.pay.by == 0 {
+		s.pay.by = now + 2*s.most
+	}
+	return s.command(append([]byte{0x13}, b...)...)
+}
+
+// word is one of the reader's.
+func (s *ReaderState) word(o *hardware.Output, now time.Duration, w Word) {
+	data, done := s.hear(o, w)
+	if !done {
+		return
+	}
+	sent := s.sent
+	s.sent, s.heard, s.next = nil, now, now+pollEach
+	if len(sent) > 1 || s.step < readLive {
+		s.next = now + setupGap // what is being set up goes on at once
+	}
+	if s.step == readHear || s.step == readLeft || s.step == readJust || s.step == readLive {
+		s.next = max(s.next, now+pollEach/2)
+	}
+	s.said(o, now, sent, data)
+}
+
+// said is the answer to sent; a command's may be ACK alone, and anything may come with it or at a POLL.
+func (s *ReaderState) said(o *hardware.Output, now time.Duration, sent, data []byte) {
+	sub := byte(0xFF)
+	if len(sent) > 1 {
+		sub = sent[1]
+	}
+	cmd := Command(sent[0]&7|0x10)<<8 | Command(sub)
+	switch cmd {
+	case Reset:
+		s.anew(o)
+		s.step, s.left = readJust, now+leftMost
+		return
+	case SetupConfig:
+		s.setUp(o, data)
+	case SetupPrices:
+		switch s.step {
+		case readPrices:
+			s.step = readID
+		case readLong:
+			s.up(o)
+		}
+	case RequestID:
+		s.setUp(o, data)
+	case EnableOptions:
+		if s.step == readOptions {
+			if s.format.Expanded = s.offered&(opt32Bit|optCurrencies) != 0; s.format.Expanded {
+				s.step = readLong
+				return
+			}
+			s.up(o)
+		}
+	case ReaderEnable:
+		s.enabled = true
+	case ReaderDisable:
+		s.enabled, s.stale = false, false
+	case ReaderCancel, VendCancel: // its answer comes
+		if s.pay != nil {
+			s.pay.canceled = tries
+		}
+	case VendSuccess:
+		if s.pay != nil && s.pay.stage == vendSuccess {
+			s.pay.stage = vendTaken
+		}
+	case VendFailure:
+		if s.pay != nil && s.pay.stage == vendFailure {
+			s.pay.stage, s.pay.by = vendRefund, now+s.most
+		}
+	case Poll:
+		if len(data) == 0 {
+			s.quiet(o, now)
+		}
+	}
+	if p := s.pay; cmd == Poll && p != nil && p.stage == vendAsk && (len(data) == 0 || data[0] != 0x03) {
+		p.polled = true
+	}
+	switch {
+	case len(data) == 0:
+	case cmd == Poll && (data[0] == 0x01 || data[0] == 0x09):
+		s.setUp(o, data)
+	case data[0] != 0x01 && data[0] != 0x09:
+		s.messages(o, now, data)
+	}
+}
+
+// quiet is a POLL that was answered by ACK alone.
+func (s *ReaderState) quiet(o *hardware.Output, now time.Duration) {
+	if s.step == readHear {
+		s.step, s.left = readLeft, now
+		if !s.began {
+			s.left += leftMost
+		}
+		o.Emit(hardware.TerminalReady{Terminal: s.id})
+		return
+	}
+	if s.step == readJust && now >= s.left { // it never said so
+		s.step = readReset
+	}
+	if s.pay == nil {
+		return
+	}
+	switch s.pay.stage {
+	case vendTaken, vendRefund:
+		s.done(o, protocol.TerminalOK, "")
+	default:
+	}
+}
+
+// setUp is the answer to SETUP or to the request of an id: at once, or ACK and then at a POLL.
+func (s *ReaderState) setUp(o *hardware.Output, data []byte) {
+	step := s.step
+	switch {
+	case len(data) == 0:
+		s.later = 20
+	case data[0] == 0x01:
+		s.configured(data)
+	case data[0] == 0x09:
+		s.identified(o, data)
+	}
+	if s.step != step {
+		s.later = 0
+	}
+}
+
+// configured is the reader's configuration (7.4.2): level, country, scale, decimals, response time, options.
+func (s *ReaderState) configured(data []byte) {
+	if len(data) != 8 || data[0] != 0x01 || s.step != readConfig {
+		return
+	}
+	s.level = min(max(data[1], 1), 3)
+	s.format = Format{Level: s.level}
+	s.scale = Scale{Currency: s.currency, Factor: max(data[4], 1), Decimals: data[5]}
+	c := isoBCD(s.currency)
+	s.foreign = data[2]>>4 == 1 && (data[2] != c[0] || data[3] != c[1])
+	s.most = max(answerMost, time.Duration(data[6])*time.Second)
+	s.step = readPrices
+}
+
+// identified is PERIPHERAL ID: maker, serial, model, version, and at level 3 what it can do. Only what we
+// know is enabled.
+func (s *ReaderState) identified(o *hardware.Output, data []byte) {
+	if s.step != readID || len(data) < 30 || data[0] != 0x09 {
+		return
+	}
+	s.id = strings.Map(func(r rune) rune {
+		if r > 0x20 && r < 0x7F {
+			return r
+		}
+		return -1
+	}, string(data[1:16]))
+	s.offered = 0
+	if s.level >= 3 && len(data) == 34 {
+		s.offered = number(data[30:34]) & (opt32Bit | optAlwaysIdle)
+	}
+	if s.step = readOptions; s.offered == 0 {
+		s.up(o)
+	}
+}
+
+// up is a reader that is ready.
+func (s *ReaderState) up(o *hardware.Output) {
+	s.step = readLive
+	err := s.scale.Check()
+	if err == nil && s.foreign {
+		err = fmt.Errorf("the reader counts in another currency than %s: its configuration has to be changed", s.currency)
+	}
+	if err != nil {
+		o.Emit(hardware.Health{Device: s.device, State: hardware.Fault, Code: hardware.CodeNotConfigure, Detail: err.Error()})
+		return
+	}
+	o.Emit(hardware.Health{Device: s.device, State: hardware.Ready, Code: hardware.CodeReady})
+	o.Emit(hardware.TerminalReady{Terminal: s.id})
+}
+
+// messages are what a reader has to say (7.4.4).
+func (s *ReaderState) messages(o *hardware.Output, now time.Duration, data []byte) {
+	if s.step == readHear || s.step == readLeft { // how it was set up is not known: the first alone
+		s.message(o, now, data)
+		if s.step == readHear && s.open {
+			s.quiet(o, now)
+		}
+		return
+	}
+	f := s.format
+	if data[0] == 0x02 { // no display was offered, and its length is what came
+		f.Display = len(data) - 2
+	}
+	parts, err := Split(data, f)
+	if err != nil { // of a later version, or cut short
+		return
+	}
+	for _, m := range parts {
+		s.message(o, now, m)
+	}
+}
+
+func (s *ReaderState) message(o *hardware.Output, now time.Duration, m []byte) {
+	p := s.pay
+	switch m[0] {
+	case 0x00: // JUST RESET
+		s.anew(o)
+	case 0x02:
+		if p != nil && p.stage <= vendWait && len(m) > 2 {
+			o.Emit(hardware.TerminalStatus{Payment: p.id, Code: "display", Text: shown(m[2:])})
+		}
+	case 0x03:
+		s.begun(o, m)
+	case 0x04: // the card was taken away: a vend that runs goes on
+		if p != nil && p.stage == vendAsk {
+			s.answer(o, protocol.TerminalAborted, ReaderCanceled)
+		}
+		s.session = true
+	case 0x05:
+		s.approved(o, m)
+	case 0x06:
+		if p != nil && p.stage == vendWait {
+			if p.cancel {
+				s.answer(o, protocol.TerminalAborted, ReaderCanceled)
+			} else {
+				s.answer(o, protocol.TerminalDeclined, ReaderDeclined)
+			}
+		}
+	case 0x07:
+		if s.session, s.closing = false, 0; p != nil && p.stage == vendAsk {
+			s.answer(o, protocol.TerminalAborted, ReaderCanceled)
+		} else if p != nil && p.stage == vendWait { // no answer, and the session is over
+			s.answer(o, protocol.TerminalUnknown, ReaderLost)
+			s.reset = true
+		}
+	case 0x08:
+		if p != nil && p.stage == vendCard && p.cancel {
+			s.stale = true
+			s.answer(o, protocol.TerminalAborted, ReaderCanceled)
+		}
+	case 0x0A:
+		if len(m) > 1 {
+			s.malfunction(o, m[1])
+		}
+	case 0x0B:
+		state := byte(0)
+		if len(m) > 1 {
+			state = m[1]
+		}
+		s.outOfSequence(o, state)
+	}
+}
+
+// shown is a reader's text, without what would move a caret.
+func shown(b []byte) string {
+	return strings.TrimSpace(strings.Map(func(r rune) rune {
+		if r < 0x20 || r > 0x7E {
+			return ' '
+		}
+		return r
+	}, string(b)))
+}
+
+// begun is BEGIN SESSION: funds, and what else of the card is not ours to know. Funds of FFFF are not known.
+func (s *ReaderState) begun(o *hardware.Output, m []byte) {
+	s.session = true
+	p := s.pay
+	if p == nil || p.stage != vendCard {
+		return // nobody ordered: it is completed
+	}
+	funds, none := uint32(0xFFFF), uint32(0xFFFF)
+	if s.format.Expanded && len(m) == 17 {
+		funds, none = number(m[1:5]), 0xFFFFFFFF
+	} else if len(m) >= 3 {
+		funds = number(m[1:3])
+	}
+	switch {
+	case p.cancel:
+		s.answer(o, protocol.TerminalAborted, ReaderCanceled)
+	case funds != none && funds < p.units:
+		s.answer(o, protocol.TerminalDeclined, ReaderNoFunds)
+	default:
+		p.stage = vendAsk
+		o.Emit(hardware.TerminalStatus{Payment: p.id, Code: "asking_host"})
+	}
+}
+
+// approved is VEND APPROVED (7.4.7). One said again, for our ACK was not heard, changes nothing.
+func (s *ReaderState) approved(o *hardware.Output, m []byte) {
+	p := s.pay
+	if p == nil {
+		s.stray = true
+		s.reset = s.reset || s.step == readLive
+		return
+	}
+	if p.stage != vendWait {
+		return
+	}
+	p.stage, p.by, p.cancel = vendHeld, 0, false
+	a, err := s.scale.Amount(number(m[1:]))
+	if err != nil {
+		a = money.New(0, s.currency) // another amount than asked for: it is taken back
+	}
+	o.Emit(hardware.TerminalAnswered{
+		Payment: p.id, Result: protocol.TerminalApproved, Approved: a,
+		Ref: protocol.TerminalRef{Terminal: s.id, Trace: p.id.String()},
+	})
+}
+
+// malfunction is 0A (7.4.4): what it cannot give back is lost; from 8 on it does not work.
+func (s *ReaderState) malfunction(o *hardware.Output, code byte) {
+	if code>>4 == 0x0C && s.pay != nil && (s.pay.stage == vendRefund || s.pay.stage == vendFailure) {
+		s.done(o, protocol.TerminalRefused, ReaderRefundFail)
+		return
+	}
+	if s.trouble == code {
+		return
+	}
+	s.trouble = code
+	h := hardware.Health{Device: s.device, State: hardware.Degraded, Code: "reader.malfunction", Detail: fmt.Sprintf("malfunction %02X", code)}
+	if code>>4 >= 8 && code>>4 != 0x0C {
+		h.State = hardware.Fault
+	}
+	o.Emit(h)
+}
+
+// outOfSequence is 0B: the command before was not executed, and the reader is in a state (7.3): 1 inactive,
+// 2 disabled, 3 enabled, 4 session idle, 5 vend; 0 where it does not say. The standard has it reset then.
+func (s *ReaderState) outOfSequence(o *hardware.Output, state byte) {
+	p, idle := s.pay, state >= 2 && state <= 4
+	if p == nil {
+		if s.closing > 0 && state == 3 { // the session was over already
+			s.session, s.closing = false, 0
+			return
+		}
+		s.reset = true
+		return
+	}
+	switch p.stage {
+	case vendCard, vendAsk:
+		s.answer(o, protocol.TerminalUnsent, ReaderSequence)
+	case vendWait:
+		switch {
+		case idle: // no vend runs, and none was approved: it never began
+			s.answer(o, protocol.TerminalUnsent, ReaderNotTaken)
+		case p.canceled > 0 && state == 5:
+			return // it cannot be taken back any more: its answer comes
+		default:
+			s.answer(o, protocol.TerminalUnknown, ReaderLost)
+		}
+	case vendHeld:
+		return // the answer to a VEND CANCEL that crossed the approval
+	case vendSuccess, vendTaken, vendFailure, vendRefund:
+		switch {
+		case idle && p.sends > 1: // the first was heard
+			s.done(o, protocol.TerminalOK, "")
+		case state == 1: // it has begun anew, and we did not hear of it
+			s.lose(o, ReaderReset)
+		case idle && p.sends == 1:
+			s.done(o, protocol.TerminalRefused, ReaderSequence)
+		default:
+			s.done(o, protocol.TerminalLost, ReaderLost)
+		}
+	}
+	s.reset = true
+}
+
+// isoBCD is a currency's number with the digit that says so before it (7.4.2): EUR is 19 78.
+func isoBCD(c money.Currency) [2]byte {
+	n := uint16(c)
+	return [2]byte{0x10 | byte(n/100%10), byte(n/10%10)<<4 | byte(n%10)} //nolint:gosec // digits
+}
