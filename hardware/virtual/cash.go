@@ -36,6 +36,7 @@ const (
 type CashView struct {
 	Tubes     []int
 	Box       int64 // minor units, in the coin box
+	In        int64 // coins that were let in, and bills when they are stacked
 	Out       int64 // given, in coins
 	Stacked   []int // bills, by type
 	Returned  int
@@ -43,6 +44,7 @@ type CashView struct {
 	Accepting bool
 	Bills     bool // accepted
 	Resets    int
+	Idle      int // POLLs at which the changer had nothing to tell
 }
 
 // Cash is the two devices. They know nothing of each other but the line.
@@ -132,6 +134,7 @@ func (c *Cash) Coin(kind int) error {
 	if c.types>>kind&1 == 0 {
 		return ErrNoEntry
 	}
+	c.seen.In += int64(c.cfg.Coins[kind]) * 5
 	if c.seen.Tubes[kind] < 0 {
 		c.seen.Box += int64(c.cfg.Coins[kind]) * 5
 		c.coin = append(c.coin, []byte{0x40 | byte(kind), 0})
@@ -351,6 +354,9 @@ func (c *Cash) changer(data []byte) {
 			c.data([]byte{0x02})
 			return
 		}
+		if len(c.coin) == 0 {
+			c.seen.Idle++
+		}
 		c.report(c.coin, 0x08)
 	case 0x0C:
 		c.types = int(data[1])<<8 | int(data[2])
@@ -485,6 +491,7 @@ func (c *Cash) validator(data []byte) {
 		k := c.seen.Escrow
 		c.seen.Escrow = -1
 		c.seen.Stacked[k]++
+		c.seen.In += int64(c.cfg.Bills[k]) * 100
 		c.bill = append(c.bill, []byte{0x80 | byte(k)})
 	default:
 		c.ack()

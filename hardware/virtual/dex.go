@@ -29,6 +29,7 @@ type DEX struct {
 
 	mu    sync.Mutex
 	file  []byte
+	make  func() []byte // nil: file
 	fault DEXFault
 	reads int
 	heard chan byte
@@ -47,7 +48,14 @@ func (d *DEX) Path() string { return d.port.name() }
 func (d *DEX) Set(file []byte, f DEXFault) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.file, d.fault = file, f
+	d.file, d.make, d.fault = file, nil, f
+}
+
+// Source makes the file anew whenever a reading begins, as a machine does that goes on selling.
+func (d *DEX) Source(file func() []byte) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.make = file
 }
 
 // Reads is how often the file was read to its end.
@@ -126,6 +134,9 @@ func (d *DEX) session(ctx context.Context) error {
 		}
 	}
 	d.mu.Lock()
+	if d.make != nil {
+		d.file = d.make()
+	}
 	fault, file := d.fault, append([]byte(nil), d.file...)
 	if fault != DEXSilent {
 		d.fault = DEXOK

@@ -38,6 +38,8 @@ type Till struct {
 	cards    [2]int64
 	in, out  int64
 	box      int64 // what lies in it
+	took     int64 // in its life, whatever board counted it
+	gave     int64
 	fault    TillFault
 	drops    int
 }
@@ -73,6 +75,10 @@ func (t *Till) Empty() int64 {
 	return n
 }
 
+// Moved is what buyers put in and what came back, in minor units, since the machine was set up: coins do not
+// care about boards, or about what was counted or told.
+func (t *Till) Moved() (in, out int64) { t.mu.Lock(); defer t.mu.Unlock(); return t.took, t.gave }
+
 // Drops is how many items fell for cash.
 func (t *Till) Drops() int { t.mu.Lock(); defer t.mu.Unlock(); return t.drops }
 
@@ -94,10 +100,12 @@ func (t *Till) sell(o protocol.Outlet, paid int64) (price int64, told int, err e
 	t.fault = TillOK
 	t.in += paid
 	t.box += paid
+	t.took += paid
 	if f == TillSteal {
 		return price, 0, nil
 	}
 	t.out += paid - price // from the tubes
+	t.gave += paid - price
 	t.sales[0], t.sales[1] = t.sales[0]+price, t.sales[1]+1
 	s := t.sold[o]
 	t.sold[o] = [2]int64{s[0] + price, s[1] + 1}

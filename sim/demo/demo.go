@@ -1,11 +1,13 @@
 // Package demo is a whole installation on one machine, as processes of its own: a bank, the cloud,
-// a snack machine, a kiosk and a laundry with card readers on ptys and buyers before them, and the agents in them.
+// a snack machine that owns its cash, a kiosk with a payment terminal and cash of ours, a laundry, all on ptys and
+// sockets with buyers before them, and the agents in them.
 //
 //	v, err := demo.Run(ctx, demo.Options{Bin: "bin", For: 20 * time.Second, Seed: 1, Out: os.Stdout})
 //
 // Things go wrong on purpose while it runs: a line is cut, a motor turns and nothing falls, the bank
-// declines, an agent is killed in the middle of a vend, a relay board falls silent in one. At the end three books that nobody shares are
-// held against each other: the bank's, our ledger, and what fell out of the machines.
+// declines, an agent is killed in the middle of a vend, a relay board falls silent in one. At the end books that nobody shares are
+// held against each other: those of the bank and of the terminal's provider, our ledger, what fell out of the
+// machines, and the cash that they counted.
 //
 // Everything it starts it ends by its own handle, and every wait has a deadline.
 package demo
@@ -42,7 +44,7 @@ const (
 	vend     = 3 * time.Second // an agent's vend timeout
 )
 
-// ErrWrong means that the three books do not agree, or something did not go as it must. What it was
+// ErrWrong means that the books do not agree, or something did not go as it must. What it was
 // has been printed.
 var ErrWrong = errors.New("not all is well")
 
@@ -174,6 +176,9 @@ func run(ctx context.Context, o Options, dir string, p *printer) (v *Verdict, er
 	if shown >= 0 && shown != verdict.Sales {
 		wrong = errors.Join(wrong, fmt.Errorf("the HTTP interface showed %d sales that were captured, the ledger has %d", shown, verdict.Sales))
 	}
+	for _, n := range verdict.Named {
+		p.note("%s", n)
+	}
 	if !verdict.OK() {
 		wrong = errors.Join(wrong, fmt.Errorf("the books do not agree:\n  %s", strings.Join(verdict.Findings, "\n  ")))
 	}
@@ -220,6 +225,10 @@ func (f *fleet) perform(ctx context.Context, span time.Duration, p *printer) err
 			p.act("a buyer at %s will want what his bank declines", first.name)
 			return first.tell(fmt.Sprintf("choose %d", DearOutlet))
 		}},
+		{0.15, func(context.Context) error {
+			p.act("%s will keep what the next buyer with coins puts in, and tell nobody", first.name)
+			return first.tell("till steal")
+		}},
 		{0.20, func(context.Context) error {
 			p.act("the next vend of %s fails: the motor will turn and nothing fall, and the payment is voided", first.name)
 			return first.tell("fail next")
@@ -234,6 +243,10 @@ func (f *fleet) perform(ctx context.Context, span time.Duration, p *printer) err
 			second.line.set(false)
 			p.act("the line of %s is mended; it sold %d in between", second.name, p.sold(second.name))
 			return nil
+		}},
+		{0.50, func(context.Context) error {
+			p.act("%s will not tell of its next cash sale", first.name)
+			return first.tell("till skip")
 		}},
 		{0.60, func(ctx context.Context) error { return f.killInVend(ctx, third, p) }},
 		{0.70, func(ctx context.Context) error { return f.killReplica(ctx, f.replicas[len(f.replicas)-1], p) }},
@@ -287,7 +300,7 @@ func (f *fleet) killInVend(ctx context.Context, s *station, p *printer) error {
 		return err
 	}
 	pid := s.agent.cmd.Process.Pid
-	s.agent.kill()
+	s.killAgent()
 	p.act("%s killed (SIGKILL, process %d) in the middle of a vend of %s", s.agentName(), pid, s.name)
 	if err := f.startAgent(s); err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"coinop/agent"
 	"coinop/cloud"
 	"coinop/cloud/acquirer"
 	"coinop/cloud/broker/brokertest"
@@ -74,6 +75,7 @@ type station struct {
 	stdin  *os.File
 	agent  *proc
 	starts int
+	kills  []int64 // when its agent was killed, Unix ms
 	heard  sync.WaitGroup
 
 	mu      sync.Mutex // guards what follows
@@ -125,6 +127,13 @@ func (f *fleet) up(ctx context.Context) error {
 		if err := s.await(ctx, readyIn, EventReady, 1); err != nil {
 			return err
 		}
+		text, err := descriptions[s.kind].file(s.dir)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(s.file(), []byte(text), 0o600); err != nil {
+			return err
+		}
 		if err := f.startAgent(s); err != nil {
 			return err
 		}
@@ -132,6 +141,24 @@ func (f *fleet) up(ctx context.Context) error {
 	for _, s := range f.stations {
 		if _, err := s.agent.ready(ctx, f.path("run", s.agentName())); err != nil {
 			return err
+		}
+	}
+	return f.audit(ctx)
+}
+
+// audit lets the agents read the books of the machines that own their cash, as a person does who orders it.
+func (f *fleet) audit(ctx context.Context) error {
+	ctx, done := context.WithTimeout(ctx, 40*time.Second)
+	defer done()
+	for _, s := range f.stations {
+		for descriptions[s.kind].owns {
+			_, err := agent.Tell(ctx, filepath.Join(s.dir, "data"), agent.Order{Do: agent.OrderAudit})
+			if err == nil {
+				break
+			}
+			if !sleep(ctx, 100*time.Millisecond) { // its port is opened in a moment
+				return fmt.Errorf("books of %s: %w", s.name, err)
+			}
 		}
 	}
 	return nil
@@ -236,11 +263,6 @@ func (f *fleet) newStation(ctx context.Context, n int) (*station, error) {
 	if err != nil {
 		return nil, err
 	}
-	if what := descriptions[s.kind]; what.board {
-		if err := os.WriteFile(s.file(), []byte(what.file()), 0o600); err != nil {
-			return nil, err
-		}
-	}
 	s.line, err = newProxy(f.cloudAddr)
 	return s, err
 }
@@ -292,15 +314,20 @@ func (f *fleet) startAgent(s *station) error {
 	}
 	args := []string{
 		"run", "--identity", filepath.Join(s.dir, "identity"), "--data", filepath.Join(s.dir, "data"), "--cloud", s.line.addr(),
-		"--vmc", filepath.Join(s.dir, VMCFile), "--reader", filepath.Join(s.dir, ReaderFile),
-		"--printer", filepath.Join(s.dir, PrinterFile),
-		"--vend-timeout", vend.String(), "--ready-file", ready,
+		"--vmc", filepath.Join(s.dir, VMCFile), "--printer", filepath.Join(s.dir, PrinterFile),
+		"--vend-timeout", vend.String(), "--ready-file", ready, "--config", s.file(),
 	}
-	if descriptions[s.kind].board {
-		args = append(args, "--config", s.file())
+	if !descriptions[s.kind].terminal {
+		args = append(args, "--reader", filepath.Join(s.dir, ReaderFile))
 	}
 	s.agent, err = start(s.agentName(), f.logOf(s.agentName()), nil, nil, f.bin("coinop-agent"), args...)
 	return err
+}
+
+// killAgent is power taken from an agent.
+func (s *station) killAgent() {
+	s.agent.kill()
+	s.kills = append(s.kills, time.Now().UnixMilli())
 }
 
 // tell gives a machine a command.

@@ -17,6 +17,7 @@ import (
 
 	"coinop/agent"
 	"coinop/hardware/virtual"
+	"coinop/protocol"
 )
 
 // view is what a buyer can see of the side that gives out the goods.
@@ -34,30 +35,39 @@ type goods interface {
 	run(ctx context.Context)
 	misbehave(f virtual.Fault) error
 	takes(ctx context.Context) bool // orders, now or in a moment
-	choose(ctx context.Context, p product) error
+	choose(ctx context.Context, p product, pay string) error
 	cancel()
 	look() view
 	wait(ctx context.Context, ok func(view) bool) error
 }
 
-// vending is a vending machine behind a Qibixx adapter.
-type vending struct{ *virtual.Machine }
+// vending is a vending machine: behind a Qibixx adapter, or at a raw port of its MDB bus.
+type vending struct{ controller }
 
-func newVending(o MachineOptions, products []product) (goods, error) {
-	var all []virtual.Product
-	for _, p := range products {
-		all = append(all, p.at(o.Currency))
+type controller interface {
+	Run(ctx context.Context) error
+	Select(o protocol.Outlet) error
+	Cancel() error
+	Misbehave(f virtual.Fault) error
+	View() virtual.View
+	Wait(ctx context.Context, ok func(virtual.View) bool) error
+}
+
+// newVending is one with cash of its own at a raw port, or one without behind an adapter.
+func newVending(o MachineOptions, all []virtual.Product, till *virtual.Till) (goods, error) {
+	cfg := virtual.MachineConfig{Link: filepath.Join(o.Dir, VMCFile), Drops: filepath.Join(o.Dir, DropsFile), Products: all, VendTime: o.VendTime}
+	if till == nil {
+		m, err := virtual.NewMachine(cfg)
+		return vending{m}, err
 	}
-	m, err := virtual.NewMachine(virtual.MachineConfig{
-		Link: filepath.Join(o.Dir, VMCFile), Drops: filepath.Join(o.Dir, DropsFile), Products: all, VendTime: o.VendTime,
-	})
+	m, err := virtual.NewController(virtual.ControllerConfig{MachineConfig: cfg, Till: till})
 	return vending{m}, err
 }
 
-func (v vending) run(ctx context.Context)                   { _ = v.Run(ctx) }
-func (v vending) misbehave(f virtual.Fault) error           { return v.Misbehave(f) }
-func (v vending) cancel()                                   { _ = v.Cancel() }
-func (v vending) choose(_ context.Context, p product) error { return v.Select(p.outlet) }
+func (v vending) run(ctx context.Context)                             { _ = v.Run(ctx) }
+func (v vending) misbehave(f virtual.Fault) error                     { return v.Misbehave(f) }
+func (v vending) cancel()                                             { _ = v.Cancel() }
+func (v vending) choose(_ context.Context, p product, _ string) error { return v.Select(p.outlet) }
 
 func (v vending) takes(ctx context.Context) bool {
 	return v.Wait(ctx, func(v virtual.View) bool { return v.Status == "ENABLED" }) == nil
@@ -213,7 +223,7 @@ func (g *outlets) takes(ctx context.Context) bool {
 	return false
 }
 
-func (g *outlets) choose(ctx context.Context, p product) error {
+func (g *outlets) choose(ctx context.Context, p product, pay string) error {
 	begin := func(sale string) {
 		g.mu.Lock()
 		defer g.mu.Unlock()
@@ -224,7 +234,7 @@ func (g *outlets) choose(ctx context.Context, p product) error {
 		begin("")
 		return g.board.Press(p.outlet)
 	}
-	body, err := json.Marshal(map[string]any{"lane": 0, "lines": []map[string]any{{"outlet": p.outlet, "quantity": 1}}})
+	body, err := json.Marshal(map[string]any{"lane": 0, "pay": pay, "lines": []map[string]any{{"outlet": p.outlet, "quantity": 1}}})
 	if err != nil {
 		return err
 	}
@@ -262,4 +272,4 @@ func (g *outlets) wait(ctx context.Context, ok func(view) bool) error {
 }
 
 // errKind means a kind of machine that there is none of.
-var errKind = errors.New("want snack, kiosk or laundry")
+var errKind = errors.New("want vending, snack, kiosk or laundry")

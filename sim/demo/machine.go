@@ -26,13 +26,18 @@ const (
 	VMCFile     = "vmc"         // symlink to the tty of the vending controller, or of the relay board
 	ReaderFile  = "reader"      // symlink to the card reader's tty
 	PrinterFile = "printer"     // symlink to the receipt printer's tty
+	DEXFile     = "dex"         // symlink to the tty of the controller's audit port
+	CashFile    = "cash"        // symlink to the tty of the coin changer and the bill validator
+	PayFile     = "terminal"    // the payment terminal's address
 	DropsFile   = "drops.jsonl" // what fell
+	MovedFile   = "moved.jsonl" // cash that went in and came back, by the machine's own count
+	BooksFile   = "books.json"  // what the terminal's provider has, when the machine has ended
 )
 
 // MachineOptions is one machine on its own. Dir is needed; zero fields mean the default named.
 type MachineOptions struct {
 	Dir       string
-	Kind      string // snack
+	Kind      string // vending
 	Seed      uint64
 	Currency  money.Currency // EUR
 	Think     time.Duration  // a buyer comes at most so long after the one before: 900 ms
@@ -50,7 +55,7 @@ type Event struct {
 	What    string `json:"what"` // one of the constants below
 	Product string `json:"product,omitempty"`
 	Price   string `json:"price,omitempty"` // "1.50 EUR"
-	Card    string `json:"card,omitempty"`  // brand and last four digits
+	Card    string `json:"card,omitempty"`  // brand and last four digits; or terminal, or cash
 	Why     string `json:"why,omitempty"`
 }
 
@@ -59,7 +64,7 @@ type Event struct {
 const (
 	EventReady      = "ready"  // the ttys are there
 	EventChose      = "chose"  // a button was pressed
-	EventTapped     = "tapped" // a card was presented
+	EventTapped     = "tapped" // a card was presented, or money put in
 	EventVending    = "vending"
 	EventSold       = "sold"        // it fell
 	EventRefused    = "refused"     // after the card, the machine said no
@@ -95,27 +100,31 @@ func (p product) at(c money.Currency) virtual.Product {
 type description struct {
 	what     string
 	products []product
-	board    bool // its outlets are behind a relay board that the agent drives
+	board    bool // its outlets are behind a relay board that the agent drives; else a controller does
+	owns     bool // cash, and tells of it: a controller at a raw port, and another for its books
 	screen   bool // its buyers order at a screen, whose program speaks with the agent over HTTP
+	terminal bool // in place of a card reader, and beside it a changer and a validator that the agent drives
 }
 
-// Kinds of machines, in the order in which a fleet has them.
+// Kinds of machines that a fleet has, in order.
 var kinds = []string{"snack", "kiosk", "laundry"}
 
-// descriptions of the kinds. What else stands at one (a terminal, a coin changer) belongs here, in RunMachine
-// and in file, which is what its agent is told.
+// snacks: the last two cost what makes hostsim.Magic decline: 51 not enough funds, 05 do not honour.
+var snacks = []product{
+	{"water", 1, 100, 8, hangs{}},
+	{"cola", 2, 150, 6, hangs{}},
+	{"crisps", 3, 180, 5, hangs{}},
+	{"coffee", 4, 220, 5, hangs{}},
+	{"sandwich", 5, 340, 4, hangs{}},
+	{"headphones", DearOutlet, 9051, 1, hangs{}},
+	{"power bank", 9, 9005, 1, hangs{}},
+}
+
+// descriptions of the kinds. What its agent is told of one is file.
 var descriptions = map[string]description{
-	// The last two cost what makes hostsim.Magic decline: 51 not enough funds, 05 do not honour.
-	"snack": {what: "a snack machine behind an MDB adapter", products: []product{
-		{"water", 1, 100, 8, hangs{}},
-		{"cola", 2, 150, 6, hangs{}},
-		{"crisps", 3, 180, 5, hangs{}},
-		{"coffee", 4, 220, 5, hangs{}},
-		{"sandwich", 5, 340, 4, hangs{}},
-		{"headphones", DearOutlet, 9051, 1, hangs{}},
-		{"power bank", 9, 9005, 1, hangs{}},
-	}},
-	"kiosk": {what: "a kiosk with dispensers at a relay board, ordered over HTTP", board: true, screen: true, products: []product{
+	"vending": {what: "a vending machine behind a Qibixx adapter", products: snacks},
+	"snack":   {what: "a snack machine at an MDB bus, which owns its cash and tells of it by DEX too", owns: true, products: snacks},
+	"kiosk": {what: "a kiosk with dispensers at a relay board, ordered over HTTP, paid at a ZVT terminal or in cash that its agent owns", board: true, screen: true, terminal: true, products: []product{
 		{"bread", 1, 120, 10, hangs{relay: 1, pulses: 1, feedback: 1, on: 300 * time.Millisecond}},
 		{"tea", 2, 210, 10, hangs{relay: 2, pulses: 1, on: 400 * time.Millisecond}},
 		{"soup", 3, 360, 9, hangs{relay: 3, pulses: 1, feedback: 3, on: 300 * time.Millisecond}},
@@ -128,9 +137,17 @@ var descriptions = map[string]description{
 	}},
 }
 
-// file is the agent's file of a machine of this kind: what no flag says.
-func (d description) file() string {
+// file is the agent's file of a machine of this kind, in dir: what no flag says.
+func (d description) file(dir string) (string, error) {
 	var b strings.Builder
+	if !d.board {
+		b.WriteString("lanes:\n  - vending:\n      driver: mdb-raw\n      products:\n")
+		for _, p := range d.products {
+			fmt.Fprintf(&b, "        - {item: %d, name: %s}\n", p.outlet, p.name)
+		}
+		fmt.Fprintf(&b, "    audit: {port: %q}\n", filepath.Join(dir, DEXFile))
+		return b.String(), nil
+	}
 	b.WriteString("lanes:\n  - vending:\n      driver: relay-board\n      outlets:\n")
 	for _, p := range d.products {
 		fmt.Fprintf(&b, "        - {number: %d, name: %s, price: %s, relay: %d, pulses: %d, on: %s, off: 200ms, window: 500ms",
@@ -142,8 +159,15 @@ func (d description) file() string {
 		}
 		b.WriteString("}\n")
 	}
+	if d.terminal {
+		at, err := os.ReadFile(filepath.Join(dir, PayFile))
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(&b, "    terminal: {address: %q}\n    cash: {owner: agent, port: %q}\n", at, filepath.Join(dir, CashFile))
+	}
 	b.WriteString("screen: {listen: \"127.0.0.1:0\"}\ntimeouts: {order_timeout: 10s}\n")
-	return b.String()
+	return b.String(), nil
 }
 
 // DearOutlet sells what the host declines.
@@ -166,13 +190,17 @@ const (
 )
 
 type machine struct {
-	o      MachineOptions
-	what   description
-	rnd    *rand.Rand
-	goods  goods
-	reader *virtual.Reader
-	paper  *virtual.Printer
-	cards  []testCard
+	o        MachineOptions
+	what     description
+	rnd      *rand.Rand
+	goods    goods
+	ways     []way // to pay there; a buyer takes one of them
+	reader   *virtual.Reader
+	terminal *virtual.Terminal
+	cash     *virtual.Cash
+	till     *virtual.Till // of the controller
+	dex      *virtual.DEX
+	paper    *virtual.Printer
 
 	mu     sync.Mutex // guards what follows
 	paused bool
@@ -180,7 +208,7 @@ type machine struct {
 	turn   chan struct{}   // closed and renewed by pause and resume
 }
 
-// RunMachine is a machine with its card reader and receipt printer on ptys, and buyers who come again and again,
+// RunMachine is a machine with what one pays at and its receipt printer on ptys and sockets, and buyers who come again and again,
 // until ctx ends or it is told to quit. The same seed gives the same buyers.
 func RunMachine(ctx context.Context, o MachineOptions) error {
 	if o.Currency == 0 {
@@ -195,26 +223,17 @@ func RunMachine(ctx context.Context, o MachineOptions) error {
 	if o.Events == nil {
 		o.Events = io.Discard
 	}
-	what, ok := descriptions[cmp.Or(o.Kind, kinds[0])]
+	what, ok := descriptions[cmp.Or(o.Kind, "vending")]
 	if !ok {
 		return fmt.Errorf("kind %q: %w", o.Kind, errKind)
 	}
 	if err := os.MkdirAll(o.Dir, 0o750); err != nil {
 		return err
 	}
-	m := &machine{o: o, what: what, rnd: rand.New(rand.NewPCG(o.Seed, 1)), cards: testCards(), paused: o.Paused, turn: make(chan struct{})} //nolint:gosec // a simulation
-	var err error
-	if what.board {
-		m.goods, err = newOutlets(o, what)
-	} else {
-		m.goods, err = newVending(o, what.products)
-	}
+	m := &machine{o: o, what: what, rnd: rand.New(rand.NewPCG(o.Seed, 1)), paused: o.Paused, turn: make(chan struct{})} //nolint:gosec // a simulation
+	far, err := m.build()
 	if err != nil {
 		return fmt.Errorf("%s: %w", what.what, err)
-	}
-	m.reader, err = virtual.NewReader(virtual.ReaderConfig{Link: filepath.Join(o.Dir, ReaderFile), Seed: o.Seed})
-	if err != nil {
-		return fmt.Errorf("card reader: %w", err)
 	}
 	m.paper, err = virtual.NewPrinter(virtual.PrinterConfig{Link: filepath.Join(o.Dir, PrinterFile), Pictures: o.Pictures})
 	if err != nil {
@@ -225,7 +244,11 @@ func RunMachine(ctx context.Context, o MachineOptions) error {
 	var all sync.WaitGroup
 	var picture error
 	all.Go(func() { m.goods.run(ctx) })
-	all.Go(func() { _ = m.reader.Run(ctx) })
+	for _, run := range far {
+		all.Go(func() { _ = run(ctx) })
+	}
+	var counted error
+	all.Go(func() { counted = m.count(ctx) })
 	all.Go(func() {
 		if err := m.paper.Run(ctx); !errors.Is(err, context.Canceled) {
 			picture = err
@@ -239,7 +262,7 @@ func RunMachine(ctx context.Context, o MachineOptions) error {
 	m.buyers(ctx)
 	quit()
 	all.Wait()
-	return picture
+	return errors.Join(picture, counted, m.books())
 }
 
 func (m *machine) tell(e Event) {
@@ -297,6 +320,12 @@ func (m *machine) command(words []string, quit func()) error {
 			return err
 		}
 		return m.goods.misbehave(f)
+	case "till":
+		f, ok := map[string]virtual.TillFault{"steal": virtual.TillSteal, "skip": virtual.TillSkip, "twice": virtual.TillTwice}[arg]
+		if !ok || m.till == nil {
+			return fmt.Errorf("till %q: want steal, skip or twice, of a machine that owns its cash", arg)
+		}
+		m.till.Misbehave(f)
 	case "choose":
 		n, err := strconv.ParseUint(arg, 10, 16)
 		if err != nil {
@@ -304,7 +333,7 @@ func (m *machine) command(words []string, quit func()) error {
 		}
 		set(func() { m.next = protocol.Outlet(n) })
 	default:
-		return fmt.Errorf("no command %q: want pause, resume, fail next, fault NAME, choose OUTLET or quit", words[0])
+		return fmt.Errorf("no command %q: want pause, resume, fail next, fault NAME, till steal|skip|twice, choose OUTLET or quit", words[0])
 	}
 	return nil
 }
@@ -312,6 +341,10 @@ func (m *machine) command(words []string, quit func()) error {
 // buyers come until ctx ends.
 func (m *machine) buyers(ctx context.Context) {
 	said, off := false, false
+	patience := 200 * time.Millisecond
+	if m.cash != nil { // the one before takes his change
+		patience = 2 * time.Second
+	}
 	for ctx.Err() == nil {
 		m.mu.Lock()
 		paused, turn := m.paused, m.turn
@@ -331,14 +364,14 @@ func (m *machine) buyers(ctx context.Context) {
 		if !sleep(ctx, m.think(m.o.Think)) {
 			return
 		}
-		enabled, done := context.WithTimeout(ctx, 200*time.Millisecond)
+		enabled, done := context.WithTimeout(ctx, patience)
 		takes := m.goods.takes(enabled)
 		done()
 		if off = off && !takes; takes {
 			m.visit(ctx, m.choice())
 		} else if !off && ctx.Err() == nil { // told once: the next ones read the sign
 			off = true
-			m.tell(Event{What: EventTurnedAway, Why: "the machine takes no cards now"})
+			m.tell(Event{What: EventTurnedAway, Why: "the machine takes no orders now"})
 		}
 	}
 }
@@ -378,41 +411,46 @@ func (m *machine) choice() product {
 
 // visit is one buyer.
 func (m *machine) visit(ctx context.Context, p product) {
-	c := m.cards[m.rnd.IntN(len(m.cards))]
-	before, arms := m.goods.look(), m.reader.View().Arms
-	if err := m.goods.choose(ctx, p); err != nil {
-		return // it is being switched off, or still busy: the next one may have more luck
-	}
 	e := Event{Product: p.name, Price: money.New(p.minor, m.o.Currency).String()}
 	tell := func(what, why string) {
 		e.What, e.Why = what, why
 		m.tell(e)
 	}
+	if m.till != nil && p.outlet < DearOutlet && m.rnd.IntN(4) == 0 {
+		m.coins(ctx, p, &e, tell)
+		return
+	}
+	w := m.ways[m.rnd.IntN(len(m.ways))]
+	if p.outlet == DearOutlet {
+		w = m.ways[0] // nobody has so much in coins
+	}
+	before, asked := m.goods.look(), w.asked(ctx)
+	if err := m.goods.choose(ctx, p, w.name()); err != nil {
+		return // it is being switched off, or still busy: the next one may have more luck
+	}
 	tell(EventChose, "")
 	over := func(v view) bool { return !v.open || v.asks != before.asks+1 }
 
 	err := either(ctx, patienceForReader,
-		func(ctx context.Context) error {
-			return m.reader.Wait(ctx, func(v virtual.ReaderView) bool { return v.Armed && v.Arms > arms })
-		},
+		asked,
 		func(ctx context.Context) error { return m.goods.wait(ctx, over) })
 	switch v := m.goods.look(); {
 	case v.denials > before.denials:
-		tell(EventTurnedAway, "no card was asked for")
+		tell(EventTurnedAway, "nothing was asked for")
 		return
 	case err != nil || over(v):
 		m.goods.cancel()
-		tell(EventLeft, "no card was asked for")
+		tell(EventLeft, "nothing was asked for")
 		return
 	}
 
 	if !sleep(ctx, m.think(200*time.Millisecond)) {
 		return
 	}
-	if m.reader.Tap(c.tap) == nil {
-		e.Card = c.name
+	w.pay(ctx, p, func(with string) {
+		e.Card = with
 		tell(EventTapped, "")
-	}
+	}, func() bool { v := m.goods.look(); return over(v) || v.approvals > before.approvals })
 	waited, done := context.WithTimeout(ctx, patienceForAnswer)
 	err = m.goods.wait(waited, func(v view) bool { return v.approvals > before.approvals || over(v) })
 	done()

@@ -23,7 +23,7 @@ func TestMachineAlone(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() {
 		ended <- RunMachine(ctx, MachineOptions{
-			Dir: dir, Seed: 1, Paused: true, QuitAtEOF: true, Think: time.Millisecond,
+			Dir: dir, Kind: "snack", Seed: 1, Paused: true, QuitAtEOF: true, Think: time.Millisecond,
 			Commands: commands, Events: stdout,
 		})
 		_ = stdout.Close()
@@ -56,11 +56,15 @@ func TestMachineAlone(t *testing.T) {
 	}
 	until(EventPaused, "")
 	say("resume")
-	until(EventTurnedAway, "takes no cards")
+	until(EventTurnedAway, "takes no orders")
 	say("dance")
 	until(EventBad, "want pause, resume")
 	say("fault no_such")
 	until(EventBad, "silent_drop")
+	say("till dance")
+	until(EventBad, "want steal, skip or twice")
+	say("till steal")
+	until(EventTold, "till steal")
 	say("fail next")
 	until(EventTold, "fail next")
 	say("pause")

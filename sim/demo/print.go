@@ -54,7 +54,7 @@ func (p *printer) event(s *station, e Event) {
 		p.sales[s.name]++
 		p.mu.Unlock()
 	}
-	if e.What == EventRefused && s.line.isCut() {
+	if e.What == EventRefused && s.line.isCut() && !descriptions[s.kind].terminal {
 		how = "refused: no line to the cloud"
 	}
 	if e.Why != "" {

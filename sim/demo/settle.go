@@ -22,6 +22,9 @@ const settleRounds = 3
 // settle waits until nothing is open any more and stops the agents. Nobody may be buying. It says
 // what it waits for, and gives up when ctx ends.
 func (f *fleet) settle(ctx context.Context, say func(string)) error {
+	if err := f.audit(ctx); err != nil {
+		return err
+	}
 	st, err := f.place.OpenLedger(ctx)
 	if err != nil {
 		return err
@@ -116,13 +119,15 @@ func (f *fleet) waitsFor(ctx context.Context, st *store.Store, want map[protocol
 	for _, p := range ps {
 		if !p.State.Final() {
 			open[p.State.String()]++
+		} else if p.By == protocol.ByCash && p.Change.Minor != p.Approved.Minor-p.Captured.Minor {
+			open["owed change"]++
 		}
 	}
 	var parts []string
 	if ops > 0 {
 		parts = append(parts, fmt.Sprintf("%d operations at the host", ops))
 	}
-	for _, s := range []string{"sent", "unknown", "approved", "capturing", "reversing", "held"} {
+	for _, s := range []string{"sent", "unknown", "approved", "capturing", "reversing", "held", "owed change"} {
 		if open[s] > 0 {
 			parts = append(parts, fmt.Sprintf("%d payments %s", open[s], s))
 		}
@@ -144,24 +149,28 @@ func (f *fleet) waitsFor(ctx context.Context, st *store.Store, want map[protocol
 	return strings.Join(parts, ", "), state, nil
 }
 
-// compare reads the three books. Cloud and host must have ended.
+// compare reads all books. Cloud, host and machines must have ended.
 func (f *fleet) compare(ctx context.Context) (Verdict, error) {
 	host, err := readHost(f.path("host.jsonl"))
 	if err != nil {
 		return Verdict{}, err
 	}
-	booked, unbalanced, err := readLedger(ctx, f.place)
+	ours, unbalanced, err := readLedger(ctx, f.place)
 	if err != nil {
 		return Verdict{}, err
 	}
-	var drops []Fallen
+	theirs := Outside{Host: host}
 	var errs []error
 	for _, s := range f.stations {
 		d, err := readDrops(filepath.Join(s.dir, DropsFile), s.tid)
-		drops = append(drops, d...)
-		errs = append(errs, err)
+		theirs.Drops = append(theirs.Drops, d...)
+		t, terr := readTerminal(filepath.Join(s.dir, BooksFile), s.tid)
+		theirs.Terminals = append(theirs.Terminals, t...)
+		m, merr := readMoved(filepath.Join(s.dir, MovedFile), s.name, s.kills)
+		theirs.Moved = append(theirs.Moved, m...)
+		errs = append(errs, err, terr, merr)
 	}
-	v := Compare(host, booked, drops)
+	v := Compare(theirs, ours)
 	v.Unbalanced = unbalanced
 	if unbalanced != nil {
 		v.Findings = append(v.Findings, unbalanced.Error())

@@ -66,7 +66,9 @@ card, and take what falls. What fell is in DIR/drops.jsonl, synced before the co
 
 A kiosk or a laundry has a Modbus relay board at DIR/vmc. Buyers of a laundry press buttons; those of a kiosk
 order at a screen, over HTTP, where DIR/data/screen.addr says the agent listens (--data DIR/data, screen: in its
-file).
+file). They pay at a ZVT terminal, whose address stands in DIR/terminal, or in cash at DIR/cash (cash: {owner: agent}).
+
+A snack machine has its MDB bus at DIR/vmc (driver: mdb-raw) and its books at DIR/dex (audit:).
 
 What happens is printed, one JSON object a line. Commands are read, one a line:
 
@@ -75,6 +77,7 @@ What happens is printed, one JSON object a line. Commands are read, one a line:
   choose OUTLET  what the next buyer wants; 8 costs what the bank declines
   fail next      the motor turns and nothing falls, and the controller says so
   fault NAME     any other fault: silent_drop, reset_jam, unplug_drop ...
+  till FAULT     of a snack machine, with its next cash sale: steal, skip (not told), twice (told so)
   quit           end`,
 		Example: `  coinop-sim machine --dir /tmp/machine-1 --seed 1
   coinop-agent run --identity id --data data --cloud HOST:PORT --vmc /tmp/machine-1/vmc --reader /tmp/machine-1/reader --printer /tmp/machine-1/printer`,
@@ -91,7 +94,7 @@ What happens is printed, one JSON object a line. Commands are read, one a line:
 	f := c.Flags()
 	f.StringVar(&o.Dir, "dir", "", "folder of the machine (needed)")
 	_ = c.MarkFlagRequired("dir")
-	f.StringVar(&o.Kind, "kind", "snack", "what it is: snack (a vending controller), kiosk or laundry (a Modbus relay board)")
+	f.StringVar(&o.Kind, "kind", "vending", "what it is: vending (behind a Qibixx adapter), snack (at a raw MDB port, with cash of its own), kiosk or laundry (a Modbus relay board)")
 	f.Uint64Var(&o.Seed, "seed", 1, "the same seed gives the same buyers")
 	f.StringVar(&currency, "currency", "EUR", "of the prices")
 	f.DurationVar(&o.Think, "think", 0, "a buyer comes at most so long after the one before (900ms)")
