@@ -183,7 +183,7 @@ type Telemetry struct {
 	// off on lines that are paid by the byte.
 	Export string `key:"export" default:"on" one:"on off"`
 	// How often metrics leave; traces and log leave after a tenth of it.
-	Every time.Duration `key:"every" default:"1m" least:"10s" most:"1h" flag:"telemetry"`
+	Every time.Duration `key:"every" default:"1m" least:"1s" most:"1h" flag:"telemetry"`
 }
 
 // Storage is the journal's disk.

@@ -144,7 +144,7 @@ func telemetry(t *testing.T, bin string, e engine) {
 	c := startCollector(t)
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://"+c.addr)
 	t.Setenv("OTEL_METRIC_EXPORT_INTERVAL", "500")
-	t.Setenv("COINOP_TELEMETRY", "500ms")
+	t.Setenv("COINOP_TELEMETRY", "1s")
 	v, err := Run(t.Context(), Options{Bin: bin, Dir: filepath.Join(t.TempDir(), "run"), For: 4 * time.Second, Seed: 5, MinSales: 3, Broker: e.broker, Store: e.store})
 	if err != nil {
 		t.Fatal(err)
