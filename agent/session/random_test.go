@@ -15,7 +15,7 @@ import (
 
 var (
 	seedFlag = flag.Uint64("seed", 0, "run only this seed of TestRandom")
-	seeds    = flag.Uint64("seeds", 50, "how many seeds TestRandom runs")
+	seeds    = flag.Uint64("seeds", 30, "how many seeds TestRandom and TestTerminalRandom run")
 )
 
 // TestRandom drives lanes by random events, with power cuts between any two steps, and holds the

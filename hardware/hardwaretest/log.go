@@ -14,7 +14,7 @@ import (
 )
 
 // patience bounds every wait; a test that passes waits milliseconds.
-const patience = 10 * time.Second
+const patience = 20 * time.Second
 
 // Log takes a driver's events and lets a test wait for them in order.
 type Log struct {

@@ -98,6 +98,10 @@ func (s *CashlessState) poll(o *hardware.Output, now time.Duration) {
 		s.refunding = protocol.VendID{}
 		s.say([]byte{0x0A, 0xC0})
 	}
+	if s.phase == busInactive && s.announce > 0 && now >= s.announce && len(s.queue) == 0 {
+		s.announce = 0
+		s.say([]byte{0x00}) // 7.4.1: it resets us, and begins anew
+	}
 	if len(s.queue) == 0 {
 		s.send(o, nil)
 		return
@@ -287,6 +291,7 @@ func (s *CashlessState) vendEnd(o *hardware.Output, now time.Duration, a Asked) 
 	case s.phase == busInactive && (!s.served || !s.bound.IsZero()): // we were away, and the bus has not noticed
 		s.send(o, nil)
 		s.result(o, r, protocol.Outlet(a.Item))
+		s.announce = min(s.announce, now) // it has told what there was
 	case s.phase == busIdle, s.phase == busEnabled:
 		s.send(o, nil) // the same again
 	default:

@@ -17,6 +17,7 @@ const (
 	busQuiet = 5 * time.Second       // without a word for us the bus counts as down
 	// A cashless device may be silent for 5 s (7.1); after a failed vend it is, for less.
 	refundTime = 4 * time.Second
+	lateResult = 3 * time.Second // for the result of a vend that began before our port was opened
 )
 
 // busPhase is the cashless device's state, MDB/ICP 4.2, 7.2; its number is what 0B tells.
@@ -91,6 +92,7 @@ type CashlessState struct {
 	served   bool
 	orphan   result
 
+	announce  time.Duration   // when JUST RESET is said to a controller that has not noticed our absence; 0: it has
 	refunding protocol.VendID // it failed, and is not written down yet: POLLs are not answered
 	refundBy  time.Duration
 
@@ -118,7 +120,10 @@ func (s CashlessState) Step(now time.Duration, in any) (CashlessState, hardware.
 	case hardware.Opened:
 		s.open, s.unmark, s.block, s.gap, s.heard = true, Unmark{}, nil, 0, now
 		s.saidUp = 0
-		s.reset(now, nil) // whatever the bus was in the middle of went on without us; it will reset us
+		// Whatever the bus was in the middle of went on without us. A controller that missed us resets us; one
+		// that did not is told, but first it may have a result to tell.
+		s.reset(now, nil)
+		s.announce = now + lateResult
 		s.key.BusEpoch++
 		o.Emit(hardware.Health{Device: s.device, State: hardware.Ready, Code: hardware.CodeReady})
 		s.life(&o, now)
@@ -424,7 +429,7 @@ func (s *CashlessState) life(o *hardware.Output, now time.Duration) {
 func (s *CashlessState) reset(now time.Duration, queue []answer) {
 	s.phase, s.common, s.options, s.config, s.prices, s.off = busInactive, 0, 0, false, false, false
 	s.queue, s.card, s.req, s.asked, s.wantsAck = queue, false, request{}, nil, false
-	s.heard, s.refunding = now, protocol.VendID{}
+	s.heard, s.refunding, s.announce = now, protocol.VendID{}, 0
 }
 
 // busReset is 10, or the line held down.

@@ -257,6 +257,27 @@ func TestCashlessExchanges(t *testing.T) {
 			b.in(approve1)
 			b.talk("12* 12 -> 05 00 96 9B*", "00 -> ", "13* 03 16 -> 00*", "12* 12 -> ", "10* 10 -> 00*", "12* 12 -> 00 00*")
 		},
+		"7.4.1 just reset, to a controller that has not noticed our absence": func(b *bus) {
+			b.talk(level3...)
+			b.in(hardware.Closed{})
+			b.in(hardware.Opened{})
+			b.talk("12* 12 -> 00*")
+			b.now += lateResult
+			b.talk("12* 12 -> 00 00*", "12* 12 -> 00 00*", "00 -> ", "12* 12 -> 00*")
+			b.talk(level3...)
+		},
+		"7.4.1 a late result, then just reset": func(b *bus) {
+			b.talk(level3...)
+			b.talk("13* 00 00 96 00 05 AE -> 00*")
+			b.in(approve1)
+			b.talk("12* 12 -> 05 00 96 9B*", "00 -> ")
+			b.in(hardware.Closed{})
+			b.in(hardware.Opened{})
+			b.in(resume{vendOf(1)})
+			b.talk("12* 12 -> 00*", "13* 02 00 05 1A -> 00*")
+			b.wants(hardware.VendSuccess{Vend: vendOf(1), Item: 5, Grade: protocol.GradeReported})
+			b.talk("12* 12 -> 00 00*")
+		},
 		"7.4 cash sale": func(b *bus) {
 			b.talk(level3...)
 			b.talk("13* 05 00 96 00 05 B3 -> 00*")
