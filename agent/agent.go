@@ -65,7 +65,8 @@ type LaneConfig struct {
 	Audit     func(Wiring) (Audit, error)   // nil: the machine's own books are not read
 	Cash      func(Wiring) (Cash, error)    // nil: no cash is taken by us
 	// Terminal is in place of Reader: it reads cards and authorizes by itself. With Cash an order says which
-	// of the two it is paid by. CloseEvery is how often its day is ended; 24 h.
+	// of the two it is paid by. CloseEvery is how often its day is ended; 24 h. Less
+	// than 0: it has none.
 	Terminal   func(Wiring) (Terminal, error)
 	CloseEvery time.Duration
 	// AuditEvery is how often they are; 24 h.

@@ -152,7 +152,7 @@ func (s *shell) tellHealth(l *lane, h hardware.Health) {
 	case hardware.CodePortAbsent, hardware.CodePortLost:
 		check := "is the cable in, and is the path right? ls -l /dev/serial/by-id shows what is there"
 		if strings.HasPrefix(h.Device, "terminal") {
-			check = "is the terminal on and in the network, and is its address right? It takes one connection at a time"
+			check = "is the terminal on, and in the network or at its bus, and is its address or port right? One in the network takes one connection at a time"
 		}
 		attrs = append(attrs, "check", check)
 	case hardware.CodeDriverPanic:

@@ -6,6 +6,7 @@ import (
 
 	"coinop/agent/session"
 	"coinop/hardware"
+	"coinop/hardware/mdb"
 	"coinop/hardware/terminal"
 	"coinop/protocol"
 	"coinop/protocol/money"
@@ -22,6 +23,14 @@ type Terminal interface {
 func ZVT(address, password string, c money.Currency, hold, lines bool) func(Wiring) (Terminal, error) {
 	return func(w Wiring) (Terminal, error) {
 		return terminal.New(terminal.Config{Address: address, Password: password, Currency: c, Hold: hold, Lines: lines, Clock: w.Clock}, w.Out)
+	}
+}
+
+// MDBReader is a cashless reader at an MDB bus of its own, at a tty with parity: we are its master. second:
+// it is set up as the second cashless device. It is not the bus of a vending machine.
+func MDBReader(path string, c money.Currency, second bool) func(Wiring) (Terminal, error) {
+	return func(w Wiring) (Terminal, error) {
+		return mdb.NewReader(mdb.ReaderConfig{Path: path, Currency: c, Second: second, Clock: w.Clock}, w.Out)
 	}
 }
 
@@ -149,7 +158,7 @@ func (s *shell) terminalEffect(l *lane, e session.Effect) []Input {
 // days asks for the end of the terminals' days that are due; while somebody buys they wait.
 func (s *shell) days(now time.Duration) (ins []Input) {
 	for _, l := range s.lanes {
-		if l.terminal == nil || now < l.dayAt {
+		if l.terminal == nil || l.dayEvery < 0 || now < l.dayAt {
 			continue
 		}
 		if st, ok := s.device.LaneState(l.id); ok && !st.Idle() {

@@ -239,3 +239,115 @@ func TestTerminalDay(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// busReaderSite is a vending machine with a cashless reader at a bus of its own beside it.
+func busReaderSite(t *testing.T, cfg virtual.BusReaderConfig) (*site, *virtual.BusReader) {
+	t.Helper()
+	s := newSite(t)
+	cfg.Link = filepath.Join(t.TempDir(), "bus")
+	far := must[*virtual.BusReader](t)(virtual.NewBusReader(cfg))
+	ctx, cancel := context.WithCancel(context.Background())
+	var end sync.WaitGroup
+	end.Go(func() { _ = far.Run(ctx) })
+	t.Cleanup(func() { cancel(); end.Wait() })
+	l := &s.cfg.Lanes[0]
+	l.Reader, l.Terminal, l.CloseEvery = nil, agent.MDBReader(far.Path(), money.EUR, false), -1
+	return s, far
+}
+
+// choose presses the button until the reader waits for a card.
+func (s *site) choose(far *virtual.BusReader) {
+	s.t.Helper()
+	for ctx := s.ctx(); !far.View().Waiting; {
+		if ctx.Err() != nil {
+			s.t.Fatal("the reader was never asked")
+		}
+		denials := s.machine.View().Denials
+		if err := s.machine.Select(5); err != nil {
+			time.Sleep(5 * time.Millisecond)
+			continue
+		}
+		for heard := time.Now().Add(2 * time.Second); !far.View().Waiting && s.machine.View().Denials == denials; time.Sleep(time.Millisecond) {
+			if time.Now().After(heard) {
+				_ = s.machine.Cancel()
+				break
+			}
+		}
+	}
+}
+
+func (s *site) atBus(far *virtual.BusReader, what string, ok func(virtual.BusReaderView) bool) {
+	s.t.Helper()
+	if err := far.Wait(s.ctx(), ok); err != nil {
+		s.t.Fatalf("%s: %v", what, err)
+	}
+}
+
+// A sale at a reader whose controller we are: what came out is charged, what did not is given back, and one
+// that was declined is neither.
+func TestBusReaderSale(t *testing.T) {
+	t.Parallel()
+	s, far := busReaderSite(t, virtual.BusReaderConfig{Waits: true})
+	stop := s.start()
+	s.enabled()
+	card := func(f virtual.BusReaderFault) {
+		t.Helper()
+		s.choose(far)
+		if err := far.Present(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	card(virtual.BusReaderFine)
+	s.await(session.ScreenThanks)
+	s.atBus(far, "charged", func(v virtual.BusReaderView) bool { return v.Held == 0 && v.Charged == 150 && v.State == 2 })
+
+	if err := s.machine.Misbehave(virtual.FaultFail); err != nil {
+		t.Fatal(err)
+	}
+	card(virtual.BusReaderFine)
+	s.await(session.ScreenNotCharged)
+	s.atBus(far, "given back", func(v virtual.BusReaderView) bool { return v.Held == 0 && v.Refunds == 1 && v.State == 2 })
+
+	card(virtual.BusReaderDeclines)
+	s.atBus(far, "declined", func(v virtual.BusReaderView) bool { return v.Asked == 3 && v.State == 2 })
+	s.await(session.ScreenNotCharged)
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	if v := far.View(); v.Charged != 150 || v.Held != 0 || v.Approved != 2 || v.Resets != 0 && v.Resets != 1 {
+		t.Errorf("%+v", v)
+	}
+}
+
+// An agent that ends while the machine delivers tells the reader at its next start, before it resets it, how
+// the vend ended.
+func TestBusReaderRestart(t *testing.T) {
+	t.Parallel()
+	s, far := busReaderSite(t, virtual.BusReaderConfig{Waits: true, AlwaysIdle: true})
+	stop := s.start()
+	s.enabled()
+	if err := s.machine.Misbehave(virtual.FaultLateDrop); err != nil {
+		t.Fatal(err)
+	}
+	s.choose(far)
+	if err := far.Present(virtual.BusReaderFine); err != nil {
+		t.Fatal(err)
+	}
+	s.atBus(far, "approved", func(v virtual.BusReaderView) bool { return v.Held == 150 })
+	s.await(session.ScreenVending)
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	stop = s.start()
+	if err := s.machine.Release(); err != nil { // it falls, and the machine says so to whoever is there now
+		t.Fatal(err)
+	}
+	resets, end := far.View().Resets, virtual.BusReaderView{}
+	s.atBus(far, "ended", func(v virtual.BusReaderView) bool { end = v; return v.Held == 0 })
+	if end.Asked != 1 || end.Resets != resets || end.Charged != 150 {
+		t.Errorf("%+v; %d resets before", end, resets)
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -146,17 +146,21 @@ type Reader struct {
 
 // Terminal is a payment terminal that authorizes by itself.
 type Terminal struct {
-	// What it understands: ZVT over TCP, as most terminals in Germany, Austria and Switzerland do.
-	Driver string `key:"driver" default:"zvt" one:"zvt"`
-	// Its address in the local network; its port is usually 20007. It must be the same after a power cut: give it a fixed one.
-	Address Address `key:"address" need:"yes" like:"192.168.1.40:20007"`
+	// What it understands: ZVT over TCP, as most terminals in Germany, Austria and Switzerland do. mdb is a cashless reader for vending machines, at an MDB bus of its own: we are its machine.
+	Driver string `key:"driver" default:"zvt" one:"zvt mdb"`
+	// Its address in the local network; its port is usually 20007. It must be the same after a power cut: give it a fixed one. With zvt.
+	Address Address `key:"address" like:"192.168.1.40:20007"`
+	// Serial port with parity of the reader's MDB bus, which is not the machine's, nor that of a changer of ours. Only with mdb. ls -l /dev/serial/by-id shows what is there.
+	Port Port `key:"port" like:"/dev/serial/by-id/usb-FTDI_MDB_Reader-if00"`
+	// The reader's address at its bus, in hex: 60 where it is set up as the second cashless device. Only with mdb.
+	Bus string `key:"bus_address" default:"10" one:"10 60"`
 	// File with the six digits the terminal wants of a cash register. Without it they are zeros, as terminals are delivered.
 	PasswordFile Path `key:"password_file" like:"/etc/coinop/terminal.password"`
 	// purchase: what is approved is charged, and reversed when nothing came out. hold: it is reserved, and what came out is booked; the contract with the provider must have that.
 	Payment string `key:"payment" default:"purchase" one:"purchase hold"`
 	// Who composes the card part of the receipt: agent from what the terminal says, or the terminal itself.
 	Receipt string `key:"receipt" default:"agent" one:"agent terminal"`
-	// How often its day is ended, when nobody buys. Only then the provider pays out.
+	// How often its day is ended, when nobody buys. Only then the provider pays out. With zvt.
 	CloseEvery time.Duration `key:"close_every" default:"24h" least:"1h" most:"168h"`
 }
 
@@ -222,6 +226,40 @@ type Log struct {
 	Level string `key:"level" default:"info" one:"debug info warn error"`
 }
 
+// checkZVT finds what a terminal in the network does not have, or needs.
+func (a Agent) checkZVT(key string, t Terminal) (ps []Problem) {
+	if t.Address == "" {
+		ps = append(ps, a.Refuse(key+".address", "is missing", `write "address: 192.168.1.40:20007"`))
+	}
+	if t.Port != "" {
+		ps = append(ps, a.Refuse(key+".port", "is for a reader at a bus, and the driver is zvt", "write driver: mdb, or remove the line"))
+	}
+	return ps
+}
+
+// checkBusReader finds what a reader at a bus does not have, or needs.
+func (a Agent) checkBusReader(key string, t Terminal) (ps []Problem) {
+	switch {
+	case t.Port == "":
+		ps = append(ps, a.Refuse(key+".port", "is missing", "write port: with the path of the reader's bus; ls -l /dev/serial/by-id shows what is there"))
+	case t.Port == Auto:
+		ps = append(ps, a.Refuse(key+".port", "a serial port does not say that a reader's bus hangs at it", "write the path; ls -l /dev/serial/by-id shows what is there"))
+	}
+	if t.Address != "" {
+		ps = append(ps, a.Refuse(key+".address", "is for a terminal in the network, and the driver is mdb", "remove the line"))
+	}
+	if t.PasswordFile != "" {
+		ps = append(ps, a.Refuse(key+".password_file", "is for a terminal in the network, and the driver is mdb", "remove the line"))
+	}
+	if t.Payment == "hold" {
+		ps = append(ps, a.Refuse(key+".payment", "is hold, and a reader at a bus charges all of what it approved, or nothing", "remove the line"))
+	}
+	if t.Receipt == "terminal" {
+		ps = append(ps, a.Refuse(key+".receipt", "is terminal, and a reader at a bus writes none", "remove the line"))
+	}
+	return ps
+}
+
 // check finds what no single value shows.
 func (a Agent) check() []Problem {
 	var ps []Problem
@@ -265,17 +303,28 @@ func (a Agent) check() []Problem {
 			see(fmt.Sprintf("lanes.%d.reader.port", i), l.Reader.Driver, l.Reader.Port)
 		}
 		if l.Terminal != nil {
-			key := fmt.Sprintf("lanes.%d.terminal", i)
+			key, at := fmt.Sprintf("lanes.%d.terminal", i), ".address"
+			if l.Terminal.Driver == "mdb" {
+				at = ".port"
+			}
 			if l.Reader != nil {
-				ps = append(ps, a.Refuse(key+".address", "stands beside reader, which it is in place of", "remove one of the two"))
+				ps = append(ps, a.Refuse(key+at, "stands beside reader, which it is in place of", "remove one of the two"))
 			}
 			if l.Cash != nil && l.Cash.Owner == "agent" && l.Vending != nil && l.Vending.Driver != "relay-board" && l.Vending.Driver != "gpio" {
-				ps = append(ps, a.Refuse(key+".address", "stands beside cash of ours, and a machine with a controller cannot say which of the two its buyer wants", "remove one of the two"))
+				ps = append(ps, a.Refuse(key+at, "stands beside cash of ours, and a machine with a controller cannot say which of the two its buyer wants", "remove one of the two"))
 			}
-			if at, twice := terminals[l.Terminal.Address]; twice {
-				ps = append(ps, a.Refuse(key+".address", fmt.Sprintf("%s is the terminal of %s already", l.Terminal.Address, at), "one terminal, one lane"))
+			if l.Terminal.Driver == "mdb" {
+				ps = append(ps, a.checkBusReader(key, *l.Terminal)...)
+				if l.Terminal.Port != "" {
+					see(key+".port", "mdb reader", l.Terminal.Port)
+				}
+			} else {
+				ps = append(ps, a.checkZVT(key, *l.Terminal)...)
+				if at, twice := terminals[l.Terminal.Address]; twice && l.Terminal.Address != "" {
+					ps = append(ps, a.Refuse(key+".address", fmt.Sprintf("%s is the terminal of %s already", l.Terminal.Address, at), "one terminal, one lane"))
+				}
+				terminals[l.Terminal.Address] = fmt.Sprintf("lanes.%d", i)
 			}
-			terminals[l.Terminal.Address] = fmt.Sprintf("lanes.%d", i)
 		}
 		if l.Audit != nil {
 			see(fmt.Sprintf("lanes.%d.audit.port", i), "dex", l.Audit.Port)

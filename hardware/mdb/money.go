@@ -83,3 +83,9 @@ func (s Scale) parsePrice(text string) (money.Amount, error) {
 	}
 	return a, nil
 }
+
+// isoBCD is a currency's number with the digit that says so before it (7.4.2): EUR is 19 78.
+func isoBCD(c money.Currency) [2]byte {
+	n := uint16(c)
+	return [2]byte{0x10 | byte(n/100%10), byte(n/10%10)<<4 | byte(n%10)} //nolint:gosec // digits
+}

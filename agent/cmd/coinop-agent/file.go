@@ -173,7 +173,10 @@ func (f fileOptions) config(a configs.Agent, stderr io.Writer) (agent.Config, er
 		if l.Reader != nil {
 			lane.Reader = agent.ViVOpay(port(fmt.Sprintf("lanes.%d.reader.port", i), l.Reader.Port, l.Reader.Driver), scale[i].Currency)
 		}
-		if t := l.Terminal; t != nil {
+		if t := l.Terminal; t != nil && t.Driver == "mdb" {
+			path := port(fmt.Sprintf("lanes.%d.terminal.port", i), t.Port, "mdb reader")
+			lane.Terminal, lane.CloseEvery = agent.MDBReader(path, scale[i].Currency, t.Bus == "60"), -1
+		} else if t != nil {
 			password, what := passwordOf(t.PasswordFile)
 			if what != "" {
 				problems = append(problems, a.Refuse(fmt.Sprintf("lanes.%d.terminal.password_file", i), what, "write the six digits into it, or remove the line where the terminal has zeros"))
