@@ -41,11 +41,13 @@ const (
 )
 
 // step is how far a device's start is. Before it is reset it is heard: one that kept its power while we
-// were away may have money to tell of, or pay out yet, and a reset ends both.
+// were away may have money to tell of, or pay out yet, and a reset ends both. A buyer who goes on putting coins
+// in is stopped first: one that came in between the last POLL and the reset nobody would hear of.
 type step uint8
 
 const (
 	stepKnow step = iota // SETUP, for what its coins are worth
+	stepShut             // COIN TYPE: none
 	stepHear             // POLL, until there is no news
 	stepReset
 	stepJust // JUST RESET is awaited
@@ -233,6 +235,9 @@ func (s *CashState) silent(o *hardware.Output, now time.Duration) {
 	case p.step == stepKnow: // perhaps it has to be reset first
 		p.step = stepReset
 		return
+	case p.step == stepShut:
+		p.step = stepHear
+		return
 	case p.step != stepReset && now-p.heard < most:
 		return
 	}
@@ -336,6 +341,8 @@ func (s *CashState) changerSays(now time.Duration) []byte {
 	switch p.step {
 	case stepKnow:
 		return []byte{changer | 1}
+	case stepShut:
+		return []byte{changer | 4, 0, 0, 0xFF, 0xFF}
 	case stepHear:
 		return []byte{changer | 3}
 	case stepReset:
@@ -427,7 +434,7 @@ func (s *CashState) changerSaid(o *hardware.Output, now time.Duration, sent, dat
 			p.types[i] = int64(v) * p.scale
 		}
 		if p.step == stepKnow {
-			p.step = stepHear
+			p.step = stepShut
 			return
 		}
 		p.step, p.again = stepTubes, now+tubeWait
@@ -442,6 +449,10 @@ func (s *CashState) changerSaid(o *hardware.Output, now time.Duration, sent, dat
 			p.step = stepTypes
 		}
 	case 4:
+		if p.step == stepShut {
+			p.step = stepHear
+			return
+		}
 		s.slot = int(sent[1])<<8 | int(sent[2])
 		if p.step == stepTypes {
 			s.live(o, p)

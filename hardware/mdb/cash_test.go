@@ -74,6 +74,7 @@ func TestCashAlternative(t *testing.T) {
 	d.step(hardware.Opened{})
 	setup := sealed(t, "03 19 78 05 02 FF FF 01 02 04 0A 14 28 00 00 00 00 00 00 00 00 00 00")
 	d.talk("09* 09", setup)
+	d.talk("0C* 00 00 FF FF 0A", "00*")
 	d.talk("0B* 0B", "00*")
 	d.talk("08* 08", "00*")
 	d.talk("0B* 0B", "0B 0B*")
@@ -144,8 +145,9 @@ func TestCashExchanges(t *testing.T) {
 	step(hardware.Opened{})
 	const setup = "02 19 78 05 02 FF FF 01 02 04 0A 14 28 00 00 00 00 00 00 00 00 00 00 E5*"
 	talk("09* 09", setup)
-	talk("0B* 0B", "41 00 41*") // what came in while nobody listened
-	talk("0B* 0B", "02 02*")    // it still pays out
+	talk("0C* 00 00 FF FF 0A", "00*") // who was away lets no coins in before it listens: a reset forgets them
+	talk("0B* 0B", "41 00 41*")       // what came in while nobody listened
+	talk("0B* 0B", "02 02*")          // it still pays out
 	talk("0B* 0B", "00*")
 	talk("08* 08", "00*")
 	talk("0B* 0B", "0B 0B*")
