@@ -295,6 +295,27 @@ func TestReaderExchanges(t *testing.T) {
 	}
 }
 
+// TestReaderSecond: the second cashless device is 50h higher (MDB/ICP 4.2, 7.1), and what the first says to
+// others is not its.
+func TestReaderSecond(t *testing.T) {
+	t.Parallel()
+	d := newReaderTalk(t)
+	d.s = NewReaderState("terminal", money.EUR, true)
+	d.step(hardware.Opened{})
+	d.s.sent, d.s.next = nil, d.now+10*time.Millisecond
+	d.run(`
+		62* 62 -> 00 00*
+		61* 00 03 00 00 00 64 -> 01 01 19 78 01 02 05 00 9B*
+		61* 01 FF FF 00 00 60 -> 00*
+		` + "67" + askID[2:len(askID)-2] + "E8 -> " + theID + ` 4B*
+		= health ready ready
+		= ready KSK000000000042
+		> authorize
+		= status insert_card
+		64* 01 65 -> 00*
+	`)
+}
+
 // FuzzReader: whatever a line brings, each command is answered once, and a vend is requested once for a
 // payment.
 func FuzzReader(f *testing.F) {
