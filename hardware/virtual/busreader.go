@@ -16,8 +16,6 @@ type BusReaderConfig struct {
 	Waits      bool   // for Present; else a card is there whenever it is wanted
 	Funds      uint16 // on the card, in cents; FFFF (not known)
 	Z7         byte   // seconds it may take to answer; 5
-	Kept       bool   // it has been reset before, and holds Held
-	Held       int64  // approved for a controller that is gone, in cents
 }
 
 // BusReaderFault is what goes wrong; each works once. Faults of the line are of the next VEND command
@@ -103,12 +101,6 @@ func NewBusReader(cfg BusReaderConfig) (*BusReader, error) {
 	p, err := newPort(cfg.Link)
 	r := &BusReader{cfg: cfg, port: p, queue: [][]byte{{0x00}}}
 	r.seen.State = 1
-	if cfg.Kept {
-		r.queue, r.config, r.seen.State, r.seen.Held = nil, true, 3, cfg.Held
-		if cfg.Held > 0 {
-			r.seen.State = 5
-		}
-	}
 	return r, err
 }
 
@@ -154,14 +146,6 @@ func (r *BusReader) Present(f BusReaderFault) error {
 	r.fault = f
 	r.card()
 	return nil
-}
-
-// PowerCut is a reader that begins anew, in whatever it does.
-func (r *BusReader) PowerCut() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	defer r.tell()
-	r.restart(true)
 }
 
 // card is one held out: a session where none is needed first, else the vend goes on.
@@ -217,7 +201,7 @@ func (r *BusReader) approve() {
 	case BusReaderResetUnheard: // its host has charged, and nobody was told
 		r.fault, r.pending = BusReaderFine, false
 		r.seen.Held, r.seen.Approved = amount, r.seen.Approved+1
-		r.restart(true)
+		r.restart()
 		return
 	}
 	r.pending = false
@@ -238,15 +222,12 @@ func (r *BusReader) approve() {
 }
 
 // restart begins anew: what it holds has succeeded.
-func (r *BusReader) restart(says bool) {
+func (r *BusReader) restart() {
 	r.seen.Charged += r.seen.Held
 	r.seen.Held, r.seen.State, r.seen.Waiting = 0, 1, false
 	r.seen.Resets++
-	r.queue, r.told, r.wide, r.always, r.config, r.pending = nil, false, false, false, false, false
+	r.queue, r.told, r.wide, r.always, r.config, r.pending = [][]byte{{0x00}}, false, false, false, false, false
 	r.ready, r.silent = time.Time{}, time.Time{}
-	if says {
-		r.queue = [][]byte{{0x00}}
-	}
 }
 
 // hear takes the controller's words.
@@ -362,7 +343,7 @@ func (r *BusReader) heard() {
 		switch r.fault {
 		case BusReaderResetApproved:
 			r.fault = BusReaderFine
-			r.restart(true)
+			r.restart()
 		case BusReaderUnplugs:
 			r.fault = BusReaderFine
 			r.port.unplug()
@@ -442,7 +423,7 @@ func (r *BusReader) command(data []byte) {
 	}
 	switch data[0] & 7 {
 	case 0:
-		r.restart(true)
+		r.restart()
 		ack()
 	case 1:
 		if sub == 0x00 {
@@ -605,7 +586,7 @@ func (r *BusReader) request(data []byte) {
 	r.seen.Asked++
 	if r.fault == BusReaderResetAsked {
 		r.fault = BusReaderFine
-		r.restart(true)
+		r.restart()
 		return
 	}
 	card := r.seen.State == 3 // always idle: it comes now
