@@ -15,6 +15,15 @@ import (
 // TestMachineAlone: without an agent nobody can buy, and commands are answered.
 func TestMachineAlone(t *testing.T) {
 	t.Parallel()
+	for _, kind := range []string{"", "snack"} { // behind an adapter, and at a raw port
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			alone(t, kind)
+		})
+	}
+}
+
+func alone(t *testing.T, kind string) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	dir := t.TempDir()
@@ -23,7 +32,7 @@ func TestMachineAlone(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() {
 		ended <- RunMachine(ctx, MachineOptions{
-			Dir: dir, Kind: "snack", Seed: 1, Paused: true, QuitAtEOF: true, Think: time.Millisecond,
+			Dir: dir, Kind: kind, Seed: 1, Paused: true, QuitAtEOF: true, Think: time.Millisecond,
 			Commands: commands, Events: stdout,
 		})
 		_ = stdout.Close()
@@ -64,7 +73,11 @@ func TestMachineAlone(t *testing.T) {
 	say("till dance")
 	until(EventBad, "want steal, skip or twice")
 	say("till steal")
-	until(EventTold, "till steal")
+	if kind == "snack" {
+		until(EventTold, "till steal")
+	} else {
+		until(EventBad, "of a machine that owns its cash")
+	}
 	say("fail next")
 	until(EventTold, "fail next")
 	say("pause")
