@@ -37,7 +37,7 @@ func (s *ReaderState) said(o *hardware.Output, now time.Duration, sent, data []b
 	switch cmd {
 	case Reset:
 		s.anew(o)
-		s.step, s.left = readJust, now+leftMost
+		s.step, s.left = readJust, now+justMost
 		return
 	case SetupConfig:
 		s.setUp(o, data)

@@ -13,9 +13,10 @@ import (
 // Times of a cashless device (MDB/ICP 4.2, section 7).
 const (
 	answerMost = 5 * time.Second // its non-response time, or Z7 of its configuration if that is more
-	leftMost   = 2 * time.Second // for the word that something is owed about a vend of an earlier run
+	leftMost   = 5 * time.Minute // for the word how a vend of an earlier run ended, which may run yet
 	setupGap   = 5 * time.Millisecond
-	readerMost = 8 // commands that wait
+	justMost   = 2 * time.Second // from RESET to JUST RESET
+	readerMost = 8               // commands that wait
 )
 
 // Reasons of a reader's answers.
@@ -284,6 +285,7 @@ func (s *ReaderState) last(o *hardware.Output, now time.Duration, j readerJob, o
 		o.Emit(hardware.TerminalLast{Payment: j.payment})
 		return
 	case left && j.ref.IsZero():
+		s.stray = false
 		s.pay = &readerPay{id: j.payment, stage: vendFailure, last: true}
 		s.next = min(s.next, now+setupGap)
 		return

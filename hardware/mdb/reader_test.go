@@ -282,8 +282,9 @@ func TestReaderExchanges(t *testing.T) {
 		"an earlier run's, forgotten":     "12* 12 -> 00*\n= ready\n> last\n= last true open\n> cancel\n13* 03 16 -> 00*\n12* 12 -> 0B 03 0E*\n= done cancel refused out_of_sequence\n10* 10 -> 00*",
 		"an earlier run's, no answer":     "12* 12 -> 00*\n= ready\n> lost\n13* 03 16 -> 00*\n12* 12 -> 00*\n= last true not_said\n10* 10 -> 00*",
 		"an earlier run's, not known":     "12* 12 -> 00*\n= ready\n> lost\n13* 03 16 -> 00*\n12* 12 -> 0B 03 0E*\n= last false not_said\n10* 10 -> 00*",
-		"an earlier run's approval":       "12* 12 -> 05 00 96 9B*\n= ready\n+2100ms\n13* 03 16 -> 00*\n12* 12 -> 00*\n10* 10 -> 00*",
-		"nothing is left":                 "12* 12 -> 00*\n= ready\n+2100ms\n" + again,
+		"an earlier run's approval":       "12* 12 -> 05 00 96 9B*\n= ready\n+301s\n13* 03 16 -> 00*\n12* 12 -> 00*\n10* 10 -> 00*",
+		"nothing is left, it is wanted":   "12* 12 -> 00*\n= ready\n+60s\n> authorize\n" + again,
+		"nothing is left":                 "12* 12 -> 00*\n= ready\n+301s\n" + again,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
