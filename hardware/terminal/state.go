@@ -495,7 +495,8 @@ func (s *State) finished(o *hardware.Output, now time.Duration, ok bool, data []
 	if !ok && len(data) > 0 {
 		code, data = data[0], data[1:]
 	}
-	if ok && j.info != nil && j.info.result != 0 { // completed, with a result that is a no
+	// Completed, with a result that is a no. Of 06 20 it is that of the transaction it tells of.
+	if ok && j.info != nil && j.info.result != 0 && j.command != repeatReceipt {
 		ok, code = false, j.info.result
 	}
 	switch j.do {

@@ -30,6 +30,9 @@ const (
 		"02 00 00 00 00 09 58 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00"
 )
 
+// aborted is debit, had it come to nothing.
+var aborted = strings.Replace(debit, "27 00", "27 6C", 1)
+
 var (
 	payment  = protocol.PaymentID{0: 1, 10: 0xA1, 15: 0xB2}
 	theirRef = protocol.TerminalRef{Terminal: "28004869", Receipt: "0470", Trace: "000470", AuthID: "611804"}
@@ -237,6 +240,12 @@ func TestExchanges(t *testing.T) {
 			[]hardware.Event{last(hardware.HoldNotSaid, reversed)},
 		},
 		{
+			"S2.8 last transaction, one that was aborted", false,
+			[]any{job{do: toLast, payment: payment}},
+			[]string{"> 06 20 05 00 00 00 03 03", "< " + ack, "< " + msg(t, 4, 0x0F, aborted), "> " + ack, "< 06 0F 00", "> " + ack},
+			[]hardware.Event{last(hardware.HoldNotSaid, hardware.TerminalFound{Ref: theirRef, Result: protocol.TerminalDeclined, Amount: eur(2040), Card: maestro})},
+		},
+		{
 			"S2.10 refund", false,
 			[]any{job{do: toRefund, payment: payment, amount: eur(150)}},
 			[]string{"> 06 31 0D 00 00 00 04 00 00 00 00 01 50 49 09 78", "< " + ack, "< 06 1E 01 05", "> " + ack},
@@ -340,6 +349,18 @@ func TestMessageIDs(t *testing.T) {
 		"< 06 0F 18 19 00 29 65 00 00 28 49 09 78 06 0C 26 04 0A 02 06 D3 1F 73 03 00 00 00", "> "+ack+"05 01 05 00 00 00 03 02")
 	if r.s.id != "65000028" {
 		t.Error(r.s.id)
+	}
+}
+
+// PA00P015 2.8: what stands last in the books may have been aborted; the terminal is ready all the same.
+func TestLastWasAborted(t *testing.T) {
+	r := newRig(t, false)
+	r.play("> 06 00 0A 00 00 00 3E 09 78 03 01 06 00", "< "+ack, "< 06 0F 0A 19 10 29 52 52 35 35 49 09 78",
+		"> "+ack+"05 01 05 00 00 00 03 02", "< "+ack, "< 06 0F 01 00", "> "+ack+"06 20 05 00 00 00 03 03",
+		"< "+ack, "< "+msg(t, 4, 0x0F, aborted), "> "+ack, "< 06 0F 00", "> "+ack)
+	want := hardware.TerminalReady{Terminal: "52523535", Last: hardware.TerminalFound{Ref: theirRef, Result: protocol.TerminalDeclined, Amount: eur(2040), Card: maestro}}
+	if got := r.events[len(r.events)-1]; !cmp.Equal(got, want) {
+		t.Fatal(cmp.Diff(want, got))
 	}
 }
 
