@@ -57,7 +57,8 @@ const (
 	answerTime   = 5 * time.Second // for anything that has to come
 	closeTime    = 3 * time.Second // for a connection to be closed
 	takeoverTime = time.Second
-	undisturbed  = time.Second // the longest round trip of the bystander
+	undisturbed  = time.Second // the longest round trip of the bystander, at a broker that promises it
+	repeatTime   = 2 * time.Second
 	bystanderGap = 20 * time.Millisecond
 	bystander    = "bystander"
 )
@@ -152,22 +153,31 @@ func (s *suite) standBy(t *testing.T) {
 			s.mu.Lock()
 			s.trips = append(s.trips, d)
 			s.mu.Unlock()
-			if d > undisturbed {
+			if d > undisturbed && s.Counted != nil {
 				t.Errorf("bystander, round trip %d took %s", n, d)
 			}
 		}
 	})
 }
 
-// trip asks and waits for both the PUBACK and the answer.
+// trip asks and waits for both the PUBACK and the answer; what nobody answers it asks again, as agents do:
+// a broker may have dropped it where too much waited.
 func (c *client) trip(id uint16, payload string) error {
-	_ = c.c.SetDeadline(time.Now().Add(answerTime))
-	if _, err := c.c.Write(publish(0x32, up(c.id, "auth"), id, payload)); err != nil {
+	ask := publish(0x32, up(c.id, "auth"), id, payload)
+	end := time.Now().Add(answerTime)
+	_ = c.c.SetWriteDeadline(end)
+	if _, err := c.c.Write(ask); err != nil {
 		return err
 	}
+	_ = c.c.SetReadDeadline(time.Now().Add(repeatTime))
 	for acked, answered := false, false; !acked || !answered; {
 		p, err := c.read()
 		switch {
+		case os.IsTimeout(err) && time.Now().Before(end):
+			_ = c.c.SetReadDeadline(end)
+			if _, err := c.c.Write(ask); err != nil {
+				return err
+			}
 		case err != nil:
 			return err
 		case p.kind() == puback:
