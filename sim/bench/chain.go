@@ -100,7 +100,8 @@ func (c *chain) drive(ctx context.Context, p load.Pace, cards int, profile strin
 	if err == nil && profile != "" {
 		err = c.far.do("end")
 	}
-	if err == nil && (ph.Done == 0 || ph.Failed() > 0) {
+	// A machine that stands still for a moment finds no device free for what it should have asked meanwhile.
+	if err == nil && (ph.Done == 0 || ph.Failed()*20 > ph.Done) {
 		err = fmt.Errorf("%s: %d done, errors: %v", ph.Name, ph.Done, ph.Errors)
 	}
 	return ph, float64((now - was).Microseconds()) / float64(max(ph.Done, 1)), err
