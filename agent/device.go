@@ -335,8 +335,6 @@ func (d *Device) newCase(now protocol.Reading) func() protocol.CaseID {
 	return func() protocol.CaseID { return protocol.CaseID(d.newID(now)) }
 }
 
-// order expands lines to items: quantity q is q vends; what a line's amount has beside q unit
-// prices is spread over them, the remainder on the first.
 // fault writes a DeviceEvent.
 func (d *Device) fault(now protocol.Reading, f Fault) ([]Do, error) {
 	return d.write(now, protocol.Record{Body: protocol.DeviceEvent{Code: string(f.Code), Device: f.Device, Detail: f.Detail}})
@@ -361,6 +359,8 @@ func (d *Device) forTerminal(now protocol.Reading, l protocol.Lane) (p protocol.
 	return p
 }
 
+// order expands lines to items: quantity q is q vends; what a line's amount has beside q unit
+// prices is spread over them, the remainder on the first.
 func (d *Device) order(now protocol.Reading, c Chosen) session.Order {
 	if c.Sale.IsZero() {
 		c.Sale = protocol.SaleID(d.newID(now))

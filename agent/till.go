@@ -43,24 +43,33 @@ func (s *shell) books() (*cashbook.Book, error) {
 		s.booked -= min(s.booked, 1)
 	}
 	for head := s.journal.Head().Seq; s.booked < head; {
-		sealed, err := s.journal.Read(s.booked, 512)
+		last, err := s.read(s.booked, s.cashbook.See)
 		if err != nil {
 			return nil, err
 		}
-		if len(sealed) == 0 {
-			return nil, fmt.Errorf("read back record %d: it is gone", s.booked+1)
-		}
-		for _, r := range sealed {
-			o, err := protocol.OpenRecord(r.Bytes)
-			if err != nil {
-				return nil, err
-			}
-			s.cashbook.See(o)
-			s.booked = r.Position.Seq
-		}
+		s.booked = last
 	}
 	return s.cashbook, nil
 }
+
+// read shows some records after a number, and gives that of the last.
+func (s *shell) read(after protocol.Seq, see func(protocol.Opened)) (protocol.Seq, error) {
+	sealed, err := s.journal.Read(after, readAtOnce)
+	if err == nil && len(sealed) == 0 {
+		err = fmt.Errorf("read back record %d: it is gone", after+1)
+	}
+	for _, r := range sealed {
+		o, wrong := protocol.OpenRecord(r.Bytes)
+		if wrong != nil {
+			return after, wrong
+		}
+		see(o)
+		after = r.Position.Seq
+	}
+	return after, err
+}
+
+const readAtOnce = 512
 
 // counters is a machine's books as a record.
 func (s *shell) counters(l *lane, raw []byte, a dex.Audit) (protocol.CountersRead, error) {

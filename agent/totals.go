@@ -53,7 +53,6 @@ type started struct {
 const (
 	totalsName = "totals.json"
 	totalsKept = time.Hour // at least so often the file is written
-	foldAtOnce = 512       // records: it is done between sales
 	// So many times at the start. What is left then (the file is gone, or from before this program kept
 	// one) is folded later, and what of the plan does not fit may be told once more.
 	foldAtStart = 4
@@ -241,20 +240,11 @@ func (s *shell) foldSome() error {
 	if oldest := s.journal.Oldest(); oldest > 0 && after+1 < oldest {
 		after = oldest - 1
 	}
-	if after < head.Seq {
-		sealed, err := s.journal.Read(after, foldAtOnce)
-		if err != nil {
-			return err
-		}
-		for _, r := range sealed {
-			o, err := protocol.OpenRecord(r.Bytes)
-			if err != nil {
-				return err
-			}
-			t.see(o)
-		}
+	if after >= head.Seq {
+		return nil
 	}
-	return nil
+	_, err := s.read(after, t.see)
+	return err
 }
 
 func (s *shell) keepTotals() {
