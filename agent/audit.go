@@ -58,6 +58,9 @@ func (s *shell) audits(now time.Duration) {
 func (s *shell) audited(l *lane, ev hardware.AuditRead) error {
 	l.auditing = false
 	end, fatal := s.keep(l, ev)
+	if l.moved { // the door, meanwhile: what was read may be of before
+		l.moved, l.auditAt = false, min(l.auditAt, s.mono()+doorSettles)
+	}
 	for _, c := range l.asking {
 		c <- end
 	}

@@ -20,7 +20,7 @@ import (
 // folder, for the agent's user alone; an order is one line of JSON, and so is its Reply.
 type Order struct {
 	// Do is what: audit reads the machine's own books, collect says that its box is emptied into a bag,
-	// count what was found in one.
+	// count what was found in one, tamper_clear that a person has looked at what was opened.
 	Do     OrderKind     `json:"do"`
 	Lane   protocol.Lane `json:"lane"`
 	Person string        `json:"person,omitempty"`
@@ -33,9 +33,10 @@ type OrderKind string
 
 // Orders.
 const (
-	OrderAudit   OrderKind = "audit"
-	OrderCollect OrderKind = "collect"
-	OrderCount   OrderKind = "count"
+	OrderAudit       OrderKind = "audit"
+	OrderCollect     OrderKind = "collect"
+	OrderCount       OrderKind = "count"
+	OrderTamperClear OrderKind = "tamper_clear"
 )
 
 // Reply is how an order ended. Error is empty when it was done.
@@ -102,6 +103,8 @@ func (s *shell) order(ctx context.Context, o Order) Reply {
 		err = s.collect(ctx, o, &r)
 	case OrderCount:
 		err = s.count(ctx, o, &r)
+	case OrderTamperClear:
+		err = s.clearTamper(ctx, o.Person)
 	default:
 		err = fmt.Errorf("no such order: %q", o.Do)
 	}
@@ -213,10 +216,12 @@ func (s *shell) count(ctx context.Context, o Order, r *Reply) error {
 }
 
 func named(person, bag string) error {
-	for what, v := range map[string]string{"person": person, "bag": bag} {
-		if v == "" || len(v) > nameLength {
-			return fmt.Errorf("%s: 1 to %d characters", what, nameLength)
-		}
+	return errors.Join(nameOf("person", person), nameOf("bag", bag))
+}
+
+func nameOf(what, v string) error {
+	if v == "" || len(v) > nameLength {
+		return fmt.Errorf("%s: 1 to %d characters", what, nameLength)
 	}
 	return nil
 }

@@ -58,7 +58,8 @@ type shell struct {
 	told    protocol.Seq
 	charged map[protocol.SaleID]money.Amount // of sales that have not ended: change may be owed
 	stopped bool
-	job     uint32 // the last of any printer
+	job     uint32          // the last of any printer
+	loose   map[loop]string // tamper loops that are open now, whose
 
 	totals   totals
 	totalsAt time.Duration  // Mono of the next keepTotals
@@ -83,7 +84,7 @@ type lane struct {
 	leveled         bool
 	// Of the machine's books: how often they are read, when next (Mono), and that they are.
 	auditEvery, auditAt time.Duration
-	auditing            bool
+	auditing, moved     bool            // and that the door did meanwhile
 	asking              []chan auditEnd // who waits for its end
 	columns             int             // of its paper
 	signal              hardware.Signal
@@ -132,7 +133,7 @@ type call struct {
 func newShell(a *agent) *shell {
 	return &shell{
 		cfg: a.cfg, log: a.log, start: time.Now(), inbox: make(chan any, inboxSize), show: a.show, agent: a,
-		lanes: map[protocol.Lane]*lane{}, charged: map[protocol.SaleID]money.Amount{}, timers: map[timerKey]deadline{}, storage: code.StorageOK,
+		lanes: map[protocol.Lane]*lane{}, charged: map[protocol.SaleID]money.Amount{}, timers: map[timerKey]deadline{}, loose: map[loop]string{}, storage: code.StorageOK,
 	}
 }
 

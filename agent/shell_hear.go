@@ -104,10 +104,11 @@ func (s *shell) hear(h heard) error {
 	case hardware.CashSale:
 		return s.sold(l, ev)
 	case hardware.Door:
-		return s.door(l, ev.Open)
+		return s.door(ev.Open, l)
 	case hardware.SessionComplete:
 		return tell(session.SessionComplete{})
 	case hardware.PortGone:
+		delete(s.loose, loop{l.id, h.from})
 		if h.from == partVending {
 			return tell(session.PortGone{})
 		}
@@ -125,8 +126,7 @@ func (s *shell) hear(h heard) error {
 	case hardware.Printed:
 		s.printed(l, ev)
 	case hardware.Tamper:
-		s.log.Error("tamper", "lane", int(l.id), "part", ev.Device, "check", "the device says that it was opened: look at it before it sells again")
-		return tell(session.Tamper{})
+		return s.tamper(h.from, ev, l)
 	case hardware.Health:
 		s.tellHealth(l, ev)
 		if h.from == partReader && ev.State == hardware.Ready && l.idle {

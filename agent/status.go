@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -94,11 +95,14 @@ type LinkStatus struct {
 
 // LaneStatus is one place to buy.
 type LaneStatus struct {
-	Lane    protocol.Lane  `json:"lane"`
-	Phase   string         `json:"phase"`
-	Refuses string         `json:"refuses,omitempty"` // why a sale could not begin now
-	Devices []DeviceStatus `json:"devices"`
-	Cash    *CashStatus    `json:"cash,omitempty"` // absent: none is taken here
+	Lane    protocol.Lane `json:"lane"`
+	Phase   string        `json:"phase"`
+	Refuses string        `json:"refuses,omitempty"` // why a sale could not begin now
+	// Tampered: it was opened, and nobody has cleared that. DoorOpen is the service door, where one is wired.
+	Tampered bool           `json:"tampered,omitempty"`
+	DoorOpen bool           `json:"door_open,omitempty"`
+	Devices  []DeviceStatus `json:"devices"`
+	Cash     *CashStatus    `json:"cash,omitempty"` // absent: none is taken here
 	// Terminal is one that authorizes by itself; absent: there is none.
 	Terminal *TerminalStatus `json:"terminal,omitempty"`
 }
@@ -221,6 +225,9 @@ func (st *Status) judge() {
 	case journal.Renewed.String():
 		add(code.StorageDamaged)
 	}
+	if slices.ContainsFunc(st.Lanes, func(l LaneStatus) bool { return l.Tampered }) {
+		add(code.Tamper)
+	}
 	for _, l := range st.Lanes {
 		for _, d := range l.Devices {
 			if d.State != hardware.Ready.String() {
@@ -312,7 +319,8 @@ func (s *shell) tellStatus() {
 			refuses = reason(fault)
 		}
 		st.Lanes = append(st.Lanes, LaneStatus{
-			Lane: c.Lane, Phase: state.Phase().String(), Refuses: refuses, Devices: append([]DeviceStatus(nil), devices...), Cash: l.cashStatus(), Terminal: l.terminalStatus(state),
+			Lane: c.Lane, Phase: state.Phase().String(), Refuses: refuses, Tampered: state.Tampered(), DoorOpen: state.Door(),
+			Devices: append([]DeviceStatus(nil), devices...), Cash: l.cashStatus(), Terminal: l.terminalStatus(state),
 		})
 	}
 	st.LastSale = s.last

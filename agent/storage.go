@@ -15,6 +15,7 @@ import (
 
 	"coinop/agent/journal"
 	"coinop/agent/session"
+	"coinop/hardware"
 	"coinop/protocol"
 	"coinop/protocol/code"
 	"coinop/protocol/money"
@@ -232,10 +233,17 @@ func (s *shell) touch() error {
 
 // service puts an idle lane's screen in or out of service.
 func (s *shell) service(l protocol.Lane) {
-	if st, ok := s.device.LaneState(l); !ok || !st.Idle() {
+	st, ok := s.device.LaneState(l)
+	if !ok || !st.Idle() {
 		return // a buyer stands there: what he is shown comes first
 	}
+	if st.Tampered() {
+		s.show(l, session.ScreenOutOfService, money.Amount{}, "tamper")
+		s.indicate(s.lanes[l], hardware.SignalFault)
+		return
+	}
 	if sessionState(s.storage) == session.StorageOK {
+		s.indicate(s.lanes[l], hardware.SignalIdle)
 		s.show(l, session.ScreenIdle, money.Amount{}, "")
 		return
 	}

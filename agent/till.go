@@ -4,10 +4,8 @@ import (
 	"fmt"
 	"math"
 	"strconv"
-	"time"
 
 	"coinop/agent/cashbook"
-	"coinop/agent/session"
 	"coinop/hardware"
 	"coinop/hardware/dex"
 	"coinop/protocol"
@@ -118,13 +116,3 @@ func tillOf(a dex.Audit, policy money.Currency) (protocol.Till, error) {
 		TestVends: a.Test.Count, FreeVends: a.Free.Count, PowerOutages: a.PowerCuts, AllSales: minor(a.Paid.Value), AllSalesCount: a.Paid.Count,
 	}, wrong
 }
-
-// door is the service door: who opens it may be about to change what the counters say of, and who closes
-// it has.
-func (s *shell) door(l *lane, open bool) error {
-	s.log.Info("door", "lane", int(l.id), "open", open)
-	l.auditAt = min(l.auditAt, s.mono()+doorSettles)
-	return s.handle(Lane{l.id, session.Door{Open: open}})
-}
-
-const doorSettles = 2 * time.Second

@@ -96,6 +96,10 @@ type Vending struct {
 	RelaysActive string `key:"relays_active" default:"high" one:"high low"`
 	// At which level an input is active: low where a contact pulls it to ground.
 	InputsActive string `key:"inputs_active" default:"high" one:"high low"`
+	// With relay-board and gpio: input that is active while the service door is open. Opening and closing are recorded, and the machine's books are read then where there are any (audit).
+	Door string `key:"door" match:"[0-9]{1,2}|[A-Z][A-Z0-9_]{1,19}" says:"a number from 1 to 32, or a pin" like:"7"`
+	// With relay-board and gpio: input of a tamper loop, which is closed and so active; when it opens or its wire is cut, the lane sells nothing until coinop-agent tamper clear.
+	Tamper string `key:"tamper" match:"[0-9]{1,2}|[A-Z][A-Z0-9_]{1,19}" says:"a number from 1 to 32, or a pin" like:"8"`
 }
 
 // Outlet is something that this box switches on itself.

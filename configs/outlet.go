@@ -31,6 +31,9 @@ func (a Agent) checkOutlets(lane int) (ps []Problem) {
 	case !v.Ours() && len(v.Outlets) > 0:
 		bad("driver", v.Driver+" is a machine that switches its outlets itself", "write relay-board or gpio, or products in place of outlets")
 		return ps
+	case !v.Ours() && v.Door+v.Tamper != "":
+		bad("driver", v.Driver+" has no inputs for a door or a tamper loop", "remove door and tamper")
+		return ps
 	case !v.Ours():
 		return nil
 	case len(v.Outlets) == 0:
@@ -48,32 +51,38 @@ func (a Agent) checkOutlets(lane int) (ps []Problem) {
 	if !board { // a pin is a pin
 		inputs = relays
 	}
+	once := func(seen map[string]string, key, value, whose string) {
+		if n := number(value); n > 0 {
+			value = strconv.Itoa(n)
+		}
+		if first, twice := seen[value]; twice {
+			bad(key, fmt.Sprintf("%s is that of %s already", value, first), "each has its own: check the wires")
+		}
+		seen[value] = whose
+	}
+	pin := func(key, value string) {
+		switch n := number(value); {
+		case board && (n < 1 || n > 32):
+			bad(key, value+" is nothing at a board", "write the number that is printed at it, 1 to 32")
+		case !board && n != 0 || !board && value == "0":
+			bad(key, value+" is no pin", "write its name, as GPIO17")
+		}
+	}
+	for _, in := range []struct{ name, value string }{{"door", v.Door}, {"tamper", v.Tamper}} {
+		if in.value != "" {
+			once(inputs, in.name, in.value, in.name)
+			pin(in.name, in.value)
+		}
+	}
 	for i, o := range v.Outlets {
 		key := func(name string) string { return fmt.Sprintf("outlets.%d.%s", i, name) }
-		once := func(seen map[string]string, name, value string) {
-			if n := number(value); n > 0 {
-				value = strconv.Itoa(n)
-			}
-			if first, twice := seen[value]; twice {
-				bad(key(name), fmt.Sprintf("%s is that of %s already", value, first), "each has its own: check the wires")
-			}
-			seen[value] = o.Name
-		}
-		pin := func(name, value string) {
-			switch n := number(value); {
-			case board && (n < 1 || n > 32):
-				bad(key(name), value+" is nothing at a board", "write the number that is printed at it, 1 to 32")
-			case !board && n != 0 || !board && value == "0":
-				bad(key(name), value+" is no pin", "write its name, as GPIO17")
-			}
-		}
-		once(numbers, "number", o.Number)
-		once(relays, "relay", o.Relay)
-		pin("relay", o.Relay)
+		once(numbers, key("number"), o.Number, o.Name)
+		once(relays, key("relay"), o.Relay, o.Name)
+		pin(key("relay"), o.Relay)
 		for _, in := range []struct{ name, value string }{{"feedback", o.Feedback}, {"button", o.Button}} {
 			if in.value != "" {
-				once(inputs, in.name, in.value)
-				pin(in.name, in.value)
+				once(inputs, key(in.name), in.value, o.Name)
+				pin(key(in.name), in.value)
 			}
 		}
 		a.checkTimes(o, board, func(name, what, instead string) { bad(key(name), what, instead) })

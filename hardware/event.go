@@ -201,11 +201,15 @@ type AuditRead struct {
 	Reason string // a name; empty when File is whole
 }
 
-// Door is the machine's service door.
+// Door is the machine's service door, as it is at each opening and when that changes.
 type Door struct{ Open bool }
 
-// Tamper is a device that says it was opened.
-type Tamper struct{ Device string }
+// Tamper is a device that says it was opened, or a loop that is cut. Over: it is whole again, which unlocks
+// nothing that the first has locked.
+type Tamper struct {
+	Device string
+	Over   bool
+}
 
 // HealthState is how a device is.
 type HealthState uint8

@@ -259,9 +259,12 @@ type Headroom struct {
 // back image found by a watermark above the head. Code is a protocol/code.
 type Stopped struct{ Code string }
 
-// Tamper is the case opened or a cut wire; Cleared when a technician has mended it. The shell tells
-// it again at each start: a lane does not keep it.
-type Tamper struct{ Cleared bool }
+// Tamper is the case opened or a cut wire: nothing is sold, through restarts too, until it is Cleared by a
+// technician, By name. Part names what says so.
+type Tamper struct {
+	Cleared  bool
+	Part, By string
+}
 
 // Door is the service door.
 type Door struct{ Open bool }

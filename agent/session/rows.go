@@ -129,14 +129,16 @@ func (s *State) noted(o *Output, in In) bool {
 			s.received = true
 		}
 	case Door:
-		if row = held; s.door != e.Open {
-			s.door = e.Open
-			s.device(o, "door", pick(e.Open, "open", "closed"))
+		if row = held; s.d.Door != e.Open {
+			s.device(o, protocol.DeviceEvent{Code: eventDoor, Detail: pick(e.Open, doorOpen, doorClosed)})
 		}
 	case Tamper:
-		if row = held; s.tampered == e.Cleared {
-			s.tampered = !e.Cleared
-			s.device(o, "tamper", pick(e.Cleared, "cleared", "found"))
+		if row = held; s.d.Tampered == e.Cleared {
+			detail := pick(e.Cleared, tamperCleared, tamperFound)
+			if e.Cleared && e.By != "" {
+				detail += " by " + e.By
+			}
+			s.device(o, protocol.DeviceEvent{Code: eventTamper, Device: e.Part, Detail: detail})
 		}
 		if !e.Cleared && (s.d.Phase == Ordered || s.d.Phase == Authorizing) {
 			return false // S08, S18 and C09 end the sale
@@ -182,8 +184,10 @@ func (s *State) newPolicy(o *Output, e NewPolicy) {
 }
 
 // device writes a DeviceEvent: it is not about a sale and opens none.
-func (s *State) device(o *Output, code, detail string) {
-	o.Records = append(o.Records, protocol.Record{Lane: s.cfg.Lane, Body: protocol.DeviceEvent{Code: code, Detail: detail}})
+func (s *State) device(o *Output, e protocol.DeviceEvent) {
+	r := protocol.Record{Lane: s.cfg.Lane, Body: e}
+	o.Records = append(o.Records, r)
+	s.d.apply(r)
 }
 
 // late takes S37 and S38.

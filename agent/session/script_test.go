@@ -287,7 +287,7 @@ func (a args) noted() Event {
 	case "stopped":
 		return Stopped{"device_stopped"}
 	case "tamper":
-		return Tamper{a.option("cleared", "") != ""}
+		return Tamper{Cleared: a.option("cleared", "") != ""}
 	case "door":
 		return Door{a.option("open", "") != ""}
 	}

@@ -98,6 +98,8 @@ type durable struct {
 	Strays   []change             `cbor:"16,keyasint,omitempty"` // came in beside the sale, and wait to be given back
 	Terminal *atTerminal          `cbor:"17,keyasint,omitempty"` // of the sale, or owed after it
 	LastRef  protocol.TerminalRef `cbor:"18,keyasint,omitzero"`  // the newest transaction of the terminal that a record names
+	Door     bool                 `cbor:"19,keyasint,omitempty"` // open
+	Tampered bool                 `cbor:"20,keyasint,omitempty"` // and not cleared
 }
 
 func (d durable) clone() durable {
@@ -210,15 +212,28 @@ func (d *durable) apply(r protocol.Record) {
 		}
 	case protocol.SaleClosed:
 		d.closeVends()
-		*d = durable{Bus: d.Bus, Closed: d.Closed, Asked: d.Asked, Strays: d.Strays, Terminal: d.Terminal, LastRef: d.LastRef}
+		*d = durable{Bus: d.Bus, Closed: d.Closed, Asked: d.Asked, Strays: d.Strays, Terminal: d.Terminal, LastRef: d.LastRef, Door: d.Door, Tampered: d.Tampered}
 		d.next()
 	case protocol.LateAnswer:
 		d.answered(b.Payment)
+	case protocol.DeviceEvent:
+		switch b.Code {
+		case eventDoor:
+			d.Door = b.Detail == doorOpen
+		case eventTamper:
+			d.Tampered = b.Detail == tamperFound
+		}
 	default:
 		d.applyCash(r)
 		d.applyTerminal(r)
 	}
 }
+
+// What a DeviceEvent of a lane says: these words are in journals.
+const (
+	eventDoor, doorOpen, doorClosed         = "door", "open", "closed"
+	eventTamper, tamperFound, tamperCleared = "tamper", "found", "cleared"
+)
 
 // closeVends remembers the sale's vends as ended.
 func (d *durable) closeVends() {

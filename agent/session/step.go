@@ -24,8 +24,6 @@ type State struct {
 	link     LinkState
 	storage  StorageState
 	stopped  string
-	tampered bool
-	door     bool // open
 	bus      BusState
 	pending  *proposed
 	last     protocol.SaleID // the last one ordered: an order that comes again is not new
@@ -76,6 +74,12 @@ func (s State) Phase() Phase { return s.d.Phase }
 // Sale is the live sale, or zero.
 func (s State) Sale() protocol.SaleID { return s.d.Sale }
 
+// Door reports that the service door is open, Tampered that the lane is locked until Tamper{Cleared}.
+func (s State) Door() bool { return s.d.Door }
+
+// Tampered: see Door.
+func (s State) Tampered() bool { return s.d.Tampered }
+
 // Idle reports that no sale is live.
 func (s State) Idle() bool { return s.d.Phase == Idle }
 
@@ -125,7 +129,7 @@ func (s State) written() durable {
 		return s.d.clone()
 	}
 	d := s.d.clone()
-	return durable{Bus: s.pending.bus, Closed: d.Closed, Asked: d.Asked, Terminal: d.Terminal, LastRef: d.LastRef}
+	return durable{Bus: s.pending.bus, Closed: d.Closed, Asked: d.Asked, Terminal: d.Terminal, LastRef: d.LastRef, Door: d.Door, Tampered: d.Tampered}
 }
 
 func (s *State) put(o *Output, b protocol.Body) {
@@ -172,7 +176,7 @@ func (s State) gate(now protocol.Reading) string {
 	switch {
 	case s.stopped != "":
 		return s.stopped
-	case s.tampered:
+	case s.d.Tampered:
 		return "tamper"
 	case s.storage != StorageOK:
 		return "storage_" + s.storage.String()

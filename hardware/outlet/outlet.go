@@ -1,6 +1,6 @@
 // Package outlet is outlets that we drive ourselves: a relay each, which gives a washer, a ride or a
 // massage chair its coin pulses, or holds a valve or a motor on for a while. An input can be a button that
-// orders the outlet, and another can say that it started.
+// orders the outlet, and another can say that it started. Two more can be the machine's door and tamper loop.
 //
 //	b, err := outlet.New(outlet.Config{Path: "/dev/serial/by-id/usb-...", Currency: money.EUR,
 //		Outlets: []outlet.Outlet{{Number: 1, Price: money.New(300, money.EUR), Relay: 1, Pulses: 6, Feedback: 1, Button: 5}}}, out)
@@ -47,6 +47,8 @@ type Config struct {
 	Currency  money.Currency       // required
 	InputsLow bool                 // an input is active when it reads 0
 	Outlets   []Outlet             // required
+	Door      int                  // input that is active while the service door is open; 0: none
+	Tamper    int                  // input of a loop that is closed, and so active, until it is opened or cut; 0: none
 	BusEpoch  uint64               // the last one of an earlier run; the first opening's is one more
 	Clock     hardware.Clock       // starts at New
 }
@@ -116,6 +118,9 @@ func (o Outlet) Takes() time.Duration {
 func (c Config) check() error {
 	if len(c.Outlets) == 0 || !c.Currency.Known() || (c.Path == "") == (c.Pins == nil) {
 		return errors.New("want outlets, a currency, and a port or pins")
+	}
+	if c.Door < 0 || c.Door > maxBits || c.Tamper < 0 || c.Tamper > maxBits || c.Door > 0 && c.Door == c.Tamper {
+		return fmt.Errorf("door %d, tamper loop %d: no such inputs", c.Door, c.Tamper)
 	}
 	numbers, relays := map[protocol.Outlet]bool{}, map[int]bool{}
 	for _, o := range c.Outlets {

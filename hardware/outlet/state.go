@@ -103,6 +103,8 @@ type State struct {
 	known       bool // levels holds something
 	levels, raw uint32
 	since       time.Duration // raw reads as it does
+	contacts    uint32        // door and tamper loop, as they were told
+	contactsOK  bool          // they were
 	read        time.Duration // inputs, next
 	look        time.Duration // at the relays, next
 	said        time.Duration
@@ -125,6 +127,8 @@ func NewState(cfg Config) State {
 		bit(&s.inputs, &s.count[1], o.Feedback)
 		bit(&s.inputs, &s.count[1], o.Button)
 	}
+	bit(&s.inputs, &s.count[1], cfg.Door)
+	bit(&s.inputs, &s.count[1], cfg.Tamper)
 	return s
 }
 
@@ -303,7 +307,7 @@ func (s State) refuses() (bits uint64) {
 // reads reports whether inputs matter now.
 func (s *State) reads() bool {
 	if t := s.train; !t.vend.IsZero() {
-		return s.cfg.Outlets[t.outlet].Feedback != 0
+		return s.cfg.Outlets[t.outlet].Feedback != 0 || s.cfg.Door+s.cfg.Tamper > 0
 	}
 	return s.inputs != 0
 }
@@ -495,11 +499,12 @@ func (s *State) sawInputs(o *hardware.Output, now time.Duration, active uint32) 
 	var pressed uint32
 	if now-s.since >= debounce {
 		pressed, s.levels = active&^s.levels, active
+		s.contact(o)
 	}
 	every := pollPress
-	if t := &s.train; !t.vend.IsZero() {
+	if t := &s.train; !t.vend.IsZero() && s.cfg.Outlets[t.outlet].Feedback != 0 {
 		every = pollVend
-		bit := uint32(1) << max(s.cfg.Outlets[t.outlet].Feedback-1, 0)
+		bit := uint32(1) << (s.cfg.Outlets[t.outlet].Feedback - 1)
 		switch {
 		case t.began:
 			t.seen = t.seen || s.levels&bit != 0
@@ -507,7 +512,7 @@ func (s *State) sawInputs(o *hardware.Output, now time.Duration, active uint32) 
 			t.clear = true
 		}
 	}
-	if s.levels != s.raw {
+	if s.levels != s.raw || !s.contactsOK {
 		every = debounce
 	}
 	s.read = now + every
@@ -515,6 +520,21 @@ func (s *State) sawInputs(o *hardware.Output, now time.Duration, active uint32) 
 		if out.Button > 0 && pressed&(1<<(out.Button-1)) != 0 {
 			s.press(o, now, i)
 		}
+	}
+}
+
+// contact tells of the door and the tamper loop, at the opening's first levels and when they change.
+func (s *State) contact(o *hardware.Output) {
+	changed := s.levels ^ s.contacts
+	if !s.contactsOK {
+		changed = ^uint32(0)
+	}
+	s.contacts, s.contactsOK = s.levels, true
+	if bit := uint32(1) << max(s.cfg.Door-1, 0); s.cfg.Door > 0 && changed&bit != 0 {
+		o.Emit(hardware.Door{Open: s.levels&bit != 0})
+	}
+	if bit := uint32(1) << max(s.cfg.Tamper-1, 0); s.cfg.Tamper > 0 && changed&bit != 0 {
+		o.Emit(hardware.Tamper{Device: s.cfg.Device, Over: s.levels&bit != 0})
 	}
 }
 

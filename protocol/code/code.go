@@ -126,7 +126,7 @@ var faults = []Fault{
 	{CashJammed, "coins or bills are stuck", "open the changer or the validator and clear its path; it goes on by itself", true},
 	{CashCount, "the changer says that it gave other change than its tubes lack; the tubes were believed", "look at the tubes and at their sensors", true},
 	{CashByHand, "coins were taken out at the changer's own buttons; no record but this one counts them", "was it a person of ours? then count the tubes", true},
-	{Tamper, "the device says that it was opened", "look at it before it sells again", false},
+	{Tamper, "the machine or its reader was opened, or the wire of its tamper loop is cut: nothing is sold", "look at it, and at its readers; close it; then coinop-agent tamper clear --by NAME", false},
 }
 
 // All are the faults of the catalogue, in the order of its parts.

@@ -202,6 +202,8 @@ func tell(c *cobra.Command, data string, o agent.Order, asJSON bool) error {
 		_, err = fmt.Fprintf(c.OutOrStdout(), "%s; coinop-agent dex show %s says what it means\n", r.File, r.File)
 	case agent.OrderCollect:
 		_, err = fmt.Fprintf(c.OutOrStdout(), "bag %s should hold %s; count it with coinop-agent cash count\n", o.Bag, r.Expected)
+	case agent.OrderTamperClear:
+		_, err = fmt.Fprintln(c.OutOrStdout(), "cleared; coinop-agent status says what else there is")
 	case agent.OrderCount:
 		_, err = fmt.Fprintf(c.OutOrStdout(), "bag %s is counted; coinop-agent cash report says whether it fits\n", o.Bag)
 	}

@@ -33,6 +33,7 @@ func outletsOf(a configs.Agent, lane int, c money.Currency, path string) outlet.
 			Feedback: index(&pins.Inputs, o.Feedback), Window: o.Window, Button: index(&pins.Inputs, o.Button), Always: o.Always,
 		})
 	}
+	cfg.Door, cfg.Tamper = index(&pins.Inputs, v.Door), index(&pins.Inputs, v.Tamper)
 	if v.Driver == "gpio" {
 		cfg.Pins = outlet.GPIO(pins)
 	}

@@ -76,7 +76,7 @@ func newRoot(env []string) *cobra.Command {
 		SilenceUsage: true, SilenceErrors: true,
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(newRun(env), newConfig(env), newReceipt(env), newDEX(env), newCash(env), newStatus(env), &cobra.Command{
+	root.AddCommand(newRun(env), newConfig(env), newReceipt(env), newDEX(env), newCash(env), newTamper(env), newStatus(env), &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			_, err := fmt.Fprintf(c.OutOrStdout(), "coinop-agent %s, protocol %d\n", version, protocol.Version)

@@ -143,6 +143,9 @@ func printStatus(out io.Writer, st agent.Status) error {
 		if l.Refuses != "" {
 			sells = "sells nothing: " + l.Refuses
 		}
+		if l.DoorOpen {
+			sells += ", its door is open"
+		}
 		line(fmt.Sprintf("lane %d", l.Lane), "%s, %s", l.Phase, sells)
 		for _, d := range l.Devices {
 			text := d.State
