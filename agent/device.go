@@ -41,6 +41,7 @@ type Device struct {
 	core    *Core
 	link    uplink.Link
 	journal *journal.Journal
+	cards   *seal.CardSealer
 	id      protocol.DeviceID
 
 	anchor   protocol.Anchor
@@ -169,7 +170,7 @@ func NewDevice(now protocol.Reading, cfg DeviceConfig, j *journal.Journal) (*Dev
 	if err != nil {
 		return nil, nil, err
 	}
-	d := &Device{plan: planned{plan: cfg.Plan, odd: maps.Clone(cfg.Odd)}, cfg: cfg, core: core, journal: j, id: cfg.Core.Lanes[0].Device, told: session.LinkDown}
+	d := &Device{plan: planned{plan: cfg.Plan, odd: maps.Clone(cfg.Odd)}, cfg: cfg, core: core, journal: j, cards: seal.NewCardSealer(cfg.Payment), id: cfg.Core.Lanes[0].Device, told: session.LinkDown}
 	effects, err := core.Boot(d.reading(now), d.newCase(now), fateRecords(fate, why)...)
 	if err != nil {
 		return nil, nil, err
@@ -407,7 +408,7 @@ func (d *Device) card(now protocol.Reading, in Tapped) (session.Event, error) {
 		plain := protocol.MustEncode(s)
 		defer clear(plain)
 		aad := protocol.MustEncode(protocol.CardAAD{Device: d.id, Epoch: d.journal.Head().Epoch, Sale: sale, Payment: p, Amount: st.Due()})
-		return seal.SealCard(d.cfg.Payment, aad, plain)
+		return d.cards.Seal(aad, plain)
 	}
 	var err error
 	if ev.Sealed, err = sealFor(ev.Payment); err == nil {

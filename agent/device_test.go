@@ -297,7 +297,7 @@ func TestDeviceSells(t *testing.T) {
 	if a.Amount != money.New(251, money.EUR) || a.Anchor.IsZero() {
 		t.Fatalf("%+v", a)
 	}
-	plain, err := r.payment.OpenCard(a.Sealed, protocol.MustEncode(protocol.CardAAD{Device: "m1", Epoch: protocol.Epoch{1}, Sale: a.Sale, Payment: a.Payment, Amount: a.Amount}))
+	plain, err := seal.NewCardOpener(r.payment).OpenCard(a.Sealed, protocol.MustEncode(protocol.CardAAD{Device: "m1", Epoch: protocol.Epoch{1}, Sale: a.Sale, Payment: a.Payment, Amount: a.Amount}))
 	var card protocol.SealedCard
 	if err != nil || protocol.Decode(plain, &card) != nil || string(card.Track2) != track || card.Payment != a.Payment {
 		t.Fatal("the sealed card does not open for its payment", err)

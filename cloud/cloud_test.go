@@ -327,7 +327,7 @@ func ask(t *testing.T, keys identity.Keys, at protocol.UnixMS, id protocol.Payme
 	plain := protocol.MustEncode(protocol.SealedCard{Payment: id, Entry: protocol.EntryContactless, Track2: []byte("5413330089020011=25122010123456789")})
 	aad := protocol.MustEncode(protocol.CardAAD{Device: a.Device, Epoch: protocol.Epoch{1}, Sale: a.Sale, Payment: id, Amount: a.Amount})
 	var err error
-	if a.Sealed, err = seal.SealCard(keys.Payment.Public(), aad, plain); err != nil {
+	if a.Sealed, err = seal.NewCardSealer(keys.Payment.Public()).Seal(aad, plain); err != nil {
 		t.Fatal(err)
 	}
 	return protocol.AuthorizationRequest{Ask: protocol.MustEncode(a), Position: protocol.Position{Epoch: protocol.Epoch{1}, Seq: 1}}

@@ -24,8 +24,9 @@ type shell struct {
 	profiles  map[string]acquirer.Profile
 	hosts     []host
 
-	ctx context.Context // of the run; set before the first effect
-	wg  sync.WaitGroup
+	ctx  context.Context // of the run; set before the first effect, as is crew
+	crew *crew           // waits for hosts and takes their answers in
+	wg   sync.WaitGroup  // all else
 
 	mu    sync.Mutex                   // guards what follows
 	under map[acquirer.OpKey]*underway // reversals on their way
@@ -59,7 +60,7 @@ func (s *shell) acquirers() []protocol.AcquirerState {
 func (s *shell) run(ctx context.Context, b engine) error {
 	links, stopLinks := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLinks()
-	s.ctx = links
+	s.ctx, s.crew = links, newCrew(links.Done())
 	var hosts sync.WaitGroup
 	for _, h := range s.hosts {
 		hosts.Go(func() { _ = h.link.Run(links) })
@@ -73,7 +74,8 @@ func (s *shell) run(ctx context.Context, b engine) error {
 	s.mu.Lock()
 	s.ended = true
 	s.mu.Unlock()
-	s.wg.Wait()
+	s.wg.Wait() // these give the crew work
+	s.crew.wait()
 	return err
 }
 
@@ -82,7 +84,7 @@ func (s *shell) effect(e payment.Effect) {
 	switch e := e.(type) {
 	case payment.Send:
 		done := s.begin(e.Op.Key)
-		s.wg.Go(func() {
+		s.crew.do(func() {
 			s.waitFor(e)
 			end := s.telemetry.Host(e.Op)
 			ans, err := s.do(e.Op)
@@ -91,7 +93,7 @@ func (s *shell) effect(e payment.Effect) {
 			s.feed(payment.HostAnswer{Device: e.Device, Key: e.Op.Key, Answer: ans, Err: err})
 		})
 	case payment.Ask:
-		s.wg.Go(func() {
+		s.crew.do(func() {
 			ev := payment.QueryAnswer{Device: e.Device, Key: e.Op.Key}
 			if link := s.links[e.Op.Link]; link != nil {
 				ev.Answer, ev.Err = link.Query(s.ctx, e.Op)
@@ -194,7 +196,7 @@ func (s *shell) do(op acquirer.Op) (acquirer.Answer, error) {
 }
 
 func (s *shell) late(k acquirer.OpKey, ans acquirer.Answer) {
-	s.wg.Go(func() { s.feed(payment.HostAnswer{Key: k, Answer: ans}) })
+	s.crew.do(func() { s.feed(payment.HostAnswer{Key: k, Answer: ans}) })
 }
 
 // feed hands an event to payment. After the end of the run nothing is: what was asked of a host is

@@ -84,7 +84,7 @@ func TestReversalsLeaveFirst(t *testing.T) {
 				h := &hostStub{write: c.write, takes: c.takes}
 				ctx, cancel := context.WithCancel(t.Context())
 				s := &shell{
-					ctx: ctx, log: slog.New(slog.DiscardHandler), links: map[string]acquirer.Acquirer{"bank": h},
+					ctx: ctx, crew: newCrew(ctx.Done()), log: slog.New(slog.DiscardHandler), links: map[string]acquirer.Acquirer{"bank": h},
 					under: map[acquirer.OpKey]*underway{}, parts: Parts{Payments: deaf()},
 				}
 				h.wrote = s.written
@@ -103,7 +103,7 @@ func TestReversalsLeaveFirst(t *testing.T) {
 				}
 				h.mu.Unlock()
 				cancel() // what comes back is not handled any more
-				s.wg.Wait()
+				s.crew.wait()
 				if len(s.under) != 0 {
 					t.Errorf("%d operations are kept", len(s.under))
 				}

@@ -19,6 +19,7 @@ import (
 	"coinop/cloud/telemetry"
 	"coinop/cloud/vault"
 	"coinop/protocol"
+	"coinop/protocol/seal"
 )
 
 // Parts are what decides in the cloud, wired together: no goroutine, no clock of their own, no
@@ -63,7 +64,7 @@ func Wire(st *store.Store, w Wiring) (Parts, error) {
 	if w.Random == nil {
 		w.Random = crand.Reader
 	}
-	v, err := vault.Open(vault.Options{Opener: w.Keys.Payment, Kept: st, Keys: w.VaultKeys, Now: w.Now})
+	v, err := vault.Open(vault.Options{Opener: seal.NewCardOpener(w.Keys.Payment), Kept: st, Keys: w.VaultKeys, Now: w.Now})
 	if err != nil {
 		return Parts{}, err
 	}

@@ -37,8 +37,10 @@ const cddlHead = `; What Coinop's agents and cloud say to each other and keep in
 sign1 = #6.18([bytes, {? -65537: bytes}, bytes, bytes])
 ; COSE_Encrypt0 (RFC 9052 section 5.2), A256GCM. Up it carries a ticket: sign1 of ticket; down the id of the channel.
 encrypt0 = #6.16([bytes, {? 4: bytes, 5: bytes, ? -65537: bytes}, bytes])
-; HPKE (RFC 9180): key id, encapsulation, ciphertext.
-sealed-box = [tstr, bytes, bytes]
+; To the payment key, along a chain that an HPKE encapsulation (RFC 9180) opens: key id, encapsulation, place in
+; the chain, A256GCM ciphertext. chain 0 = Export("coinop/v1/card chain", 32); key n = HMAC-SHA-256(chain n, 00),
+; nonce zero; chain n+1 = HMAC-SHA-256(chain n, 01).
+sealed-box = [tstr, bytes, uint .size 1, bytes]
 `
 
 // cddl writes rules for types, each once.
@@ -274,7 +276,7 @@ func checkSeals(t *testing.T, spec spec) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	box, err := seal.SealCard(key.Public(), nil, []byte("card"))
+	box, err := seal.NewCardSealer(key.Public()).Seal(nil, []byte("card"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,4 +5,5 @@ package protocol
 // One dated line per change:
 //
 //	1  2026-11-24  first version
+//	1  2026-11-26  sealed cards along a chain; nothing of the form before is in the field
 const Version = 1

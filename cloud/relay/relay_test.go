@@ -154,7 +154,7 @@ func (x *box) ask(n byte) relay.Message {
 	plain := protocol.MustEncode(protocol.SealedCard{Payment: a.Payment, Entry: protocol.EntryContactless, Track2: []byte("5413330089020011=25122010123456789")})
 	aad := protocol.MustEncode(protocol.CardAAD{Device: x.id, Epoch: x.epoch, Sale: a.Sale, Payment: a.Payment, Amount: a.Amount})
 	var err error
-	if a.Sealed, err = seal.SealCard(x.b.keys.Payment.Public(), aad, plain); err != nil {
+	if a.Sealed, err = seal.NewCardSealer(x.b.keys.Payment.Public()).Seal(aad, plain); err != nil {
 		x.b.t.Fatal(err)
 	}
 	return x.seal(protocol.MsgRequest, protocol.MustEncode(protocol.AuthorizationRequest{Ask: protocol.MustEncode(a), Position: x.head}))

@@ -38,7 +38,7 @@ var (
 	ErrKept   = errors.New("kept card does not open: unknown key, other payment, or altered")
 )
 
-// Opener opens what was sealed to the payment key: protocol/seal.PrivateKey.
+// Opener opens what was sealed to the payment key: protocol/seal.CardOpener.
 type Opener interface {
 	OpenCard(sealed, aad []byte) ([]byte, error)
 }

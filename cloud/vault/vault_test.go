@@ -46,7 +46,7 @@ func newBench(t *testing.T) *bench {
 		t.Fatal(err)
 	}
 	b := &bench{key: key, kept: shelf{}, now: time.Unix(1000, 0)}
-	b.v, err = Open(Options{Opener: key, Kept: b.kept, Keys: keys, Now: func() time.Time { return b.now }})
+	b.v, err = Open(Options{Opener: seal.NewCardOpener(key), Kept: b.kept, Keys: keys, Now: func() time.Time { return b.now }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +68,7 @@ func (b *bench) ask(t *testing.T, p byte, change ...func(*protocol.SealedCard)) 
 	}
 	aad := protocol.MustEncode(protocol.CardAAD{Device: a.Device, Epoch: epoch, Sale: a.Sale, Payment: a.Payment, Amount: a.Amount})
 	var err error
-	if a.Sealed, err = seal.SealCard(b.key.Public(), aad, protocol.MustEncode(c)); err != nil {
+	if a.Sealed, err = seal.NewCardSealer(b.key.Public()).Seal(aad, protocol.MustEncode(c)); err != nil {
 		t.Fatal(err)
 	}
 	return a

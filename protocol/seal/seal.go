@@ -3,7 +3,7 @@
 // What must convince a third party later (journal batches, tickets, checkpoints, policy) is a
 // COSE_Sign1 with ES256. What must convince only the other end, now, goes through a Channel:
 // COSE_Encrypt0 with A256GCM under keys both ends draw from one HPKE exporter. Card data is sealed
-// to the payment key alone. The topic is always the external data.
+// to the payment key alone, by a CardSealer. The topic is always the external data.
 //
 //	ch, err := seal.NewChannel(deviceKey, ticket, relayKey)   // once a connection, on the device
 //	msg, err := ch.Seal(topic, plaintext)                     // carries its ticket
@@ -179,46 +179,4 @@ func (k PublicKey) Bytes() []byte { return k.raw }
 func keyID(pub []byte) string {
 	h := sha256.Sum256(pub)
 	return hex.EncodeToString(h[:8])
-}
-
-const cardInfo = "coinop/v1/card"
-
-type sealedTo struct {
-	_     struct{} `cbor:",toarray"`
-	KeyID string
-	Enc   []byte
-	CT    []byte
-}
-
-// SealCard seals card data to the payment key; aad binds it to its payment.
-func SealCard(to PublicKey, aad, plaintext []byte) ([]byte, error) {
-	enc, s, err := hpke.NewSender(to.key, hpke.HKDFSHA256(), hpke.AES256GCM(), []byte(cardInfo))
-	if err != nil {
-		return nil, fmt.Errorf("seal card: %w", err)
-	}
-	ct, err := s.Seal(aad, plaintext)
-	if err != nil {
-		return nil, fmt.Errorf("seal card: %w", err)
-	}
-	return protocol.Encode(sealedTo{KeyID: to.ID, Enc: enc, CT: ct})
-}
-
-// OpenCard opens what SealCard sealed for this key and aad, else ErrSeal. Only the vault calls it.
-func (k PrivateKey) OpenCard(sealed, aad []byte) ([]byte, error) {
-	var s sealedTo
-	if err := protocol.Decode(sealed, &s); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrSeal, err)
-	}
-	if s.KeyID != k.ID {
-		return nil, fmt.Errorf("%w: sealed to key %s", ErrSeal, s.KeyID)
-	}
-	r, err := hpke.NewRecipient(s.Enc, k.key, hpke.HKDFSHA256(), hpke.AES256GCM(), []byte(cardInfo))
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrSeal, err)
-	}
-	p, err := r.Open(aad, s.CT)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrSeal, err)
-	}
-	return p, nil
 }

@@ -256,24 +256,6 @@ func TestTicketForgery(t *testing.T) {
 	}
 }
 
-func TestCard(t *testing.T) {
-	k, _ := NewPrivateKey()
-	sealed, err := SealCard(k.Public(), []byte("aad"), []byte("track"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if p, err := k.OpenCard(sealed, []byte("aad")); err != nil || string(p) != "track" {
-		t.Fatalf("%q %v", p, err)
-	}
-	if _, err := k.OpenCard(sealed, []byte("other payment")); !errors.Is(err, ErrSeal) {
-		t.Errorf("other aad: %v", err)
-	}
-	k2, _ := NewPrivateKey()
-	if _, err := k2.OpenCard(sealed, []byte("aad")); !errors.Is(err, ErrSeal) {
-		t.Errorf("other key: %v", err)
-	}
-}
-
 func FuzzEncrypt0(f *testing.F) {
 	device, cloud, _ := pair(f)
 	msg, _ := device.Seal("up", []byte("seed"))

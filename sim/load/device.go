@@ -23,6 +23,7 @@ type device struct {
 	bundle identity.Bundle
 	epoch  protocol.Epoch
 	fleet  *Fleet
+	sealer *seal.CardSealer
 	from   net.Addr // nil: any
 
 	mu         sync.Mutex // guards what follows
@@ -35,6 +36,10 @@ type device struct {
 	paid       []paid    // approved, not told to the journal yet
 	head       protocol.Position
 	wait       *wait
+}
+
+func newDevice(f *Fleet, id protocol.DeviceID) *device {
+	return &device{id: id, epoch: newEpoch(), fleet: f, sealer: seal.NewCardSealer(f.keys.Payment.Public())}
 }
 
 // card is one presentation of a card: sealing it is the reader's work, and its time.
@@ -253,7 +258,7 @@ func (d *device) present() (card, error) {
 	plain := protocol.MustEncode(protocol.SealedCard{Payment: c.payment, Entry: protocol.EntryContactless, Track2: []byte(testTrack2)})
 	aad := protocol.MustEncode(protocol.CardAAD{Device: d.id, Epoch: d.epoch, Sale: protocol.SaleID(id), Payment: c.payment, Amount: price})
 	var err error
-	c.sealed, err = seal.SealCard(d.fleet.keys.Payment.Public(), aad, plain)
+	c.sealed, err = d.sealer.Seal(aad, plain)
 	return c, err
 }
 
@@ -264,8 +269,8 @@ const testTrack2 = "5413330089020011=25122010123456789"
 func (d *device) authorize(done func(answer, error)) error {
 	d.mu.Lock()
 	var c card
-	if n := len(d.cards); n > 0 {
-		c, d.cards = d.cards[n-1], d.cards[:n-1]
+	if len(d.cards) > 0 { // in the order they were sealed, as buyers come
+		c, d.cards = d.cards[0], d.cards[1:]
 	}
 	anchor, since, head, ch := d.anchor, d.since, d.head, d.channel
 	d.mu.Unlock()

@@ -116,7 +116,7 @@ func Open(ctx context.Context, o Options) (*Fleet, error) {
 	near := ip != nil && ip.IsLoopback() && ip.To4() != nil
 	t := f.tally("enroll", o.Devices)
 	f.parallel(ctx, 64, func(i int) {
-		d := &device{id: protocol.DeviceID(fmt.Sprintf("%s-%d", o.Name, i+1)), epoch: newEpoch(), fleet: f}
+		d := newDevice(f, protocol.DeviceID(fmt.Sprintf("%s-%d", o.Name, i+1)))
 		if near {
 			d.from = home(i)
 		}

@@ -18,7 +18,6 @@ package hostsim
 
 import (
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -63,9 +62,10 @@ type Options struct {
 
 // Bank is a host's books. It is not safe for concurrent use.
 type Bank struct {
-	dialect dialect
+	dialect *dialect
 	behave  func(time.Time, Summary) Behavior
 	entries []*Entry
+	places  map[*Entry]int    // in entries
 	byOrig  map[string]*Entry // by MTI, TID, MID, STAN and DE7 of every request that touched it
 	byRRN   map[string]*Entry // by TID, MID and RRN
 	answers map[string][]byte // by the keys of a request
@@ -85,7 +85,7 @@ type Line struct {
 
 // NewBank has empty books.
 func NewBank(o Options) *Bank {
-	b := &Bank{dialect: ascii87(), behave: o.Behave, byOrig: map[string]*Entry{}, byRRN: map[string]*Entry{}, answers: map[string][]byte{}}
+	b := &Bank{dialect: ascii87(), behave: o.Behave, places: map[*Entry]int{}, byOrig: map[string]*Entry{}, byRRN: map[string]*Entry{}, answers: map[string][]byte{}}
 	if b.behave == nil {
 		b.behave = func(time.Time, Summary) Behavior { return Behavior{} }
 	}
@@ -119,6 +119,7 @@ func (b *Bank) Load(l Line) error {
 		}
 		e := b.entries[l.Index]
 		*e = *l.Entry
+		b.places[e] = l.Index
 		b.index(e, l.Orig)
 	}
 	if l.Key != "" {
@@ -204,7 +205,7 @@ func (b *Bank) book(now time.Time, req message, s Summary, how Behavior) message
 	}
 	line.Answer = b.dialect.write(answer)
 	if e != nil {
-		line.Index = slices.Index(b.entries, e)
+		line.Index = b.places[e]
 		at := *e
 		line.Entry = &at
 		b.index(e, line.Orig)
@@ -303,6 +304,7 @@ func (b *Bank) open(now time.Time, req message, s Summary, line *Line) *Entry {
 		TID: s.TID, MID: strings.TrimSpace(req.f[42]), MTI: s.MTI, STAN: s.STAN, DE7: req.f[7], RRN: s.RRN,
 		Currency: req.f[49], Asked: s.Amount, Last4: s.Last4, At: now.UTC(),
 	}
+	b.places[e] = len(b.entries)
 	b.entries = append(b.entries, e)
 	line.Orig = append(line.Orig, origKey(req.f[41], req.f[42], s.MTI, req.f[11], req.f[7]))
 	return e

@@ -22,24 +22,30 @@ type message struct {
 
 var errParse = errors.New("hostsim: message cannot be read")
 
-// dialect is the data file, read by a parser of our own: a map and a walk, no table compiled.
-type dialect struct {
-	Fields map[string]struct {
-		Format string `json:"format"`
-		Length string `json:"length"`
-		Max    int    `json:"max"`
-	} `json:"fields"`
+// dialect is the data file, read by a parser of our own: a walk over its fields by number.
+type dialect [129]field
+
+type field struct {
+	Format string `json:"format"`
+	Length string `json:"length"`
+	Max    int    `json:"max"` // 0: there is no such field
 }
 
-var ascii87 = sync.OnceValue(func() dialect {
-	var d dialect
-	if err := json.Unmarshal(dialects.ASCII87, &d); err != nil {
+var ascii87 = sync.OnceValue(func() *dialect {
+	var file struct {
+		Fields map[int]field `json:"fields"`
+	}
+	if err := json.Unmarshal(dialects.ASCII87, &file); err != nil {
 		panic("hostsim: dialect: " + err.Error())
 	}
-	return d
+	var d dialect
+	for n, f := range file.Fields {
+		d[n] = f
+	}
+	return &d
 })
 
-func (d dialect) parse(frame []byte) (message, error) {
+func (d *dialect) parse(frame []byte) (message, error) {
 	m := message{f: map[int]string{}}
 	rest := string(frame)
 	take := func(n int) (string, error) {
@@ -70,8 +76,8 @@ func (d dialect) parse(frame []byte) (message, error) {
 		if present[i/8]>>(7-i%8)&1 == 0 {
 			continue
 		}
-		row, known := d.Fields[strconv.Itoa(i+1)]
-		if !known {
+		row := d[i+1]
+		if row.Max == 0 {
 			return m, errParse
 		}
 		n := row.Max
@@ -100,7 +106,7 @@ func (d dialect) parse(frame []byte) (message, error) {
 }
 
 // write is the reverse of parse. Values are ours: one that does not fit is a defect.
-func (d dialect) write(m message) []byte {
+func (d *dialect) write(m message) []byte {
 	numbers := slices.Sorted(maps.Keys(m.f))
 	present := make([]byte, 8, 16)
 	if len(numbers) > 0 && numbers[len(numbers)-1] > 64 {
@@ -109,7 +115,7 @@ func (d dialect) write(m message) []byte {
 	}
 	var body strings.Builder
 	for _, n := range numbers {
-		row, v := d.Fields[strconv.Itoa(n)], m.f[n]
+		row, v := d[n], m.f[n]
 		present[(n-1)/8] |= 1 << (7 - (n-1)%8)
 		if row.Length == "fixed" {
 			if row.Format == "n" {
