@@ -78,7 +78,7 @@ func (s *shell) atTerminal(l *lane, ev hardware.Event) error {
 		return tell(session.TerminalDone{Payment: ev.Payment, Op: ev.Op, End: ev.End, Reason: ev.Reason, Ref: ev.Ref})
 	case hardware.TerminalLast:
 		return tell(session.TerminalLast{
-			Payment: ev.Payment, Known: ev.Known, Ref: ev.Found.Ref, Approved: ev.Found.Result == protocol.TerminalApproved,
+			Payment: ev.Payment, Known: ev.Known, Never: ev.Never, Ref: ev.Found.Ref, Approved: ev.Found.Result == protocol.TerminalApproved,
 			Amount: ev.Found.Amount, Original: ev.Found.Original, Card: cardOf(ev.Found.Card), Hold: holdOf(ev.Hold),
 		})
 	case hardware.TerminalClosed:

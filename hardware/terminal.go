@@ -98,10 +98,12 @@ const (
 
 func (h HoldState) String() string { return name([]string{"not_said", "open", "ended"}, h) }
 
-// TerminalLast answers Last. It is not Known when the terminal did not say; then ask again.
+// TerminalLast answers Last. It is not Known when the terminal did not say: then ask again, unless it
+// Never can, for it keeps no books.
 type TerminalLast struct {
 	Payment protocol.PaymentID
 	Known   bool
+	Never   bool
 	Found   TerminalFound
 	Hold    HoldState
 }

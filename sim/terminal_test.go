@@ -6,7 +6,6 @@ import (
 	"flag"
 	"math/rand/v2"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -16,7 +15,6 @@ import (
 	"coinop/cloud/store"
 	"coinop/hardware/virtual"
 	"coinop/protocol"
-	"coinop/protocol/money"
 )
 
 var (
@@ -29,33 +27,15 @@ var (
 // say and what the ledger has; nothing was charged twice, and nothing was approved that has no end.
 func TestTerminalKilled(t *testing.T) {
 	t.Parallel()
-	const sites = 4
-	w, ids := newVictims(t, sites)
-	var all sync.WaitGroup
-	found := make([]*terminalSite, sites)
-	for i := range sites {
+	w, ids := newVictims(t, killSites)
+	var sites []*terminalSite
+	for i, id := range ids {
 		// Purchases and holds; a result that nobody acknowledged is kept, or taken back by the terminal.
-		s := newTerminalSite(t, ids[i], w.proxy.addr(), rand.New(rand.NewPCG(*terminalSeed, uint64(i))), i%2 == 1, i >= 2)
-		found[i] = s
-		all.Go(func() {
-			for n := range (*terminalRounds + sites - 1) / sites {
-				if t.Failed() {
-					return
-				}
-				s.round(n)
-			}
-			s.finish(func(st agent.Status) bool {
-				l := st.Lanes[0]
-				return l.Phase == "idle" && l.Terminal != nil && l.Terminal.Here && l.Terminal.Owes == ""
-			})
-		})
+		sites = append(sites, newTerminalSite(t, id, w.proxy.addr(), rand.New(rand.NewPCG(*terminalSeed, uint64(i))), i%2 == 1, i >= 2))
 	}
-	all.Wait()
-	if t.Failed() {
-		return
-	}
+	killRounds(t, *terminalRounds, sites)
 	total := terminalSums{}
-	for _, s := range found {
+	for _, s := range sites {
 		sum := s.judge(w.st)
 		total.stands += sum.stands
 		total.captured += sum.captured
@@ -63,21 +43,9 @@ func TestTerminalKilled(t *testing.T) {
 		total.back += sum.back
 		total.cases += sum.cases
 	}
-	balances, err := w.st.Balances(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := ledger.CheckSums(balances); err != nil {
-		t.Fatal(err)
-	}
-	net := func(a ledger.Account) int64 {
-		return balances[ledger.Key{Tenant: "default", Currency: money.EUR, Account: a}].Net()
-	}
+	net := w.accounts(t)
 	if net(ledger.TerminalClearing) != total.stands || -net(ledger.MerchantPayable) != total.captured || -net(ledger.VendPending) != total.stands-total.captured {
 		t.Errorf("ledger: clearing %d, payable %d, owed to buyers %d; %+v", net(ledger.TerminalClearing), net(ledger.MerchantPayable), net(ledger.VendPending), total)
-	}
-	if is, err := w.st.Incidents(t.Context()); err != nil || len(is) != 0 {
-		t.Errorf("%+v %v", is, err)
 	}
 	if len(w.host.Books()) != 0 {
 		t.Error("a bank of ours heard of it")
@@ -104,10 +72,15 @@ func newTerminalSite(t *testing.T, identity, addr string, rnd *rand.Rand, hold, 
 	return s
 }
 
-// status waits until the agent stands as it should.
-func (s *terminalSite) status(what string, ok func(agent.Status) bool) {
-	s.victim.status(what, func(st agent.Status) bool { return st.Lanes[0].Terminal != nil && ok(st) })
+func (s *terminalSite) self() *victim { return s.victim }
+
+func (s *terminalSite) rests(l agent.LaneStatus) bool { return terminalRests(l) }
+
+func terminalRests(l agent.LaneStatus) bool {
+	return l.Phase == "idle" && l.Terminal != nil && l.Terminal.Here && l.Terminal.Owes == ""
 }
+
+func (s *terminalSite) mend() { s.terminal.Misbehave(virtual.TerminalFine) }
 
 // see waits for what the terminal shows.
 func (s *terminalSite) see(what string, ok func(virtual.TerminalView) bool) bool {
@@ -127,27 +100,18 @@ func (s *terminalSite) order() bool {
 	})
 }
 
-// round is one buyer, and one kill.
-func (s *terminalSite) round(n int) {
-	if s.cmd == nil {
-		s.start()
+func (s *terminalSite) stops() []string {
+	return []string{
+		"asked", "card", "approved", "approval", "drop", "booked", "vend fails", "given back", "given back, and dropped",
+		"approved, and dropped", "no result", "canceled", "canceled too late", "declined", "end",
 	}
-	s.status("ready", func(st agent.Status) bool {
-		l := st.Lanes[0]
-		return l.Phase == "idle" && l.Refuses == "" && l.Terminal.Here && l.Terminal.Owes == ""
-	})
-	if s.t.Failed() || !s.order() {
-		return
-	}
+}
+
+func (s *terminalSite) at(point string) bool {
 	v, was := s.machine.View(), s.terminal.View()
 	more := func(n int) func(virtual.TerminalView) bool {
 		return func(v virtual.TerminalView) bool { return len(v.Books) >= len(was.Books)+n }
 	}
-	points := []string{
-		"asked", "card", "approved", "approval", "drop", "booked", "vend fails", "given back", "given back, and dropped",
-		"approved, and dropped", "no result", "canceled", "canceled too late", "declined", "end",
-	}
-	point := points[n%len(points)]
 	ok := true
 	pay := func(f virtual.TerminalFault) { s.terminal.Present(f) }
 	switch point {
@@ -206,15 +170,9 @@ func (s *terminalSite) round(n int) {
 	case "end": // of a sale that nobody disturbs
 		pay(virtual.TerminalFine)
 		ok = s.seeMachine(point, func(now virtual.View) bool { return now.Drops > v.Drops })
-		s.status("idle", func(st agent.Status) bool { return st.Lanes[0].Phase == "idle" && st.Lanes[0].Terminal.Owes == "" })
+		s.status("idle", func(st agent.Status) bool { return terminalRests(st.Lanes[0]) })
 	}
-	if !ok || s.t.Failed() {
-		return
-	}
-	s.kill(point)
-	_ = s.machine.Cancel() // the controller asks nobody who is not there
-	s.terminal.Misbehave(virtual.TerminalFine)
-	_ = s.machine.Misbehave(virtual.FaultNone)
+	return ok
 }
 
 type terminalSums struct {
@@ -228,25 +186,9 @@ type terminalSums struct {
 func (s *terminalSite) judge(st *store.Store) (sum terminalSums) {
 	t := s.t
 	t.Helper()
-	ps, err := st.Payments(t.Context(), store.PaymentFilter{Device: s.id}, 1000)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cases, err := st.Cases(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	doubts := 0
-	for _, c := range cases {
-		if c.Device != s.id {
-			continue
-		}
-		sum.cases++
-		if c.Cause == protocol.CaseUnknown || c.Cause == protocol.CasePresumed {
-			doubts++
-		} else { // this terminal says all of it in the end
-			t.Errorf("%s: case %s of payment %s", s.id, c.Cause, c.Payment)
-		}
+	is := s.told(st)
+	if sum.cases = is.count; is.count != is.doubts { // this terminal says all of it in the end
+		t.Errorf("%s: cases %v", s.id, is.cases)
 	}
 	// The terminal's own books, by the reference that came with each payment.
 	stands, times, of := map[string]int64{}, map[string]int{}, map[int]string{}
@@ -263,8 +205,7 @@ func (s *terminalSite) judge(st *store.Store) (sum terminalSums) {
 		}
 		stands[ref] += x.Standing
 	}
-	back := s.askedBack(st)
-	for _, p := range ps {
+	for _, p := range is.payments {
 		ref := strings.ToUpper(hex.EncodeToString(p.ID[10:]))
 		if p.By != protocol.ByTerminal || !p.State.Final() || p.State == payment.InCase || stands[ref] != p.Captured.Minor || times[ref] > 1 {
 			t.Errorf("%s: payment %s: by %s, %s, captured %s; at the terminal %d stand of %d payments", s.id, p.ID, p.By, p.State, p.Captured, stands[ref], times[ref])
@@ -276,39 +217,12 @@ func (s *terminalSite) judge(st *store.Store) (sum terminalSums) {
 	if len(stands) > 0 {
 		t.Errorf("%s: the terminal has payments that no record names: %v", s.id, stands)
 	}
-	sum.back = back
-	drops := int64(s.machine.View().Drops)
-	if d := drops*victimPrice - sum.captured; d > int64(doubts)*victimPrice || -d > int64(doubts)*victimPrice {
-		t.Errorf("%s: %d fell, %d captured, %d in doubt", s.id, drops, sum.captured, doubts)
+	for _, r := range is.records {
+		if b, ok := r.Body.(protocol.TerminalAnswered); ok && b.AskedBack {
+			sum.back++
+		}
 	}
+	s.fell(s.machine.View().Drops, sum.captured, is.doubts)
 	t.Logf("%s: %v %+v", s.id, s.points, sum)
 	return sum
-}
-
-// askedBack is how many answers the terminal's books told; nothing may be quarantined.
-func (s *terminalSite) askedBack(st *store.Store) (n int) {
-	head, err := st.Head(s.t.Context(), s.id)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	for after := protocol.Seq(0); after < head.Position.Seq; {
-		records, err := st.Records(s.t.Context(), s.id, head.Position.Epoch, after, 500)
-		if err != nil || len(records) == 0 {
-			s.t.Fatal(after, err)
-		}
-		for _, r := range records {
-			after = r.Position.Seq
-			o, err := protocol.OpenRecord(r.Bytes)
-			if err != nil {
-				s.t.Fatal(err)
-			}
-			if r.Verdict.Disposition == payment.Quarantined {
-				s.t.Errorf("%s: %s is quarantined: %s", s.id, r.Kind, r.Verdict.Quarantine)
-			}
-			if b, ok := o.Body.(protocol.TerminalAnswered); ok && b.AskedBack {
-				n++
-			}
-		}
-	}
-	return n
 }

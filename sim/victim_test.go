@@ -30,6 +30,7 @@ type victimConfig struct {
 	Identity, Data, Cloud, VMC, Cash string
 	Terminal                         string // its address: there is no cash then
 	Hold                             bool   // of the terminal's payments
+	Bus                              string // of a card reader: it is the terminal then
 }
 
 const victimVariable = "COINOP_TEST_VICTIM"
@@ -59,9 +60,12 @@ func runVictim(text string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	lane := agent.LaneConfig{Bus: protocol.BusMDB, Vending: agent.Qibixx(c.VMC, mdb.Scale{Currency: money.EUR, Decimals: 2})}
-	if c.Terminal != "" {
+	switch {
+	case c.Bus != "":
+		lane.Terminal, lane.CloseEvery = agent.MDBReader(c.Bus, money.EUR, false), -1
+	case c.Terminal != "":
 		lane.Terminal = agent.ZVT(c.Terminal, "", money.EUR, c.Hold, false)
-	} else {
+	default:
 		lane.Cash = agent.MDBCash(c.Cash, money.EUR, true)
 	}
 	return agent.Run(ctx, agent.Config{

@@ -21,7 +21,7 @@ func rows() (ids []string) {
 	for i := 1; i <= 19; i++ {
 		ids = append(ids, fmt.Sprintf("M%02d", i))
 	}
-	for i := 1; i <= 26; i++ {
+	for i := 1; i <= 27; i++ {
 		ids = append(ids, fmt.Sprintf("T%02d", i))
 	}
 	return ids

@@ -335,8 +335,8 @@ func (a args) terminal() Event {
 			e.Reason = a.at(3)
 		}
 		return e
-	case "t_last": // p1 11 150 [declined] [taken=10] [open] [ended] | p1 ?
-		e := TerminalLast{Payment: pay(), Known: a.at(2) != "?", Ref: ref(2), Amount: eur(int64(num(3))), Approved: a.option("declined", "") == ""}
+	case "t_last": // p1 11 150 [declined] [taken=10] [open] [ended] | p1 ? [never]
+		e := TerminalLast{Payment: pay(), Known: a.at(2) != "?", Never: a.option("never", "") != "", Ref: ref(2), Amount: eur(int64(num(3))), Approved: a.option("declined", "") == ""}
 		if n := a.option("taken", ""); n != "" {
 			e.Original = tRef(a.number(n)).Trace
 		}

@@ -60,6 +60,7 @@ type TerminalDone struct {
 type TerminalLast struct {
 	Payment  protocol.PaymentID
 	Known    bool
+	Never    bool                 // it is not known, and never will be
 	Ref      protocol.TerminalRef // zero: its books are empty
 	Approved bool
 	Amount   money.Amount
@@ -528,13 +529,18 @@ func (s *State) done(o *Output, end protocol.TerminalEnd, why string, ref protoc
 	s.term.tries = 0
 }
 
-// terminalLast is T13 to T19: what the terminal's books say of what got no answer.
+// terminalLast is T13 to T19 and T27: what the terminal's books say of what got no answer.
 func (s *State) terminalLast(o *Output, in In, e TerminalLast) {
 	t := s.d.Terminal
 	if t == nil || t.Payment != e.Payment || t.What == 0 || !s.term.doing {
 		return
 	}
 	s.term.doing = false
+	if !e.Known && e.Never {
+		o.take("T27")
+		s.doubtful(o, in, "no_books")
+		return
+	}
 	if !e.Known {
 		o.take("T13")
 		if s.term.tries++; s.term.tries < terminalTries {

@@ -327,7 +327,7 @@ func (w *tillWorld) carryOut(ef Effect) {
 		l := w.last()
 		l.Payment = a.Payment
 		if w.chance(5) {
-			l = TerminalLast{Payment: a.Payment}
+			l = TerminalLast{Payment: a.Payment, Never: w.chance(3)}
 		} else if w.hold && !a.Ref.IsZero() {
 			l.Hold = HoldEnded
 			for _, x := range w.till.txs {

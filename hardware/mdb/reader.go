@@ -28,7 +28,7 @@ type ReaderConfig struct {
 //   - A reader that begins anew between approval and result has charged (7.4.7): Capture is then OK, and
 //     Cancel Refused.
 //   - It keeps no books that can be asked. Last knows a payment that was approved, and what vend failure
-//     makes of one that was not, as long as the reader has not begun anew; else it is not Known.
+//     makes of one that was not, as long as the reader has not begun anew; else it Never is.
 //   - Less than what was approved cannot be captured, nothing can be refunded without a vend, and it has no
 //     day to close: Refused, and "not_possible".
 //   - Nothing that it says of a card is passed on.

@@ -229,6 +229,9 @@ func (s *ReaderState) take(o *hardware.Output, now time.Duration, j readerJob) {
 		o.Emit(hardware.TerminalDone{Payment: j.payment, Op: op, End: protocol.TerminalRefused, Reason: why})
 	}
 	ours := s.pay != nil && s.pay.id == j.payment
+	if s.leftOver() && (j.do == readerCapture || j.do == readerCancel) { // it hears the end of it yet
+		s.pay, ours = &readerPay{id: j.payment, stage: vendHeld}, true
+	}
 	switch {
 	case j.do == readerAbort:
 		s.abort(o, j.payment)
@@ -273,16 +276,23 @@ func pick[T any](ok bool, a, b T) T {
 	return b
 }
 
+// leftOver reports that the reader may hold a vend of an earlier run: it has not begun anew since.
+func (s *ReaderState) leftOver() bool {
+	return s.pay == nil && !s.began && (s.step == readHear || s.step == readLeft)
+}
+
 // last answers Last. An approval of an earlier run is taken over while the reader has not begun anew; of a
 // payment without an answer VEND FAILURE says whether it holds one, and takes it back.
 func (s *ReaderState) last(o *hardware.Output, now time.Duration, j readerJob, ours bool) {
-	left := s.pay == nil && !s.began && (s.step == readHear || s.step == readLeft)
+	left := s.leftOver()
+	// A reader that has begun anew holds nothing of before, and never says what it did about it.
+	never := s.began && !ours || ours && s.pay.over && s.pay.failing
 	switch {
 	case ours && s.pay.stage != vendHeld, ours && s.pay.over && s.pay.failing, j.ref.IsZero() && !left:
 		if ours && s.pay.over {
 			s.pay = nil
 		}
-		o.Emit(hardware.TerminalLast{Payment: j.payment})
+		o.Emit(hardware.TerminalLast{Payment: j.payment, Never: never})
 		return
 	case left && j.ref.IsZero():
 		s.stray = false
@@ -343,7 +353,8 @@ func (s *ReaderState) done(o *hardware.Output, end protocol.TerminalEnd, why str
 		return
 	case p.last: // nothing is owed when the money went back; else nobody knows
 		s.pay = nil
-		o.Emit(hardware.TerminalLast{Payment: p.id, Known: end == protocol.TerminalOK})
+		refused := end == protocol.TerminalRefused // it has left the vend
+		o.Emit(hardware.TerminalLast{Payment: p.id, Known: end == protocol.TerminalOK, Never: refused || p.over})
 		return
 	case end == protocol.TerminalOK || end == protocol.TerminalRefused:
 		s.pay, s.settled = nil, p.id

@@ -37,6 +37,9 @@ func said(e hardware.Event) string {
 	case hardware.TerminalDone:
 		return strings.TrimSpace(fmt.Sprintf("done %s %s %s", e.Op, e.End, e.Reason))
 	case hardware.TerminalLast:
+		if e.Never {
+			return "last never"
+		}
 		return fmt.Sprintf("last %v %s", e.Known, e.Hold)
 	case hardware.TerminalClosed:
 		return "closed " + e.Reason
@@ -274,14 +277,16 @@ func TestReaderExchanges(t *testing.T) {
 		"16 bits are not enough":          firstLevel + "> authorize 65535\n+100ms\n= answered unsent 0 amount",
 		"less is not possible":            held + "> less\n13* 02 FF FF 13 -> 00*\n12* 12 -> 00*\n= done capture refused not_possible\n" + ended,
 		"no refund, no day":               firstLevel + "> refund\n= done refund refused not_possible\n> close\n= closed not_possible",
-		"it has no books":                 held + "> capture\n13* 02 FF FF 13 -> 00*\n12* 12 -> 00*\n= done capture ok\n> lost\n= last false not_said",
+		"it has no books":                 held + "> capture\n13* 02 FF FF 13 -> 00*\n12* 12 -> 00*\n= done capture ok\n> lost\n= last never",
 		"gone in mid vend":                asked + "> unplug\n= answered unknown 0 lost",
 		"gone, and here again":            held + "> unplug\n> plug\n12* 12 -> 00*\n= ready KSK000000000042\n> last\n= last true open\n> cancel\n13* 03 16 -> 00*\n12* 12 -> 00*\n= done cancel ok\n10* 10 -> 00*",
 		"an earlier run's, success":       "12* 12 -> 00*\n= ready\n> last\n= last true open\n> capture\n13* 02 FF FF 13 -> 00*\n12* 12 -> 00*\n= done capture ok\n10* 10 -> 00*",
 		"an earlier run's, failure":       "12* 12 -> 00*\n= ready\n> last\n= last true open\n> cancel\n13* 03 16 -> 00*\n12* 12 -> 00*\n= done cancel ok\n10* 10 -> 00*",
+		"an earlier run's, not asked":     "12* 12 -> 00*\n= ready\n> capture\n13* 02 FF FF 13 -> 00*\n12* 12 -> 00*\n= done capture ok\n10* 10 -> 00*",
+		"an earlier run's, given back":    "12* 12 -> 00*\n= ready\n> cancel\n13* 03 16 -> 00*\n12* 12 -> 00*\n= done cancel ok\n10* 10 -> 00*",
 		"an earlier run's, forgotten":     "12* 12 -> 00*\n= ready\n> last\n= last true open\n> cancel\n13* 03 16 -> 00*\n12* 12 -> 0B 03 0E*\n= done cancel refused out_of_sequence\n10* 10 -> 00*",
 		"an earlier run's, no answer":     "12* 12 -> 00*\n= ready\n> lost\n13* 03 16 -> 00*\n12* 12 -> 00*\n= last true not_said\n10* 10 -> 00*",
-		"an earlier run's, not known":     "12* 12 -> 00*\n= ready\n> lost\n13* 03 16 -> 00*\n12* 12 -> 0B 03 0E*\n= last false not_said\n10* 10 -> 00*",
+		"an earlier run's, not known":     "12* 12 -> 00*\n= ready\n> lost\n13* 03 16 -> 00*\n12* 12 -> 0B 03 0E*\n= last never\n10* 10 -> 00*",
 		"an earlier run's approval":       "12* 12 -> 05 00 96 9B*\n= ready\n+301s\n13* 03 16 -> 00*\n12* 12 -> 00*\n10* 10 -> 00*",
 		"nothing is left, it is wanted":   "12* 12 -> 00*\n= ready\n+60s\n> authorize\n" + again,
 		"nothing is left":                 "12* 12 -> 00*\n= ready\n+301s\n" + again,

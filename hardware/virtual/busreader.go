@@ -135,6 +135,14 @@ func (r *BusReader) Misbehave(f BusReaderFault) {
 	r.fault, r.dead = f, false
 }
 
+// PowerCut takes its power and gives it back: what it holds is charged, nobody told it otherwise.
+func (r *BusReader) PowerCut() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.restart()
+	r.tell()
+}
+
 // Present holds a card out; ErrNoEntry when none is waited for.
 func (r *BusReader) Present(f BusReaderFault) error {
 	r.mu.Lock()
