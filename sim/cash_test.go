@@ -70,7 +70,7 @@ func newCashSite(t *testing.T, identity, addr string, level3 bool, rnd *rand.Ran
 		t.Fatal(err)
 	}
 	s.live(s.machine.Run, s.cash.Run)
-	s.far = func() any { return s.cash.View() }
+	s.far = func() any { return []any{s.machine.View(), s.cash.View()} }
 	s.dead = func(point string) {
 		if n := len(s.put); n > 0 && point != "end" {
 			s.put[n-1].last = true

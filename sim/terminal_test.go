@@ -68,7 +68,7 @@ func newTerminalSite(t *testing.T, identity, addr string, rnd *rand.Rand, hold, 
 	}
 	s.cfg.Terminal, s.cfg.Hold = s.terminal.Address(), hold
 	s.live(s.machine.Run, s.terminal.Run)
-	s.far = func() any { return s.terminal.View() }
+	s.far = func() any { return []any{s.machine.View(), s.terminal.View()} }
 	return s
 }
 

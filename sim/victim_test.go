@@ -31,6 +31,7 @@ type victimConfig struct {
 	Terminal                         string // its address: there is no cash then
 	Hold                             bool   // of the terminal's payments
 	Bus                              string // of a card reader: it is the terminal then
+	Board, Reader                    string // relays and a card reader of a kiosk, beside Cash
 }
 
 const victimVariable = "COINOP_TEST_VICTIM"
@@ -59,8 +60,16 @@ func runVictim(text string) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
+	cfg := agent.Config{
+		Identity: id, Data: c.Data, Cloud: c.Cloud,
+		Policy: protocol.Policy{Version: 1, Currency: money.EUR, VendMS: 1500},
+		Log:    slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	}
 	lane := agent.LaneConfig{Bus: protocol.BusMDB, Vending: agent.Qibixx(c.VMC, mdb.Scale{Currency: money.EUR, Decimals: 2})}
 	switch {
+	case c.Board != "":
+		lane = kioskLane(c)
+		cfg.Policy.VendMS, cfg.Plan, cfg.Screen = 5000, agent.Plan{0: kioskGoods()}, "127.0.0.1:0"
 	case c.Bus != "":
 		lane.Terminal, lane.CloseEvery = agent.MDBReader(c.Bus, money.EUR, false), -1
 	case c.Terminal != "":
@@ -68,12 +77,8 @@ func runVictim(text string) error {
 	default:
 		lane.Cash = agent.MDBCash(c.Cash, money.EUR, true)
 	}
-	return agent.Run(ctx, agent.Config{
-		Identity: id, Data: c.Data, Cloud: c.Cloud,
-		Policy: protocol.Policy{Version: 1, Currency: money.EUR, VendMS: 1500},
-		Lanes:  []agent.LaneConfig{lane},
-		Log:    slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})),
-	})
+	cfg.Lanes = []agent.LaneConfig{lane}
+	return agent.Run(ctx, cfg)
 }
 
 // newVictims is a cloud that knows some devices, and where their identities lie.
@@ -112,17 +117,14 @@ type victim struct {
 	ended   chan error
 	log     string
 	points  map[string]int     // where it was killed
-	far     func() any         // what stands beside the machine, for a report
+	far     func() any         // what stands around the agent, for a report
 	dead    func(point string) // after a kill; nil: nothing
 }
 
 func newVictim(t *testing.T, identity, addr string, rnd *rand.Rand) *victim {
 	t.Helper()
-	dir := t.TempDir()
-	s := &victim{
-		t: t, rnd: rnd, id: protocol.DeviceID(filepath.Base(identity)), log: filepath.Join(dir, "log"), points: map[string]int{},
-		cfg: victimConfig{Identity: identity, Data: filepath.Join(dir, "data"), Cloud: addr, VMC: filepath.Join(dir, "vmc")},
-	}
+	s := newProcess(t, identity, addr, rnd)
+	s.cfg.VMC = filepath.Join(t.TempDir(), "vmc")
 	var err error
 	if s.machine, err = virtual.NewMachine(virtual.MachineConfig{
 		Link: s.cfg.VMC, Products: []virtual.Product{{Outlet: 5, Price: money.New(victimPrice, money.EUR)}}, VendTime: 60 * time.Millisecond,
@@ -130,6 +132,15 @@ func newVictim(t *testing.T, identity, addr string, rnd *rand.Rand) *victim {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// newProcess is one without a machine yet.
+func newProcess(t *testing.T, identity, addr string, rnd *rand.Rand) *victim {
+	dir := t.TempDir()
+	return &victim{
+		t: t, rnd: rnd, id: protocol.DeviceID(filepath.Base(identity)), log: filepath.Join(dir, "log"), points: map[string]int{},
+		cfg: victimConfig{Identity: identity, Data: filepath.Join(dir, "data"), Cloud: addr},
+	}
 }
 
 // live runs the far ends for the test's time.
@@ -200,7 +211,7 @@ func (s *victim) status(what string, ok func(agent.Status) bool) {
 			return
 		}
 	}
-	s.t.Errorf("%s: not %s: %+v, machine %+v, %+v", s.id, what, last.Lanes, s.machine.View(), s.far())
+	s.t.Errorf("%s: not %s: %+v, %+v", s.id, what, last.Lanes, s.far())
 }
 
 func (s *victim) seeMachine(what string, ok func(virtual.View) bool) bool {
@@ -230,7 +241,7 @@ func (s *victim) press(seen func(context.Context) error) bool {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	s.t.Errorf("%s: no order is taken: %+v, %+v", s.id, s.machine.View(), s.far())
+	s.t.Errorf("%s: no order is taken: %+v", s.id, s.far())
 	return false
 }
 
@@ -241,7 +252,9 @@ func (s *victim) finish(ok func(agent.Status) bool) {
 	if s.t.Failed() {
 		return
 	}
-	s.start()
+	if s.cmd == nil {
+		s.start()
+	}
 	s.status("idle, and all of it told", func(st agent.Status) bool { return ok(st) && st.Journal.Known && st.Journal.Waiting == 0 })
 	if s.t.Failed() || s.cmd == nil {
 		return
