@@ -30,6 +30,7 @@ type Config struct {
 	Cloud    string // host:port of the broker
 	Policy   protocol.Policy
 	Lanes    []LaneConfig
+	Board    BoardConfig
 	Plan     Plan     // what stands behind the machines' item numbers; nil: nobody says
 	Head     []string // of receipts: the seller's name, and below it the address
 	Foot     []string // of receipts

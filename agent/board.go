@@ -68,6 +68,9 @@ func (s *shell) tamper(from part, ev hardware.Tamper, lanes ...*lane) error {
 	}
 	s.log.Error("tamper", "lanes", lanesOf(lanes), "part", ev.Device,
 		"check", "it was opened, or its wire is cut: look at it, and at the readers, before it sells again: coinop-agent tamper clear")
+	if s.board != nil {
+		s.onBoard("alarm", s.board.Alarm())
+	}
 	for _, l := range lanes {
 		s.service(l.id)
 	}

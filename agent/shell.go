@@ -60,6 +60,8 @@ type shell struct {
 	stopped bool
 	job     uint32          // the last of any printer
 	loose   map[loop]string // tamper loops that are open now, whose
+	board   Board           // nil: none
+	box     box
 
 	totals   totals
 	totalsAt time.Duration  // Mono of the next keepTotals
@@ -122,6 +124,7 @@ const (
 	partAudit
 	partCash
 	partTerminal
+	partBoard // of the box: no lane's
 )
 
 // call is something another goroutine wants done by the owner. done is closed after it.
@@ -255,38 +258,32 @@ func (s *shell) install(ctx context.Context, drivers *sync.WaitGroup) error {
 	var all []opening
 	for _, c := range s.cfg.Lanes {
 		l := &lane{id: c.Lane, orders: c.OwnsMotor}
-		name := func(device string) string {
-			if len(s.cfg.Lanes) == 1 {
-				return device
-			}
-			return fmt.Sprintf("%s %d", device, l.id)
-		}
 		w := Wiring{Clock: s.mono, BusEpoch: s.device.BusEpoch(), Out: s.out(ctx, l, partVending)}
 		var err error
 		if l.vending, err = c.Vending(w); err != nil {
 			return fmt.Errorf("lane %d: %w", l.id, err)
 		}
-		all = append(all, opening{name(cmp.Or(c.Name, "vmc")), l.vending.Open, w.Out})
+		all = append(all, opening{cmp.Or(c.Name, "vmc"), l.vending.Open, w.Out})
 		if c.Reader != nil {
 			w.Out = s.out(ctx, l, partReader)
 			if l.reader, err = c.Reader(w); err != nil {
 				return fmt.Errorf("lane %d: %w", l.id, err)
 			}
-			all = append(all, opening{name("reader"), l.reader.Open, w.Out})
+			all = append(all, opening{"reader", l.reader.Open, w.Out})
 		}
 		if l.columns = cmp.Or(c.Columns, paper.Width80); c.Printer != nil {
 			w.Out = s.out(ctx, l, partPrinter)
 			if l.printer, err = c.Printer(w); err != nil {
 				return fmt.Errorf("lane %d: %w", l.id, err)
 			}
-			all = append(all, opening{name("printer"), l.printer.Open, w.Out})
+			all = append(all, opening{"printer", l.printer.Open, w.Out})
 		}
 		if l.auditEvery, l.auditAt = cmp.Or(c.AuditEvery, 24*time.Hour), s.mono()+min(auditSoon, cmp.Or(c.AuditEvery, auditSoon)); c.Audit != nil {
 			w.Out = s.out(ctx, l, partAudit)
 			if l.audit, err = c.Audit(w); err != nil {
 				return fmt.Errorf("lane %d: %w", l.id, err)
 			}
-			all = append(all, opening{name("dex"), l.audit.Open, w.Out})
+			all = append(all, opening{"dex", l.audit.Open, w.Out})
 		}
 		if c.Terminal != nil {
 			if c.Reader != nil {
@@ -298,16 +295,24 @@ func (s *shell) install(ctx context.Context, drivers *sync.WaitGroup) error {
 			}
 			l.dayEvery = cmp.Or(c.CloseEvery, 24*time.Hour)
 			l.dayAt = s.mono() + l.dayEvery
-			all = append(all, opening{name("terminal"), l.terminal.Open, w.Out})
+			all = append(all, opening{"terminal", l.terminal.Open, w.Out})
 		}
 		if c.Cash != nil {
 			w.Out = s.out(ctx, l, partCash)
 			if l.cash, err = c.Cash(w); err != nil {
 				return fmt.Errorf("lane %d: %w", l.id, err)
 			}
-			all = append(all, opening{name("cash"), l.cash.Open, w.Out})
+			all = append(all, opening{"cash", l.cash.Open, w.Out})
 		}
 		s.lanes[l.id] = l
+	}
+	if s.cfg.Board.New != nil {
+		out := s.out(ctx, nil, partBoard)
+		var err error
+		if s.board, err = s.cfg.Board.New(Wiring{Clock: s.mono, Out: out}); err != nil {
+			return err
+		}
+		all = append(all, opening{"board", s.board.Open, out})
 	}
 	for _, o := range all {
 		drivers.Go(func() { _ = hardware.Supervise(ctx, o.name, o.open, o.out) }) // ends with ctx alone
@@ -443,6 +448,9 @@ func (s *shell) due() error {
 		}
 		ins = append(ins, more...)
 		if err := s.fold(now); err != nil {
+			return err
+		}
+		if err := s.recoverPower(now); err != nil {
 			return err
 		}
 		defer s.tellStatus()

@@ -147,6 +147,7 @@ func (s *shell) indicate(l *lane, sig hardware.Signal) {
 		return
 	}
 	l.signal = sig
+	s.light(sig)
 	if i, ok := l.reader.(hardware.Indicator); ok {
 		s.reader(l, "signal", i.Show(sig))
 	}

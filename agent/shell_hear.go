@@ -51,6 +51,9 @@ func wipe(ev hardware.Event) {
 
 // hear takes a driver's event in: in the session's words, with what only the shell knows.
 func (s *shell) hear(h heard) error {
+	if h.from == partBoard {
+		return s.hearBoard(h.ev)
+	}
 	l := h.lane
 	tell := func(ev session.Event) error { return s.handle(Lane{l.id, ev}) }
 	switch ev := h.ev.(type) {
@@ -140,7 +143,7 @@ func (s *shell) hear(h heard) error {
 }
 
 func (s *shell) tellHealth(l *lane, h hardware.Health) {
-	l.sees(h)
+	l.devices = sees(l.devices, h)
 	level, attrs := slog.LevelWarn, []any{"lane", int(l.id), "part", h.Device, "state", h.State.String(), "code", h.Code}
 	if h.State == hardware.Ready {
 		level = slog.LevelInfo

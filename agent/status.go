@@ -50,12 +50,14 @@ type Status struct {
 	Since       time.Time `json:"since,omitzero"`
 	Healthy     bool      `json:"healthy"`
 	// Faults are what is wrong now, the gravest first.
-	Faults   []code.Fault  `json:"faults"`
-	Storage  StorageStatus `json:"storage"`
-	Journal  JournalStatus `json:"journal"`
-	Link     LinkStatus    `json:"link"`
-	Lanes    []LaneStatus  `json:"lanes"`
-	LastSale *LastSale     `json:"last_sale,omitempty"`
+	Faults  []code.Fault  `json:"faults"`
+	Storage StorageStatus `json:"storage"`
+	Journal JournalStatus `json:"journal"`
+	Link    LinkStatus    `json:"link"`
+	Lanes   []LaneStatus  `json:"lanes"`
+	// Box is what belongs to no lane: the board of door, lamp and relays.
+	Box      []DeviceStatus `json:"box,omitempty"`
+	LastSale *LastSale      `json:"last_sale,omitempty"`
 }
 
 // StorageStatus is the journal's disk.
@@ -141,6 +143,13 @@ type DeviceStatus struct {
 	Code   code.Code `json:"code,omitempty"`
 	Detail string    `json:"detail,omitempty"`
 	Since  time.Time `json:"since,omitzero"`
+	// Optional: the configuration says that it need not be there.
+	Optional bool `json:"optional,omitempty"`
+}
+
+// missed reports that it is not as it should be.
+func (d DeviceStatus) missed() bool {
+	return d.State != hardware.Ready.String() && (!d.Optional || d.State != hardware.Absent.String())
 }
 
 // LastSale is the newest sale that ended.
@@ -228,11 +237,13 @@ func (st *Status) judge() {
 	if slices.ContainsFunc(st.Lanes, func(l LaneStatus) bool { return l.Tampered }) {
 		add(code.Tamper)
 	}
+	devices := slices.Clone(st.Box)
 	for _, l := range st.Lanes {
-		for _, d := range l.Devices {
-			if d.State != hardware.Ready.String() {
-				add(d.Code)
-			}
+		devices = append(devices, l.Devices...)
+	}
+	for _, d := range devices {
+		if d.missed() {
+			add(d.Code)
 		}
 	}
 	for _, w := range []uplink.Way{uplink.WayDown, uplink.WayCloudDown, uplink.WayAcquirerDown} {
@@ -323,24 +334,25 @@ func (s *shell) tellStatus() {
 			Devices: append([]DeviceStatus(nil), devices...), Cash: l.cashStatus(), Terminal: l.terminalStatus(state),
 		})
 	}
-	st.LastSale = s.last
+	st.LastSale, st.Box = s.last, slices.Clone(s.box.devices)
 	st.judge()
 	s.agent.status.now.Store(&st)
+	s.blink(st.Faults)
 }
 
 // sees keeps how a piece of hardware stands.
-func (l *lane) sees(h hardware.Health) {
+func sees(all []DeviceStatus, h hardware.Health) []DeviceStatus {
 	d := DeviceStatus{Name: h.Device, State: h.State.String(), Code: code.Code(h.Code), Detail: h.Detail, Since: time.Now()}
-	for i, was := range l.devices {
+	for i, was := range all {
 		if was.Name == d.Name {
 			if was.State == d.State && was.Code == d.Code {
 				d.Since = was.Since
 			}
-			l.devices[i] = d
-			return
+			all[i] = d
+			return all
 		}
 	}
-	l.devices = append(l.devices, d)
+	return append(all, d)
 }
 
 // statusServer gives the newest Status to whoever connects, as one line of JSON. Its socket lies in

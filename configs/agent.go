@@ -20,6 +20,8 @@ type Agent struct {
 	Currency Currency `key:"currency" default:"EUR" like:"EUR" flag:"currency"`
 	// Places at this box where one buyer at a time can buy; the first is lane 0.
 	Lanes []Lane `key:"lanes" need:"yes" most:"16"`
+	// Door, tamper loop, lamp, buzzer and power relays at pins of this computer. Without this block there are none; those at a lane's relay board stand at its vending.
+	Board *Board `key:"board"`
 	// What stands on every receipt.
 	Receipt Receipt `key:"receipt"`
 	// How the disk is watched that the journal lies on. It should be a partition without logs and downloads.
@@ -348,6 +350,7 @@ func (a Agent) check() []Problem {
 			see(fmt.Sprintf("lanes.%d.printer.port", i), l.Printer.Driver, l.Printer.Port)
 		}
 	}
+	ps = append(ps, a.checkBoard()...)
 	if a.Screen != nil {
 		host, _, _ := net.SplitHostPort(string(a.Screen.Listen)) // the reader has seen that it is one
 		if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {

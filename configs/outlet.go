@@ -32,7 +32,7 @@ func (a Agent) checkOutlets(lane int) (ps []Problem) {
 		bad("driver", v.Driver+" is a machine that switches its outlets itself", "write relay-board or gpio, or products in place of outlets")
 		return ps
 	case !v.Ours() && v.Door+v.Tamper != "":
-		bad("driver", v.Driver+" has no inputs for a door or a tamper loop", "remove door and tamper")
+		bad("driver", v.Driver+" has no inputs for a door or a tamper loop", "at pins of this computer they stand in board; remove them here")
 		return ps
 	case !v.Ours():
 		return nil

@@ -17,6 +17,8 @@ import (
 var (
 	//go:embed agent.go
 	agentSource []byte
+	//go:embed board.go
+	boardSource []byte
 	//go:embed cloud.go
 	cloudSource []byte
 )
@@ -24,7 +26,7 @@ var (
 // comments are the comments of types and fields: "Agent", "Agent.Identity".
 var comments = sync.OnceValue(func() map[string]string {
 	out := map[string]string{}
-	for _, source := range [][]byte{agentSource, cloudSource} {
+	for _, source := range [][]byte{agentSource, boardSource, cloudSource} {
 		f, err := parser.ParseFile(token.NewFileSet(), "", source, parser.ParseComments)
 		if err != nil {
 			panic(err) // it was compiled

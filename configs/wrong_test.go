@@ -21,7 +21,12 @@ func TestWrong(t *testing.T) {
 		{"hyphen", least + "timeouts: {vend-timeout: 5s}\n", `f:6:12: timeouts.vend-timeout: unknown key; did you mean "vend_timeout"?`},
 		{"wrong level", least + "port: /dev/x\n", `f:6:1: port: unknown key; did you mean lanes[].cash.port?`},
 		{"a flag's name", least + "vmc: /dev/x\n", `f:6:1: vmc: unknown key; did you mean lanes[].vending.port?`},
-		{"no likeness", least + "zzz: x\n", `f:6:1: zzz: unknown key; keys here: identity, data, cloud, currency, lanes, receipt, storage, telemetry, timeouts, screen, log`},
+		{"a board of nothing", least + "board: {}\n", `f:6:1: board.door: is missing, and all else of a board too; write door, tamper, lamp, buzzer or power below board, or remove the line`},
+		{"one pin twice", least + "board: {door: {pin: GPIO5}, buzzer: {pin: GPIO5}}\n", `f:6:43: board.buzzer.pin: GPIO5 is that of board.door.pin already; each has its own: check the wires`},
+		{"no pin", least + "board: {door: {pin: 5}}\n", `f:6:21: board.door.pin: "5" cannot be; want the name of a pin, as GPIO5`},
+		{"power of no lane", least + "board: {power: [{device: reader, lane: 3, pin: GPIO5}]}\n", `f:6:40: board.power.0.lane: there is no lane 3; the first of the list is 0`},
+		{"power of one device twice", least + "board: {power: [{device: reader, pin: GPIO5}, {device: reader, pin: GPIO6}]}\n", `f:6:56: board.power.1.device: reader has a relay already; one device, one relay`},
+		{"no likeness", least + "zzz: x\n", `f:6:1: zzz: unknown key; keys here: identity, data, cloud, currency, lanes, board, receipt, storage, telemetry, timeouts, screen, log`},
 		{"screen for all", least + "screen: {listen: \"0.0.0.0:8480\"}\n", `f:6:18: screen.listen: others than programs of this box could order there; write 127.0.0.1 before the port`},
 		{"screen, no host", least + "screen: {listen: \":8480\"}\n", `f:6:18: screen.listen: others than programs of this box could order there; write 127.0.0.1 before the port`},
 		{"card first without a reader", swap("/dev/v", "/dev/v, first: card"), `f:5:36: lanes.0.vending.first: is card, and this lane has no reader; add reader: beside vending:`},
@@ -97,7 +102,7 @@ func TestWrong(t *testing.T) {
 		{"indent", least + "timeouts:\n  wait: 5s\n   order_timeout: 6s\n", "f:8:4: a second colon, or this line is too far right; a value with a colon and a blank goes in quotes; keys of one block begin in the same column"},
 		{"dedent", least + "timeouts:\n    wait: 5s\n  order_timeout: 6s\n", "f:8:3: this line does not begin where its block does; keys of one block begin in the same column"},
 		{"open quote", swap("/d", "\"/d"), "f:2:1: a quote is not closed; close it on the same line"},
-		{"only text", "hello", `f:1:1: want keys here: identity, data, cloud, currency, lanes, receipt, storage, telemetry, timeouts, screen, log; write "identity: …" on a line below, two blanks further in`},
+		{"only text", "hello", `f:1:1: want keys here: identity, data, cloud, currency, lanes, board, receipt, storage, telemetry, timeouts, screen, log; write "identity: …" on a line below, two blanks further in`},
 	} {
 		_, err := ParseAgent("f", []byte(c.file), nil)
 		es, ok := errors.AsType[Errors](err)

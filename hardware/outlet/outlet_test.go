@@ -378,7 +378,7 @@ func TestGPIO(t *testing.T) {
 	if level(relay) != gpio.Low {
 		t.Error("on after its pulses")
 	}
-	if _, err := GPIO(GPIOConfig{Relays: []string{"NO_SUCH"}})(); err == nil || !strings.Contains(err.Error(), "no pin NO_SUCH") {
+	if _, err := GPIO(GPIOConfig{Relays: []string{"NO_SUCH"}})(); err == nil || !strings.Contains(err.Error(), "NO_SUCH: this computer has no such pin") {
 		t.Error(err)
 	}
 	if err := b.Approve(protocol.VendID{2}, protocol.BusKey{}, 3, eur(100), time.Second); err != nil {

@@ -7,9 +7,9 @@ import (
 	"sync"
 	"time"
 
+	board "coinop/hardware/gpio"
+
 	"periph.io/x/conn/v3/gpio"
-	"periph.io/x/conn/v3/gpio/gpioreg"
-	"periph.io/x/host/v3"
 )
 
 // Pins are relays and inputs that are no board's. Bit 0 is relay 1, input 1.
@@ -113,18 +113,15 @@ type GPIOConfig struct {
 // needs a time relay, or a board that ends its own pulses.
 func GPIO(c GPIOConfig) func() (Pins, error) {
 	return func() (Pins, error) {
-		if _, err := host.Init(); err != nil {
-			return nil, fmt.Errorf("gpio: %w", err)
-		}
 		g := &gpioPins{cfg: c, off: map[int]*time.Timer{}}
 		for _, names := range []struct {
 			of []string
 			to *[]gpio.PinIO
 		}{{c.Relays, &g.relays}, {c.Inputs, &g.inputs}} {
 			for _, name := range names.of {
-				p := gpioreg.ByName(name)
-				if p == nil {
-					return nil, fmt.Errorf("gpio: this computer has no pin %s", name)
+				p, err := board.Pin(name)
+				if err != nil {
+					return nil, err
 				}
 				*names.to = append(*names.to, p)
 			}

@@ -5,7 +5,10 @@
 //	fmt.Println(f.Code, f.Cause, f.Next)
 package code
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // Code names a fault. Codes never change their meaning and are never used again.
 type Code string
@@ -80,6 +83,13 @@ const (
 	CashByHand Code = "cash.by_hand"
 )
 
+// Codes of the board of door, lamp and relays.
+const (
+	BoardAbsent   Code = "board.absent"
+	BoardBounces  Code = "contact_bounces"
+	RecoveryPower Code = "recovery.power_cycle"
+)
+
 // Fault is what a code means.
 type Fault struct {
 	Code  Code   `json:"code"`
@@ -126,6 +136,9 @@ var faults = []Fault{
 	{CashJammed, "coins or bills are stuck", "open the changer or the validator and clear its path; it goes on by itself", true},
 	{CashCount, "the changer says that it gave other change than its tubes lack; the tubes were believed", "look at the tubes and at their sensors", true},
 	{CashByHand, "coins were taken out at the changer's own buttons; no record but this one counts them", "was it a person of ours? then count the tubes", true},
+	{BoardAbsent, "this computer has no such pins: no door, tamper loop, lamp or relay of the configuration's board works", "are the names right, as gpioinfo has them? where there are none, remove board, or write required: false", true},
+	{BoardBounces, "the contact of a door or tamper loop opens and closes all the time", "look at the switch and at its wire", true},
+	{RecoveryPower, "a device stayed away, and its power was taken from it for a moment", "nothing, if it is back; else look at the device", true},
 	{Tamper, "the machine or its reader was opened, or the wire of its tamper loop is cut: nothing is sold", "look at it, and at its readers; close it; then coinop-agent tamper clear --by NAME", false},
 }
 
@@ -140,4 +153,36 @@ func Of(c Code) Fault {
 		}
 	}
 	return Fault{Code: c}
+}
+
+// Blinks is how often a lamp blinks for a fault, by what a person would look at; 0 for no fault at all. What
+// has no number of its own is 1.
+func Blinks(c Code) int {
+	if c == "" {
+		return 0
+	}
+	group, _, _ := strings.Cut(string(c), ".")
+	for _, b := range BlinkTable {
+		if slices.Contains(b.Codes, string(c)) || slices.Contains(b.Codes, group) {
+			return b.Times
+		}
+	}
+	return 1
+}
+
+// Blink is a row of the table of blink codes.
+type Blink struct {
+	Times int
+	Of    string   // what a person would look at
+	Codes []string // or the part of them before the dot
+}
+
+// BlinkTable is all of them but 1, which is anything else.
+var BlinkTable = []Blink{
+	{2, "no way to the cloud or the bank", []string{"link"}},
+	{3, "the journal's disk", []string{"storage"}},
+	{4, "stopped by the cloud: call the operator", []string{"journal", "identity"}},
+	{5, "a device is not there, or says nothing: cable, power", []string{string(PortAbsent), string(PortLost), string(Silent)}},
+	{6, "coins or bills", []string{"cash"}},
+	{7, "opened: tamper", []string{string(Tamper)}},
 }

@@ -1,7 +1,10 @@
 package code
 
 import (
+	"fmt"
+	"os"
 	"regexp"
+	"strings"
 	"testing"
 )
 
@@ -21,5 +24,25 @@ func TestCatalogue(t *testing.T) {
 	}
 	if f := Of("no.such"); f.Code != "no.such" || f.Sells {
 		t.Errorf("%+v", f)
+	}
+}
+
+// TestBlinks: every fault has its number of blinks, and the page for technicians has the same table.
+func TestBlinks(t *testing.T) {
+	page, err := os.ReadFile("../../docs/board.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, b := range append([]Blink{{Times: 1, Of: "anything else"}}, BlinkTable...) {
+		if b.Times != i+1 || !strings.Contains(string(page), fmt.Sprintf("| %d | %s |", b.Times, b.Of)) {
+			t.Errorf("%+v: docs/board.md does not say so", b)
+		}
+	}
+	for c, want := range map[Code]int{
+		"": 0, LinkDown: 2, StorageFull: 3, IdentityRevoked: 4, JournalFork: 4, PortLost: 5, Silent: 5, CashJammed: 6, Tamper: 7, Garbage: 1, "no.such": 1,
+	} {
+		if n := Blinks(c); n != want {
+			t.Errorf("%s blinks %d times, want %d", c, n, want)
+		}
 	}
 }

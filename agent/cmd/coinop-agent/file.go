@@ -120,6 +120,8 @@ func (f fileOptions) config(a configs.Agent, stderr io.Writer) (agent.Config, er
 			OrderMS: uint32(a.Timeouts.OrderTimeout.Milliseconds()), //nolint:gosec // up to 10 min
 		},
 	}
+	board, wrong := boardOf(a)
+	cfg.Board, problems = board, append(problems, wrong...)
 	if a.Screen != nil {
 		cfg.Screen = string(a.Screen.Listen)
 	}

@@ -138,6 +138,9 @@ func printStatus(out io.Writer, st agent.Status) error {
 		}
 		line("cloud", "%s, %s, %s, way to the bank %s, acquirer %s", l.Cloud, stands, heard, l.Way, l.Acquirer)
 	}
+	for _, d := range st.Box {
+		line(d.Name, "%s", deviceText(d, st.At))
+	}
 	for _, l := range st.Lanes {
 		sells := "sells"
 		if l.Refuses != "" {
@@ -148,14 +151,7 @@ func printStatus(out io.Writer, st agent.Status) error {
 		}
 		line(fmt.Sprintf("lane %d", l.Lane), "%s, %s", l.Phase, sells)
 		for _, d := range l.Devices {
-			text := d.State
-			if string(d.Code) != d.State {
-				text += ", " + string(d.Code)
-			}
-			if d.Detail != "" {
-				text += ": " + d.Detail
-			}
-			line("  "+d.Name, "%s, for %s", text, span(st.At.Sub(d.Since)))
+			line("  "+d.Name, "%s", deviceText(d, st.At))
 		}
 		if t := l.Terminal; t != nil {
 			line("  terminal", "%s", terminalText(*t))
@@ -172,6 +168,21 @@ func printStatus(out io.Writer, st agent.Status) error {
 		line("last sale", "%s, delivered %s", text, l.Delivered)
 	}
 	return w.Flush()
+}
+
+// deviceText is how a piece of hardware stands.
+func deviceText(d agent.DeviceStatus, now time.Time) string {
+	text := d.State
+	if string(d.Code) != d.State {
+		text += ", " + string(d.Code)
+	}
+	if d.Optional && d.State == "absent" {
+		text += " (not required)"
+	}
+	if d.Detail != "" {
+		text += ": " + d.Detail
+	}
+	return fmt.Sprintf("%s, for %s", text, span(now.Sub(d.Since)))
 }
 
 // terminalText is how a terminal stands that authorizes by itself.
