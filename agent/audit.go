@@ -95,7 +95,7 @@ func (s *shell) keep(l *lane, ev hardware.AuditRead) (end auditEnd, fatal error)
 		log.Warn("the machine's counters are not money", "error", err, "file", path)
 		return auditEnd{path, err}, s.handle(ins...)
 	}
-	return auditEnd{file: path}, s.handle(append(ins, Noted{l.id, record})...)
+	return auditEnd{file: path}, s.handle(append(ins, Noted{Lane: l.id, Body: record})...)
 }
 
 var auditCodes = map[string]code.Code{

@@ -189,7 +189,7 @@ func (s *shell) collect(ctx context.Context, o Order, r *Reply) error {
 			return err, nil
 		}
 		r.Expected, r.Currency = c.Expected.String(), c.Expected.Currency.String()
-		return nil, s.handle(Noted{l.id, c})
+		return nil, s.handle(Noted{Lane: l.id, Body: c})
 	})
 }
 
@@ -211,7 +211,7 @@ func (s *shell) count(ctx context.Context, o Order, r *Reply) error {
 			return fmt.Errorf("no bag %q waits to be counted at lane %d", o.Bag, l.id), nil
 		}
 		r.Currency = a.Currency.String()
-		return nil, s.handle(Noted{l.id, protocol.BagCounted{Person: o.Person, Bag: o.Bag, Value: a}})
+		return nil, s.handle(Noted{Lane: l.id, Body: protocol.BagCounted{Person: o.Person, Bag: o.Bag, Value: a}})
 	})
 }
 

@@ -109,6 +109,7 @@ type Everywhere struct{ Event session.Event }
 type Noted struct {
 	Lane protocol.Lane
 	Body protocol.Body
+	Sale bool // it is a sale of its own: its id is minted here
 }
 
 // Fault is something wrong with the device itself, or over: it is written for the cloud.
@@ -230,7 +231,11 @@ func (d *Device) Handle(now protocol.Reading, ins ...Input) ([]Do, error) {
 				evs = append(evs, d.in(now, l.Lane, in.Event))
 			}
 		case Noted:
-			do, err := d.write(now, protocol.Record{Lane: in.Lane, Body: in.Body})
+			r := protocol.Record{Lane: in.Lane, Body: in.Body}
+			if in.Sale {
+				r.Sale = protocol.SaleID(d.newID(now))
+			}
+			do, err := d.write(now, r)
 			out = append(out, do...)
 			if err != nil {
 				return nil, err

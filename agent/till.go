@@ -26,7 +26,7 @@ func (s *shell) sold(l *lane, ev hardware.CashSale) error {
 		price.Currency = s.cfg.Policy.Currency
 	}
 	s.log.Info("cash sale", "lane", int(l.id), "item", uint16(ev.Item), "product", name, "price", price.String(), "kind", kind.String())
-	return s.handle(Noted{l.id, protocol.CashSale{Sold: kind, Price: price, Outlet: ev.Item, Product: name}})
+	return s.handle(Noted{Lane: l.id, Body: protocol.CashSale{Sold: kind, Price: price, Outlet: ev.Item, Product: name}, Sale: true})
 }
 
 var cashKinds = map[hardware.CashKind]protocol.CashKind{

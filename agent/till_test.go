@@ -179,7 +179,7 @@ func TestMachineOwnsCash(t *testing.T) {
 	}
 	var product string
 	_, err := journal.Peek(filepath.Join(s.cfg.Data, "journal"), func(o protocol.Opened) {
-		if c, ok := o.Body.(protocol.CashSale); ok {
+		if c, ok := o.Body.(protocol.CashSale); ok && !o.Sale.IsZero() { // it has an id as any sale
 			product = c.Product
 		}
 	})

@@ -91,7 +91,8 @@ func (p *presence) online() (n int64) {
 type reader struct{ *store.Store }
 
 func (r reader) Sales(ctx context.Context, f api.SaleFilter, limit int) ([]protocol.SaleID, error) {
-	return r.Store.Sales(ctx, store.SaleFilter{Device: f.Device, State: f.State, Before: f.Before}, limit)
+	tender := map[string]store.Tender{"card": store.Card, "cash": store.Cash}[f.Tender]
+	return r.Store.Sales(ctx, store.SaleFilter{Device: f.Device, State: f.State, Tender: tender, Before: f.Before}, limit)
 }
 
 func (r reader) SalePayments(ctx context.Context, id protocol.SaleID) ([]payment.Payment, error) {

@@ -25,6 +25,8 @@ import (
 // Ledger is what the interface reads: the store.
 type Ledger interface {
 	Sales(context.Context, SaleFilter, int) ([]protocol.SaleID, error)
+	// CashSale is the record of a sale without a payment, and its tenant; its Device is "" for none.
+	CashSale(context.Context, protocol.SaleID) (intake.Stored, string, error)
 	SalePayments(context.Context, protocol.SaleID) ([]payment.Payment, error)
 	PaymentOps(context.Context, protocol.PaymentID) ([]payment.OpRow, error)
 	PaymentIncidents(context.Context, protocol.PaymentID) ([]payment.Incident, error)
@@ -37,6 +39,7 @@ type Ledger interface {
 type SaleFilter struct {
 	Device protocol.DeviceID
 	State  payment.State
+	Tender string // "card" or "cash"
 	Before protocol.SaleID
 }
 

@@ -30,7 +30,8 @@ func eur(minor int64) money.Amount { return money.New(minor, money.EUR) }
 type ledger struct{ *store.Store }
 
 func (l ledger) Sales(ctx context.Context, f api.SaleFilter, limit int) ([]protocol.SaleID, error) {
-	return l.Store.Sales(ctx, store.SaleFilter{Device: f.Device, State: f.State, Before: f.Before}, limit)
+	tender := map[string]store.Tender{"card": store.Card, "cash": store.Cash}[f.Tender]
+	return l.Store.Sales(ctx, store.SaleFilter{Device: f.Device, State: f.State, Tender: tender, Before: f.Before}, limit)
 }
 
 func (l ledger) SalePayments(ctx context.Context, id protocol.SaleID) ([]payment.Payment, error) {
@@ -122,7 +123,38 @@ func fill(t *testing.T) ledger {
 			t.Fatal(err)
 		}
 	}
+	fillOwn(t, st)
 	return ledger{st}
+}
+
+// fillOwn adds what a machine that owns its cash sold, in the half second after sales 2 and 5: the second was
+// taken back.
+func fillOwn(t *testing.T, st *store.Store) {
+	t.Helper()
+	for i, n := range []int{2, 5} {
+		b := protocol.CashSale{Sold: protocol.SoldForCash, Price: eur(120), Outlet: 5, Product: "Cola"}
+		if i > 0 {
+			b.Sold = protocol.SoldNegative
+		}
+		s, err := protocol.SealRecord("snack-3", protocol.Position{Epoch: protocol.Epoch{3}, Seq: protocol.Seq(i)}, protocol.Record{Sale: ownID(n), Body: b})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = st.Do(t.Context(), store.Shard("snack-3"), func(tx *store.Tx) error {
+			tx.PutRecord(intake.Stored{
+				Device: "snack-3", Position: s.Position, Kind: b.Kind(), Sale: ownID(n), Verdict: payment.Verdict{Disposition: payment.Posted},
+				ReceivedAt: t0, Bytes: s.Bytes,
+			})
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func ownID(n int) protocol.SaleID {
+	return protocol.SaleID(protocol.NewID[struct{}](t0+protocol.UnixMS(1000*n+500), [10]byte{9: byte(n)}))
 }
 
 func serve(t *testing.T, healthy bool) *httptest.Server {
@@ -181,6 +213,9 @@ func TestSalesPageByPage(t *testing.T) {
 	}
 	var want []string
 	for n := 7; n >= 1; n-- {
+		if n == 2 || n == 5 {
+			want = append(want, ownID(n).String())
+		}
 		want = append(want, saleID(n).String())
 	}
 	if !slices.Equal(ids, want) {
@@ -241,6 +276,34 @@ func TestCashSale(t *testing.T) {
 	}
 }
 
+// TestOwnCash: what machines sold for cash of their own is found by its tender, among the rest and alone.
+func TestOwnCash(t *testing.T) {
+	srv := serve(t, true)
+	for tender, want := range map[string][]string{
+		"cash&limit=2": {saleID(6).String(), ownID(5).String()},
+		"cash":         {saleID(6).String(), ownID(5).String(), ownID(2).String()},
+		"card&limit=3": {saleID(7).String(), saleID(5).String(), saleID(4).String()},
+	} {
+		var p page
+		get(t, srv, "/api/v1/sales?tender="+tender, 200, &p)
+		var ids []string
+		for _, s := range p.Sales {
+			ids = append(ids, s.ID)
+		}
+		if !slices.Equal(ids, want) || (p.Next == "") != (tender == "cash") {
+			t.Errorf("%s: %v, next %q", tender, ids, p.Next)
+		}
+	}
+	var s api.Timeline
+	get(t, srv, "/api/v1/sales/"+ownID(2).String(), 200, &s)
+	if s.By != "cash" || s.State != "captured" || s.Device != "snack-3" || s.Captured.Minor != 120 || len(s.Payments) != 0 || len(s.Timeline) != 1 || s.Timeline[0].Detail != "cash, 1.20 EUR, outlet 5 Cola" {
+		t.Errorf("%+v", s)
+	}
+	if get(t, srv, "/api/v1/sales/"+ownID(5).String(), 200, &s); s.Asked.Minor != 120 || s.Captured.Minor != -120 {
+		t.Errorf("%+v", s)
+	}
+}
+
 // TestTerminalSale: who authorized it is told, by which card, and the receipt number.
 func TestTerminalSale(t *testing.T) {
 	srv := serve(t, true)
@@ -294,6 +357,7 @@ func TestBadRequests(t *testing.T) {
 		"/api/v1/sales?limit=0":                           "query.limit",
 		"/api/v1/sales?limit=501":                         "query.limit",
 		"/api/v1/sales?state=paid":                        "query.state",
+		"/api/v1/sales?tender=credit":                     "query.tender",
 		"/api/v1/sales?before=soon":                       "8-4-4-4-12",
 		"/api/v1/sales/not-an-id":                         "8-4-4-4-12",
 		"/api/v1/sales?limit=three":                       "query.limit",

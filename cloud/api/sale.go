@@ -32,10 +32,10 @@ type Sale struct {
 	Device   string    `json:"device"`
 	Tenant   string    `json:"tenant"`
 	By       string    `json:"authorized_by" doc:"who said yes to its last payment" enum:"host,terminal,wallet,closed_loop,cash"`
-	State    string    `json:"state" doc:"of its last payment; of cash: approved is money that is in, reversed is money given back; of a terminal: reversing until it says that it gave all back" enum:"sent,unknown,approved,capturing,captured,reversing,reversed,expired,declined,refused_unsent,held,adopted,case"`
-	Asked    Amount    `json:"asked" doc:"of cash: what was put in"`
-	Captured Amount    `json:"captured"`
-	Payments []string  `json:"payments"`
+	State    string    `json:"state" doc:"of its last payment; of cash: approved is money that is in, reversed is money given back; of a terminal: reversing until it says that it gave all back; of a machine that owns its cash: captured" enum:"sent,unknown,approved,capturing,captured,reversing,reversed,expired,declined,refused_unsent,held,adopted,case"`
+	Asked    Amount    `json:"asked" doc:"of cash: what was put in; of a machine that owns its cash: the price"`
+	Captured Amount    `json:"captured" doc:"of a machine that owns its cash: what it took; less than nothing when it took something back"`
+	Payments []string  `json:"payments" doc:"none of a machine that owns its cash"`
 	Asking   time.Time `json:"asked_at" doc:"when the cloud got the first request"`
 }
 
@@ -70,6 +70,7 @@ type Case struct {
 type salesInput struct {
 	Device string `query:"device" doc:"only of this device" maxLength:"63"`
 	State  string `query:"state" doc:"only with a payment in this state" enum:"sent,unknown,approved,capturing,captured,reversing,reversed,expired,declined,refused_unsent,held,adopted,case"`
+	Tender string `query:"tender" doc:"only what was paid so; cash is also what a machine that owns its cash says it sold" enum:"card,cash"`
 	Before string `query:"before" doc:"only older than this sale: next of the page before" maxLength:"36"`
 	Limit  int    `query:"limit" minimum:"1" maximum:"500" default:"50"`
 }
@@ -80,7 +81,7 @@ type salesBody struct {
 }
 
 func (s *server) sales(ctx context.Context, in *salesInput) (*body[salesBody], error) {
-	f := SaleFilter{Device: protocol.DeviceID(in.Device)}
+	f := SaleFilter{Device: protocol.DeviceID(in.Device), Tender: in.Tender}
 	if in.Before != "" {
 		id, err := saleID(in.Before)
 		if err != nil {
@@ -107,9 +108,33 @@ func (s *server) sales(ctx context.Context, in *salesInput) (*body[salesBody], e
 		if err != nil {
 			return nil, err
 		}
-		out.Sales = append(out.Sales, summary(id, ps))
+		sale := summary(id, ps)
+		if len(ps) == 0 {
+			if sale, err = s.cashSale(ctx, id); err != nil {
+				return nil, err
+			}
+		}
+		out.Sales = append(out.Sales, sale)
 	}
 	return ok(out), nil
+}
+
+// cashSale is a sale of a machine that owns its cash: its record is all there is.
+func (s *server) cashSale(ctx context.Context, id protocol.SaleID) (Sale, error) {
+	r, tenant, err := s.cfg.Ledger.CashSale(ctx, id)
+	if err != nil {
+		return Sale{}, err
+	}
+	out := Sale{
+		ID: id.String(), Device: string(r.Device), Tenant: tenant, By: protocol.ByCash.String(), State: payment.Captured.String(),
+		Payments: []string{}, Asking: r.ReceivedAt.Time(),
+	}
+	if o, err := protocol.OpenRecord(r.Bytes); err == nil {
+		if b, ok := o.Body.(protocol.CashSale); ok {
+			out.Asked, out.Captured = amount(b.Price), amount(payment.Sold(b))
+		}
+	}
+	return out, nil
 }
 
 func saleID(text string) (protocol.SaleID, error) {
@@ -151,16 +176,21 @@ func (s *server) sale(ctx context.Context, in *saleInput) (*body[Timeline], erro
 	if err != nil {
 		return nil, err
 	}
-	if len(ps) == 0 {
-		return nil, huma.Error404NotFound("no payment of such a sale is known; orders that ended without a card leave none")
-	}
 	out := Timeline{Sale: summary(id, ps), Timeline: []Moment{}, Cases: []Case{}}
+	if len(ps) == 0 {
+		if out.Sale, err = s.cashSale(ctx, id); err != nil {
+			return nil, err
+		}
+		if out.Device == "" {
+			return nil, huma.Error404NotFound("no payment of such a sale is known; orders that ended without a card leave none")
+		}
+	}
 	for _, p := range ps {
 		if err := s.payment(ctx, p, &out); err != nil {
 			return nil, err
 		}
 	}
-	records, err := s.cfg.Ledger.SaleRecords(ctx, ps[0].Device, id)
+	records, err := s.cfg.Ledger.SaleRecords(ctx, protocol.DeviceID(out.Device), id)
 	if err != nil {
 		return nil, err
 	}
@@ -251,6 +281,8 @@ func recorded(r intake.Stored) Moment {
 		}
 	case protocol.CashIn:
 		m.Detail = b.Value.String() + pick(b.Bill, ", a bill", ", a coin")
+	case protocol.CashSale:
+		m.Detail = strings.TrimSpace(fmt.Sprintf("%s, %s, outlet %d %s", b.Sold, b.Price, b.Outlet, b.Product))
 	case protocol.StackOrdered:
 		m.Detail = b.Value.String()
 	case protocol.ChangeOrdered:

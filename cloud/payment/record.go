@@ -29,7 +29,7 @@ func (u *Unit) Record(tenant string, r protocol.Opened) (Verdict, error) {
 	case protocol.ChangeUnknown: // owed until a person has looked
 		return u.own(b.Payment, ChangeSaid{Device: r.Device, Given: money.New(0, b.Amount.Currency), Short: b.Amount, Position: r.Position})
 	case protocol.CashSale:
-		return u.machineCash(tenant, r, sold(b)), nil
+		return u.machineCash(tenant, r, Sold(b)), nil
 	case protocol.CountersRead:
 		return u.machineCash(tenant, r, b.Unheard()), nil
 	case protocol.TerminalSent:
@@ -65,8 +65,8 @@ func (u *Unit) own(id protocol.PaymentID, f Fact) (Verdict, error) {
 	return u.verdict, err
 }
 
-// sold is what a machine that owns its cash took for a sale.
-func sold(b protocol.CashSale) money.Amount {
+// Sold is what a machine that owns its cash took for a sale.
+func Sold(b protocol.CashSale) money.Amount {
 	switch b.Sold {
 	case protocol.SoldForCash:
 		return b.Price
