@@ -95,14 +95,23 @@ func report(w io.Writer, file string, asJSON bool, err error) error {
 	default:
 		_, _ = fmt.Fprintf(w, "%s is good\n", file)
 	}
-	switch n := len(problems); n {
-	case 0:
+	if len(problems) == 0 {
 		return nil
-	case 1:
-		return fmt.Errorf("%s: 1 problem", file)
-	default:
-		return fmt.Errorf("%s: %d problems", file, n)
 	}
+	return Found{file, len(problems)}
+}
+
+// Found is the error of a check that found problems, and has printed them.
+type Found struct {
+	File     string
+	Problems int
+}
+
+func (f Found) Error() string {
+	if f.Problems == 1 {
+		return f.File + ": 1 problem"
+	}
+	return fmt.Sprintf("%s: %d problems", f.File, f.Problems)
 }
 
 func (p Program[T]) explain() *cobra.Command {

@@ -15,6 +15,16 @@ type Peeked struct {
 	Device   protocol.DeviceID
 	Head     protocol.Position
 	Released protocol.Seq
+	First    protocol.Seq // of the records that are kept; 0: none
+	Records  int
+	// Chain says where the records do not follow each other, or do not end at Head; nil: they do. It wraps
+	// ErrCorrupt.
+	Chain error
+	// Torn are bytes after the last whole transaction: the last write was cut off, is under way, or the file
+	// is spoiled. Opening the journal makes it good from the first copy.
+	Torn int64
+
+	last protocol.Position
 }
 
 // Peek reads the second copy of the journal in dir, and changes nothing; see, when not nil, is called
@@ -35,7 +45,8 @@ func Peek(dir string, see func(protocol.Opened)) (Peeked, error) {
 				if err != nil {
 					return err
 				}
-				if p.Device = o.Device; see != nil {
+				p.follow(o)
+				if see != nil {
 					see(o)
 				}
 			}
@@ -45,7 +56,28 @@ func Peek(dir string, see func(protocol.Opened)) (Peeked, error) {
 	if err == nil && !x.whole {
 		err = fmt.Errorf("%w: second copy of %s", ErrCorrupt, dir)
 	}
+	if st, e := os.Stat(dir + ".twin"); e == nil {
+		p.Torn = max(0, st.Size()-x.size)
+	}
+	if p.Chain == nil && p.Records > 0 && p.last != p.Head {
+		p.Chain = fmt.Errorf("%w: it ends at record %d, want %d", ErrCorrupt, p.last.Seq, p.Head.Seq)
+	}
 	return p, err
+}
+
+// follow takes the next record in.
+func (p *Peeked) follow(o protocol.Opened) {
+	switch {
+	case p.Chain != nil:
+	case p.Records == 0:
+		if p.First = o.Position.Seq; p.First == 1 && o.Prev != (protocol.Hash{}) {
+			p.Chain = fmt.Errorf("%w: record 1 is not the first", ErrCorrupt)
+		}
+	case o.Position.Seq != p.last.Seq+1 || o.Prev != p.last.Hash || o.Position.Epoch != p.last.Epoch || o.Device != p.Device:
+		p.Chain = fmt.Errorf("%w: record %d does not follow record %d", ErrCorrupt, o.Position.Seq, p.last.Seq)
+	}
+	p.Device, p.last = o.Device, o.Position
+	p.Records++
 }
 
 // Measured is what a journal takes of its disk, in bytes.

@@ -32,7 +32,7 @@ func dataFolder(c *cobra.Command, env []string, data *string) {
 			return err
 		}
 		if *data == "" {
-			return errors.New("--data is missing: the folder that run was given")
+			return usage("--data is missing: the folder that run was given")
 		}
 		return nil
 	}
@@ -46,7 +46,7 @@ func newCashReport(env []string) *cobra.Command {
 		Long: `Report reads the records in the data folder; the agent may run meanwhile. Where the
 machine's controller owns the cash, what it tells on the bus (CASH SALE) is held
 against its own books (DEX) and against what was found in the bags. It ends with
-code 2 when something does not fit.`,
+code 1 when something does not fit.`,
 		Example: "  coinop-agent cash report --data /var/lib/coinop",
 		RunE: func(c *cobra.Command, _ []string) error {
 			book := cashbook.New()
@@ -62,7 +62,7 @@ code 2 when something does not fit.`,
 			}
 			for _, r := range reports {
 				if len(r.Findings) > 0 && err == nil {
-					err = exit{code: exitDegraded}
+					err = exit{code: exitProblem}
 				}
 			}
 			return err

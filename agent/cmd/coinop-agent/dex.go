@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -40,7 +39,7 @@ command does it, and nothing else may use the port.`,
 				return tell(c, data, agent.Order{Do: agent.OrderAudit, Lane: protocol.Lane(lane)}, false)
 			}
 			if port == "" || out == "" || data != "" {
-				return errors.New("--data is needed, or --port and --out; coinop-agent dex read --help has an example")
+				return usage("--data is needed, or --port and --out; coinop-agent dex read --help has an example")
 			}
 			raw, err := readDEX(c.Context(), c.ErrOrStderr(), port)
 			if err != nil {
@@ -75,7 +74,7 @@ grow; where they begin anew, the file names another board. The agent may run mea
 		Example: "  coinop-agent dex write --data /var/lib/coinop --out snack-1.dts",
 		RunE: func(c *cobra.Command, _ []string) error {
 			if out == "" {
-				return errors.New("--out is missing: the file to write")
+				return usage("--out is missing: the file to write")
 			}
 			b, err := agent.WriteAudit(data, protocol.Lane(lane))
 			if err != nil {

@@ -295,17 +295,17 @@ func TestDiskFull(t *testing.T) {
 	if first.Storage.Ballast != 16_000_000>>12<<12+4096 && first.Storage.Ballast != 16_000_000 {
 		t.Errorf("ballast of %d", first.Storage.Ballast)
 	}
-	b.command(2, "snack-1", "storage.ok", "link.down", "lane 0")
+	b.command(exitProblem, "snack-1", "storage.ok", "link.down", "lane 0")
 
 	fill(t, hog, 40_000_000)
 	b.is(code.StorageLow)
-	b.command(2, "storage.low: the disk fills up", "-> make room")
+	b.command(exitProblem, "storage.low: the disk fills up", "-> make room")
 	fill(t, hog, 30_000_000)
 	b.is(code.StorageFull)
 	b.shown("out_of_service", "storage_full")
 	b.press()
 	b.shown("refused", "storage_full")
-	b.command(2, "storage.full", "sells nothing: storage_full")
+	b.command(exitProblem, "storage.full", "sells nothing: storage_full")
 	if err := os.Remove(hog); err != nil {
 		t.Fatal(err)
 	}
@@ -319,7 +319,7 @@ func TestDiskFull(t *testing.T) {
 	// And the rest: no record can be written. It stays up and says so.
 	fill(t, hog, 0)
 	b.await("no journal", func(now agent.Status) bool { return now.Storage.Error != "" && now.Storage.Code == code.StorageFull })
-	b.command(2, "storage.full", "the disk said: ")
+	b.command(exitProblem, "storage.full", "the disk said: ")
 	if err := os.Remove(hog); err != nil {
 		t.Fatal(err)
 	}
@@ -340,7 +340,7 @@ func TestDiskFull(t *testing.T) {
 	if want := "storage.low storage.full storage.ok storage.full storage.full"; err != nil || strings.Join(told, " ") != want {
 		t.Errorf("the cloud is told %q, want %q (%v)", told, want, err) // the last: it works again after it
 	}
-	b.command(3, "not running", "snack-1", fmt.Sprintf("%d records", st.Journal.Head))
+	b.command(exitFailure, "not running", "snack-1", fmt.Sprintf("%d records", st.Journal.Head))
 	if err := os.Remove(filepath.Join(b.data, "journal.ballast")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		t.Fatal(err)
 	}
@@ -365,7 +365,7 @@ func TestDiskReadOnly(t *testing.T) {
 	b.press()
 	now := b.is(code.StorageReadOnly)
 	b.shown("out_of_service", "storage_read_only")
-	b.command(2, "storage.read_only: the disk has become read-only", "-> look at dmesg")
+	b.command(exitProblem, "storage.read_only: the disk has become read-only", "-> look at dmesg")
 	if now.Journal.Head < st.Journal.Head {
 		t.Errorf("the status forgot records: %+v", now.Journal)
 	}
@@ -404,7 +404,7 @@ func TestDiskFails(t *testing.T) {
 	b.press()
 	b.is(code.StorageFailing)
 	b.shown("out_of_service", "storage_failing")
-	b.command(2, "storage.failing", "input/output error")
+	b.command(exitProblem, "storage.failing", "input/output error")
 	b.kill()
 	again()
 	b.start()
@@ -457,15 +457,15 @@ func TestDiskSpoils(t *testing.T) {
 	if st.Journal.Opened != "rebuilt" {
 		t.Errorf("%+v", st.Journal)
 	}
-	b.command(2, "storage.rebuilt", "1 damaged journals are kept")
+	b.command(exitProblem, "storage.rebuilt", "1 damaged journals are kept")
 	b.kill()
 	spoil("journal/MANIFEST")
 	spoil("journal.twin")
-	b.command(3, "storage.failing")
+	b.command(exitFailure, "storage.failing")
 	b.start()
 	now := b.works(agent.Status{})
 	if now.Journal.Opened != "renewed" || now.Journal.Epoch == st.Journal.Epoch || now.Storage.Damaged != 2 {
 		t.Errorf("%+v %+v", now.Journal, now.Storage)
 	}
-	b.command(2, "storage.damaged", "-> replace the disk")
+	b.command(exitProblem, "storage.damaged", "-> replace the disk")
 }

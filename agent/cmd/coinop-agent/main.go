@@ -9,7 +9,10 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
+
+	"coinop/configs"
 )
 
 // heap is what the collector keeps the heap to, as long as what is held fits into it: opening a long
@@ -34,12 +37,16 @@ func main() {
 	os.Exit(code)
 }
 
-// Exit codes beside 0 and 1.
+// Exit codes of every command beside 0.
 const (
-	exitDegraded   = 2  // of status
-	exitNotRunning = 3  // of status
-	exitAgain      = 75 // of run, when it could not replace itself: to be started anew
+	exitProblem = 1  // it did what was asked, and something is wrong with what it looked at
+	exitFailure = 2  // it could not do it
+	exitUsage   = 64 // it was asked for something that there is not (EX_USAGE of sysexits.h)
+	exitAgain   = 75 // of run, when it could not replace itself: to be started anew (EX_TEMPFAIL)
 )
+
+// usage is an error of who typed the command.
+func usage(format string, args ...any) error { return exit{exitUsage, fmt.Errorf(format, args...)} }
 
 // exit is an error with an exit code of its own.
 type exit struct {
@@ -49,8 +56,7 @@ type exit struct {
 
 func (e exit) Error() string { return fmt.Sprint(e.err) }
 
-// execute is the program: 0 when it did what it was asked, or a signal ended it; 1 on an error; or as
-// the command says.
+// execute is the program: 0 when it did what it was asked, or a signal ended it.
 func execute(ctx context.Context, args []string, env []string, out, errs io.Writer) int {
 	root := newRoot(env)
 	root.SetArgs(args)
@@ -58,8 +64,14 @@ func execute(ctx context.Context, args []string, env []string, out, errs io.Writ
 	root.SetErr(errs)
 	if err := root.ExecuteContext(ctx); err != nil {
 		e, ok := errors.AsType[exit](err)
-		if !ok {
-			e = exit{1, err}
+		switch _, found := errors.AsType[configs.Found](err); {
+		case ok:
+		case found:
+			e = exit{exitProblem, err}
+		case strings.HasPrefix(err.Error(), "unknown command"): // cobra has no type for it
+			e = exit{exitUsage, err}
+		default:
+			e = exit{exitFailure, err}
 		}
 		if e.err != nil {
 			_, _ = fmt.Fprintf(errs, "coinop-agent: %v\n", err)

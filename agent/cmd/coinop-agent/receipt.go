@@ -34,10 +34,10 @@ The agent may run meanwhile.`,
 				return err
 			}
 			if data == "" {
-				return errors.New("--data is missing: the folder that run was given")
+				return usage("--data is missing: the folder that run was given")
 			}
 			if columns < 16 || columns > 80 {
-				return fmt.Errorf("--columns %d: want 16 to 80; 32 is paper of 58 mm, 48 of 80 mm", columns)
+				return usage("--columns %d: want 16 to 80; 32 is paper of 58 mm, 48 of 80 mm", columns)
 			}
 			all, err := agent.Receipts(data)
 			if err != nil {
@@ -49,7 +49,7 @@ The agent may run meanwhile.`,
 			slices.Reverse(all)
 			if len(args) == 0 {
 				if picture != "" {
-					return errors.New("--png: of which receipt? Give its reference, or last")
+					return usage("--png: of which receipt? Give its reference, or last")
 				}
 				return listReceipts(c, all, asJSON)
 			}

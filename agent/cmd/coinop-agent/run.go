@@ -49,8 +49,8 @@ COINOP_SCALE_FACTOR. A flag goes before the environment, that before the file.
 A disk that is full, read-only, failing or spoiled does not end it: it says so,
 sells nothing, and goes on by itself; coinop-agent status shows what to do.
 
-It ends with 0 when it was stopped, and with 1 and a reason when something must
-be mended first. Let a service manager start it again.`
+It ends with 0 when it was stopped, and with 2 and a reason when something must
+be mended first (64: the flags). Let a service manager start it again.`
 
 const example = `  coinop-agent run --identity /etc/coinop/identity --data /var/lib/coinop \
     --cloud cloud.example.com:8883 \
@@ -76,7 +76,8 @@ func newRoot(env []string) *cobra.Command {
 		SilenceUsage: true, SilenceErrors: true,
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(newRun(env), newConfig(env), newReceipt(env), newDEX(env), newCash(env), newTamper(env), newStatus(env), &cobra.Command{
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return exit{exitUsage, err} })
+	root.AddCommand(newRun(env), newConfig(env), newReceipt(env), newDEX(env), newCash(env), newTamper(env), newStatus(env), newJournal(env), &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			_, err := fmt.Fprintf(c.OutOrStdout(), "coinop-agent %s, protocol %d\n", version, protocol.Version)
@@ -143,7 +144,10 @@ func fromEnvironment(f *pflag.FlagSet, env func(string) (string, bool), only ...
 			errs = append(errs, fmt.Errorf("environment %s=%q: %w", name, text, err))
 		}
 	})
-	return errors.Join(errs...)
+	if len(errs) > 0 {
+		return exit{exitUsage, errors.Join(errs...)}
+	}
+	return nil
 }
 
 func (o options) run(c *cobra.Command) error {
@@ -239,7 +243,7 @@ func (o options) config(stderr io.Writer) (agent.Config, error) {
 		bad("--dex-every %v: want 10s to 168h", o.dexEvery)
 	}
 	if err := errors.Join(errs...); err != nil {
-		return agent.Config{}, err
+		return agent.Config{}, exit{exitUsage, err}
 	}
 	id, err := agent.LoadIdentity(o.identity)
 	if err != nil {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -26,9 +25,8 @@ When none runs it shows what the disk says, and changes nothing.
 
 It ends with
   0  healthy: the agent runs, and nothing is wrong
-  1  there is nothing to show: the folder is wrong
-  2  degraded: it runs, and something is wrong; the table says what to do
-  3  not running`,
+  1  degraded: it runs, and something is wrong; the table says what to do
+  2  it does not run, or there is nothing to show: the folder is wrong`,
 		Example: `  coinop-agent status --data /var/lib/coinop
   coinop-agent status --config /etc/coinop/agent.yaml --json`,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -43,7 +41,7 @@ It ends with
 				data = string(a.Data)
 			}
 			if data == "" {
-				return errors.New("--data or --config is missing: what run was given")
+				return usage("--data or --config is missing: what run was given")
 			}
 			st, err := agent.AskStatus(data)
 			if err != nil {
@@ -58,9 +56,9 @@ It ends with
 			case err != nil:
 				return err
 			case st.Running == agent.NotRunning:
-				return exit{exitNotRunning, nil}
+				return exit{exitFailure, nil}
 			case !st.Healthy:
-				return exit{exitDegraded, nil}
+				return exit{exitProblem, nil}
 			}
 			return nil
 		},
