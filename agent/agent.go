@@ -106,17 +106,18 @@ func ESCPOS(path string) func(Wiring) (Printer, error) {
 	}
 }
 
-// Qibixx is a vending machine behind a Qibixx adapter at a tty.
-func Qibixx(path string, scale mdb.Scale) func(Wiring) (Vending, error) {
+// MDB is a vending machine with an MDB bus, at a tty, whose cashless device we are.
+func MDB(port mdb.Port, path string, scale mdb.Scale) func(Wiring) (Vending, error) {
 	return func(w Wiring) (Vending, error) {
-		return mdb.NewQibixx(mdb.Config{Path: path, Scale: scale, BusEpoch: w.BusEpoch, Clock: w.Clock}, w.Out)
-	}
-}
-
-// RawMDB is a vending machine whose bus is at a tty with parity: we are its cashless device.
-func RawMDB(path string, scale mdb.Scale) func(Wiring) (Vending, error) {
-	return func(w Wiring) (Vending, error) {
-		return mdb.NewCashless(mdb.CashlessConfig{Path: path, Scale: scale, BusEpoch: w.BusEpoch, Clock: w.Clock}, w.Out)
+		cfg := mdb.CashlessConfig{Config: mdb.Config{Path: path, Clock: w.Clock}, Scale: scale, BusEpoch: w.BusEpoch}
+		switch port {
+		case mdb.PortQibixx:
+			return mdb.NewQibixx(cfg, w.Out)
+		case mdb.PortWaferstar:
+			return mdb.NewWaferstar(cfg, w.Out)
+		case mdb.PortRaw:
+		}
+		return mdb.NewCashless(cfg, w.Out)
 	}
 }
 

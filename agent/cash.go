@@ -18,18 +18,11 @@ type Cash interface {
 	Open(context.Context) (hardware.Driver, error)
 }
 
-// MDBCash is a changer, and a validator unless there is none, on an MDB bus of their own at a tty with
-// parity: we are its master. It is not the bus of a vending machine, which has a master already.
-func MDBCash(path string, c money.Currency, bills bool) func(Wiring) (Cash, error) {
+// MDBCash is a changer, and a validator unless there is none, on an MDB bus of their own at a tty: we are
+// its master, or an adapter is for us. It is not the bus of a vending machine, which has a master already.
+func MDBCash(port mdb.Port, path string, c money.Currency, bills bool) func(Wiring) (Cash, error) {
 	return func(w Wiring) (Cash, error) {
-		return mdb.NewCash(mdb.CashConfig{Path: path, Currency: c, NoBills: !bills, Clock: w.Clock}, w.Out)
-	}
-}
-
-// QibixxCash is the same behind a Qibixx adapter that is the bus's master for us.
-func QibixxCash(path string, c money.Currency, bills bool) func(Wiring) (Cash, error) {
-	return func(w Wiring) (Cash, error) {
-		return mdb.NewCash(mdb.CashConfig{Path: path, Currency: c, NoBills: !bills, Clock: w.Clock, Open: mdb.OpenQibixxMaster}, w.Out)
+		return mdb.NewCash(mdb.CashConfig{Config: mdb.Config{Path: path, Port: port, Clock: w.Clock}, Currency: c, NoBills: !bills}, w.Out)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"coinop/agent"
 	"coinop/agent/session"
+	"coinop/hardware/mdb"
 	"coinop/hardware/paper"
 	"coinop/hardware/virtual"
 	"coinop/protocol/money"
@@ -26,7 +27,7 @@ func cashed(t *testing.T, cfg virtual.CashConfig) (*site, *virtual.Cash) {
 	var ends sync.WaitGroup
 	ends.Go(func() { _ = far.Run(ctx) })
 	t.Cleanup(func() { cancel(); ends.Wait() })
-	s.cfg.Lanes[0].Cash = agent.MDBCash(far.Path(), money.EUR, true)
+	s.cfg.Lanes[0].Cash = agent.MDBCash(mdb.PortRaw, far.Path(), money.EUR, true)
 	return s, far
 }
 

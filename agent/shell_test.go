@@ -122,7 +122,7 @@ func newSite(t *testing.T) *site {
 		Policy: protocol.Policy{Version: 1, Currency: money.EUR},
 		Lanes: []agent.LaneConfig{{
 			Bus:     protocol.BusMDB,
-			Vending: agent.Qibixx(s.machine.Path(), mdb.Scale{Currency: money.EUR, Decimals: 2}),
+			Vending: agent.MDB(mdb.PortQibixx, s.machine.Path(), mdb.Scale{Currency: money.EUR, Decimals: 2}),
 			Reader:  agent.ViVOpay(s.reader.Path(), money.EUR),
 		}},
 		Log: slog.New(card.LogHandler(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))),

@@ -26,11 +26,11 @@ func ZVT(address, password string, c money.Currency, hold, lines bool) func(Wiri
 	}
 }
 
-// MDBReader is a cashless reader at an MDB bus of its own, at a tty with parity: we are its master. second:
-// it is set up as the second cashless device. It is not the bus of a vending machine.
-func MDBReader(path string, c money.Currency, second bool) func(Wiring) (Terminal, error) {
+// MDBReader is a cashless reader at an MDB bus of its own, at a tty: we are its master, or an adapter is for
+// us. second: it is set up as the second cashless device. It is not the bus of a vending machine.
+func MDBReader(port mdb.Port, path string, c money.Currency, second bool) func(Wiring) (Terminal, error) {
 	return func(w Wiring) (Terminal, error) {
-		return mdb.NewReader(mdb.ReaderConfig{Path: path, Currency: c, Second: second, Clock: w.Clock}, w.Out)
+		return mdb.NewReader(mdb.ReaderConfig{Config: mdb.Config{Path: path, Port: port, Clock: w.Clock}, Currency: c, Second: second}, w.Out)
 	}
 }
 

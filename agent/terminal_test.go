@@ -11,6 +11,7 @@ import (
 
 	"coinop/agent"
 	"coinop/agent/session"
+	"coinop/hardware/mdb"
 	"coinop/hardware/outlet"
 	"coinop/hardware/paper"
 	"coinop/hardware/virtual"
@@ -251,7 +252,7 @@ func busReaderSite(t *testing.T, cfg virtual.BusReaderConfig) (*site, *virtual.B
 	end.Go(func() { _ = far.Run(ctx) })
 	t.Cleanup(func() { cancel(); end.Wait() })
 	l := &s.cfg.Lanes[0]
-	l.Reader, l.Terminal, l.CloseEvery = nil, agent.MDBReader(far.Path(), money.EUR, false), -1
+	l.Reader, l.Terminal, l.CloseEvery = nil, agent.MDBReader(mdb.PortRaw, far.Path(), money.EUR, false), -1
 	return s, far
 }
 

@@ -43,7 +43,7 @@ func newSnack(t *testing.T) *snack {
 	ends.Go(func() { _ = s.dex.Run(ctx) })
 	t.Cleanup(func() { cancel(); ends.Wait() })
 	l := &s.cfg.Lanes[0]
-	l.Vending = agent.RawMDB(s.vmc.Path(), mdb.Scale{Currency: money.EUR, Decimals: 2})
+	l.Vending = agent.MDB(mdb.PortRaw, s.vmc.Path(), mdb.Scale{Currency: money.EUR, Decimals: 2})
 	l.Audit, l.AuditEvery = agent.DEX(s.dex.Path()), time.Hour
 	s.cfg.Plan = agent.Plan{0: {5: {Name: "Cola"}}}
 	return s

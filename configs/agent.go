@@ -58,8 +58,8 @@ type Lane struct {
 type Cash struct {
 	// vmc: the machine's controller, with devices of its own. agent: we drive a coin changer and a note validator, take cash for what is ordered here and give change.
 	Owner string `key:"owner" default:"vmc" one:"vmc agent"`
-	// What the changer and the validator are connected by, where they are ours: qibixx is an adapter (MDB Pi HAT, MDB-USB) that is the bus's master for us; mdb a serial port with parity at the bus itself.
-	Driver string `key:"driver" default:"mdb" one:"mdb qibixx"`
+	// What the changer and the validator are connected by, where they are ours: qibixx (MDB Pi HAT, MDB-USB) and waferstar (MDB-RS232, not RS232-MDB) are adapters that are the bus's master for us; mdb a serial port with parity at the bus itself.
+	Driver string `key:"driver" default:"mdb" one:"mdb qibixx waferstar"`
 	// Serial port of the changer's MDB bus, which is not the machine's. Only with owner: agent. ls -l /dev/serial/by-id shows what is there.
 	Port Port `key:"port" like:"/dev/serial/by-id/usb-FTDI_MDB_Master-if00"`
 	// off where there is no note validator.

@@ -36,7 +36,7 @@ func TestCardFirst(t *testing.T) {
 	background(t, func(ctx context.Context) error { _ = vmc.Run(ctx); return nil })
 	s.cfg.Policy.MaxHold = 500
 	l := &s.cfg.Lanes[0]
-	l.Flow, l.Vending = protocol.CardFirst, agent.RawMDB(vmc.Path(), mdb.Scale{Currency: money.EUR, Decimals: 2})
+	l.Flow, l.Vending = protocol.CardFirst, agent.MDB(mdb.PortRaw, vmc.Path(), mdb.Scale{Currency: money.EUR, Decimals: 2})
 	stop := s.open()
 	defer stop()
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)

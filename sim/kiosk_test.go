@@ -18,6 +18,7 @@ import (
 	"coinop/agent"
 	"coinop/agent/screen"
 	"coinop/cloud/ledger"
+	"coinop/hardware/mdb"
 	"coinop/hardware/outlet"
 	"coinop/hardware/virtual"
 	"coinop/protocol"
@@ -45,7 +46,7 @@ func kioskLane(c victimConfig) agent.LaneConfig {
 		OwnsMotor: true, Name: "outlets",
 		Vending: agent.Outlets(outlet.Config{Path: c.Board, Currency: money.EUR, Outlets: outlets}),
 		Reader:  agent.ViVOpay(c.Reader, money.EUR),
-		Cash:    agent.MDBCash(c.Cash, money.EUR, true),
+		Cash:    agent.MDBCash(mdb.PortRaw, c.Cash, money.EUR, true),
 	}
 }
 

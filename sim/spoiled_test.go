@@ -132,7 +132,7 @@ func newShop(t *testing.T, id, addr string) *shop {
 		Policy: protocol.Policy{Version: 1, Currency: money.EUR},
 		Lanes: []agent.LaneConfig{{
 			Bus:     protocol.BusMDB,
-			Vending: agent.Qibixx(s.machine.Path(), mdb.Scale{Currency: money.EUR, Decimals: 2}),
+			Vending: agent.MDB(mdb.PortQibixx, s.machine.Path(), mdb.Scale{Currency: money.EUR, Decimals: 2}),
 			Reader:  agent.ViVOpay(s.reader.Path(), money.EUR),
 		}},
 	}

@@ -65,17 +65,17 @@ func runVictim(text string) error {
 		Policy: protocol.Policy{Version: 1, Currency: money.EUR, VendMS: 1500},
 		Log:    slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
-	lane := agent.LaneConfig{Bus: protocol.BusMDB, Vending: agent.Qibixx(c.VMC, mdb.Scale{Currency: money.EUR, Decimals: 2})}
+	lane := agent.LaneConfig{Bus: protocol.BusMDB, Vending: agent.MDB(mdb.PortQibixx, c.VMC, mdb.Scale{Currency: money.EUR, Decimals: 2})}
 	switch {
 	case c.Board != "":
 		lane = kioskLane(c)
 		cfg.Policy.VendMS, cfg.Plan, cfg.Screen = 5000, agent.Plan{0: kioskGoods()}, "127.0.0.1:0"
 	case c.Bus != "":
-		lane.Terminal, lane.CloseEvery = agent.MDBReader(c.Bus, money.EUR, false), -1
+		lane.Terminal, lane.CloseEvery = agent.MDBReader(mdb.PortRaw, c.Bus, money.EUR, false), -1
 	case c.Terminal != "":
 		lane.Terminal = agent.ZVT(c.Terminal, "", money.EUR, c.Hold, false)
 	default:
-		lane.Cash = agent.MDBCash(c.Cash, money.EUR, true)
+		lane.Cash = agent.MDBCash(mdb.PortRaw, c.Cash, money.EUR, true)
 	}
 	cfg.Lanes = []agent.LaneConfig{lane}
 	return agent.Run(ctx, cfg)

@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 }
 
 func qibixx(path string, epoch uint64, out func(hardware.Event)) (hardware.Vender, func(context.Context) (hardware.Driver, error), error) {
-	q, err := mdb.NewQibixx(mdb.Config{Path: path, BusEpoch: epoch, Scale: mdb.Scale{Currency: money.EUR, Decimals: 2}}, out)
+	q, err := mdb.NewQibixx(mdb.CashlessConfig{Config: mdb.Config{Path: path}, BusEpoch: epoch, Scale: mdb.Scale{Currency: money.EUR, Decimals: 2}}, out)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -76,7 +76,7 @@ func TestOutlets(t *testing.T) {
 func TestCashless(t *testing.T) {
 	t.Parallel()
 	cashless := func(path string, epoch uint64, out func(hardware.Event)) (hardware.Vender, func(context.Context) (hardware.Driver, error), error) {
-		c, err := mdb.NewCashless(mdb.CashlessConfig{Path: path, BusEpoch: epoch, Scale: mdb.Scale{Currency: money.EUR, Decimals: 2}}, out)
+		c, err := mdb.NewCashless(mdb.CashlessConfig{Config: mdb.Config{Path: path}, BusEpoch: epoch, Scale: mdb.Scale{Currency: money.EUR, Decimals: 2}}, out)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -107,7 +107,7 @@ func TestESCPOS(t *testing.T) {
 
 func TestCash(t *testing.T) { // not parallel: with all others beside it, a bus has no time for its answers
 	Cash(t, func(path string, out func(hardware.Event)) (hardware.Cash, func(context.Context) (hardware.Driver, error), error) {
-		c, err := mdb.NewCash(mdb.CashConfig{Path: path, Currency: money.EUR}, out)
+		c, err := mdb.NewCash(mdb.CashConfig{Config: mdb.Config{Path: path}, Currency: money.EUR}, out)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -115,24 +115,36 @@ func TestCash(t *testing.T) { // not parallel: with all others beside it, a bus 
 	})
 }
 
-// TestCashAtAdapter: the same devices behind an adapter that is the master for us.
+// TestCashAtAdapter: the same devices behind adapters that are the master for us.
 func TestCashAtAdapter(t *testing.T) { // not parallel, as TestCash
-	Cash(t, func(path string, out func(hardware.Event)) (hardware.Cash, func(context.Context) (hardware.Driver, error), error) {
-		a, err := virtual.NewAdapter(path+"-adapter", path)
-		if err != nil {
-			return nil, nil, err
-		}
-		ctx, cancel := context.WithCancel(context.Background())
-		done := make(chan struct{})
-		go func() { defer close(done); _ = a.Run(ctx) }()
-		t.Cleanup(func() { cancel(); <-done })
-		a.Garble()
-		c, err := mdb.NewCash(mdb.CashConfig{Path: a.Path(), Currency: money.EUR, Open: mdb.OpenQibixxMaster}, out)
-		if err != nil {
-			return nil, nil, err
-		}
-		return c, c.Open, nil
-	})
+	for name, k := range map[string]struct {
+		port mdb.Port
+		far  func(link, bus string) (*virtual.Adapter, error)
+	}{"Qibixx": {mdb.PortQibixx, virtual.NewAdapter}, "Waferstar": {mdb.PortWaferstar, virtual.NewWaferAdapter}} {
+		t.Run(name, func(t *testing.T) {
+			Cash(t, func(path string, out func(hardware.Event)) (hardware.Cash, func(context.Context) (hardware.Driver, error), error) {
+				at := adapter(t, k.far, path)
+				c, err := mdb.NewCash(mdb.CashConfig{Config: mdb.Config{Path: at, Port: k.port}, Currency: money.EUR}, out)
+				if err != nil {
+					return nil, nil, err
+				}
+				return c, c.Open, nil
+			})
+		})
+	}
+}
+
+// adapter is one before the bus at a path; the path of its tty.
+func adapter(t *testing.T, far func(link, bus string) (*virtual.Adapter, error), bus string) string {
+	t.Helper()
+	a, err := far(bus+"-adapter", bus)
+	must(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = a.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-done })
+	a.Garble()
+	return a.Path()
 }
 
 func TestDEX(t *testing.T) {
@@ -173,7 +185,7 @@ func TestBusReader(t *testing.T) {
 }
 
 func busReader(path string, _ time.Duration, out func(hardware.Event)) (hardware.Terminal, func(context.Context) (hardware.Driver, error), error) {
-	r, err := mdb.NewReader(mdb.ReaderConfig{Path: path, Currency: money.EUR}, out)
+	r, err := mdb.NewReader(mdb.ReaderConfig{Config: mdb.Config{Path: path}, Currency: money.EUR}, out)
 	if err != nil {
 		return nil, nil, err
 	}

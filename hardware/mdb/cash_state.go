@@ -15,6 +15,7 @@ import (
 const (
 	pollEach   = 100 * time.Millisecond // 25 to 200 ms
 	replyTime  = 50 * time.Millisecond  // 5 ms on the bus; a process is later
+	replySlow  = 300 * time.Millisecond // through an adapter that says it in hex at 9,600 baud
 	resetEach  = 10 * time.Second       // a device that is gone
 	tubeWait   = 500 * time.Millisecond // after a reset, before the first TUBE STATUS
 	lostAfter  = 2 * time.Second        // a changer's non-response time
@@ -79,6 +80,7 @@ type peer struct {
 // CashState is the machine of a bus whose master we are, with a coin changer and a bill validator: pure,
 // its time is given. One exchange at a time; the devices take turns.
 type CashState struct {
+	cfg      CashConfig
 	device   string
 	currency money.Currency
 	noBills  bool
@@ -138,8 +140,8 @@ const (
 )
 
 // NewCashState is a machine whose port is not open yet.
-func NewCashState(device string, c money.Currency) CashState {
-	s := CashState{device: device, currency: c, slot: -1, notes: -1, master: newMaster()}
+func NewCashState(cfg CashConfig) CashState {
+	s := CashState{cfg: cfg, device: cfg.Device, currency: cfg.Currency, noBills: cfg.NoBills, slot: -1, notes: -1, master: newMaster(cfg.Port)}
 	s.forget()
 	return s
 }
@@ -163,9 +165,8 @@ func (s CashState) Step(now time.Duration, in any) (CashState, hardware.Output) 
 	}
 	switch in := in.(type) {
 	case hardware.Opened:
-		noBills := s.noBills
-		s = NewCashState(s.device, s.currency)
-		s.open, s.noBills, s.next = true, noBills, now
+		s = NewCashState(s.cfg)
+		s.open, s.next = true, now
 		s.coin.heard, s.bill.heard = now, now
 	case hardware.Closed:
 		if s.pay != nil {

@@ -69,7 +69,7 @@ func sealed(t *testing.T, block string) string {
 // section 5, 0Fh 02h to 04h); it is asked until it is done, and its tubes are counted all the same.
 func TestCashAlternative(t *testing.T) {
 	t.Parallel()
-	d := &dialog{t: t, s: NewCashState("cash", money.EUR), now: time.Second}
+	d := &dialog{t: t, s: NewCashState(CashConfig{Config: Config{Device: "cash"}, Currency: money.EUR}), now: time.Second}
 	tubes := func(n string) string { return sealed(t, "00 00 "+n+" 02 08 00 00 00 00 00 00 00 00 00 00 00 00 00") }
 	d.step(hardware.Opened{})
 	setup := sealed(t, "03 19 78 05 02 FF FF 01 02 04 0A 14 28 00 00 00 00 00 00 00 00 00 00")
@@ -126,7 +126,7 @@ func TestExactMoney(t *testing.T) {
 		{0x06, []byte{0, 4, 90}, true},
 		{0x00, []byte{0, 0, 0}, true},
 	} {
-		s := NewCashState("cash", money.EUR)
+		s := NewCashState(CashConfig{Config: Config{Device: "cash"}, Currency: money.EUR})
 		s.coin.types, s.coin.tubed = [16]int64{5, 10, 20}, c.tubed
 		var o hardware.Output
 		s.tubesSaid(&o, append([]byte{0, 0}, c.counts...))
@@ -140,7 +140,7 @@ func TestExactMoney(t *testing.T) {
 // 5 and 6, and of captures of real changers and validators.
 func TestCashExchanges(t *testing.T) {
 	t.Parallel()
-	d := &dialog{t: t, s: NewCashState("cash", money.EUR), now: time.Second}
+	d := &dialog{t: t, s: NewCashState(CashConfig{Config: Config{Device: "cash"}, Currency: money.EUR}), now: time.Second}
 	step, talk := d.step, d.talk
 	step(hardware.Opened{})
 	const setup = "02 19 78 05 02 FF FF 01 02 04 0A 14 28 00 00 00 00 00 00 00 00 00 00 E5*"
@@ -211,7 +211,7 @@ func TestCashExchanges(t *testing.T) {
 func FuzzCash(f *testing.F) {
 	f.Add([]byte{0xFF, 0, 0, 0x0B, 0xFF, 0, 0x0B, 0x02, 0x19, 0x78})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		s, now := NewCashState("cash", money.EUR), time.Second
+		s, now := NewCashState(CashConfig{Config: Config{Device: "cash"}, Currency: money.EUR}), time.Second
 		asked, ended := 0, 0
 		step := func(in any) {
 			var o hardware.Output

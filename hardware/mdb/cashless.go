@@ -1,7 +1,6 @@
 package mdb
 
 import (
-	"context"
 	"fmt"
 	"time"
 
@@ -10,19 +9,52 @@ import (
 	"coinop/protocol/money"
 )
 
-// CashlessConfig is one cashless device at a raw port. The zero value of a field is its default.
+// CashlessConfig is one cashless device. The zero value of a field is its default.
 type CashlessConfig struct {
-	Device   string         // its name in Health; "vmc"
-	Path     string         // the port; required
-	Scale    Scale          // currency required; factor 1; decimals as given
-	Level    uint8          // highest spoken; 3
-	Second   bool           // address 60 instead of 10
-	Z7       time.Duration  // maximum response time told to the controller; 30 s
-	Serial   string         // up to 12 characters of 09; "1"
-	BusEpoch uint64         // the last one of an earlier run; the first opening's is one more
-	Clock    hardware.Clock // of At in events; starts at New
-	// Open opens the port; nil: OpenRaw of Path.
-	Open func(path string) (hardware.Port, error)
+	Config
+	Scale    Scale             // currency required; factor 1; decimals as given
+	BusEpoch uint64            // the last one of an earlier run; the first opening's is one more
+	Level    uint8             // highest spoken; 3
+	Second   bool              // address 60 instead of 10
+	Z7       time.Duration     // maximum response time told to the controller; 30 s
+	Serial   string            // up to 12 characters of 09; "1"
+	Params   map[string]string // of a Qibixx adapter: more SETCONF parameters, set after ours; its names
+}
+
+func (c *CashlessConfig) check() error {
+	c.defaults("vmc")
+	if c.Level == 0 {
+		c.Level = 3
+	}
+	if c.Z7 == 0 {
+		c.Z7 = 30 * time.Second
+	}
+	if c.Serial == "" {
+		c.Serial = "1"
+	}
+	if err := c.Scale.Check(); err != nil {
+		return wrong(c.Device, err)
+	}
+	if c.Level > 3 || c.Z7 < time.Second || c.Z7 > 255*time.Second {
+		return fmt.Errorf("mdb %s: level %d, response time %s: want 1 to 3, and 1 to 255 s", c.Device, c.Level, c.Z7)
+	}
+	return nil
+}
+
+// device is a Vender whose machine is CashlessState.
+type device struct {
+	driver
+	cfg   CashlessConfig
+	state CashlessState
+}
+
+func (c *device) init(cfg CashlessConfig, out func(hardware.Event)) error {
+	if err := cfg.check(); err != nil {
+		return err
+	}
+	c.cfg, c.state = cfg, NewCashlessState(cfg)
+	c.driver = driver{open: c.cfg.device, now: cfg.Clock, step: machine(&c.state), out: out}
+	return nil
 }
 
 // Cashless is a Vender that is the cashless device itself, on a port that passes the bus's words
@@ -31,69 +63,45 @@ type CashlessConfig struct {
 //
 // A process under Linux does not always answer within the bus's 5 ms: for machines that sell, an adapter
 // is the better port.
-type Cashless struct {
-	cfg   CashlessConfig
-	out   func(hardware.Event)
-	state CashlessState
-	port  hardware.Port
-	box   hardware.Mailbox
-}
+type Cashless struct{ device }
 
 var (
 	_ hardware.Vender   = (*Cashless)(nil)
 	_ hardware.Refunder = (*Cashless)(nil)
+	_ hardware.Vender   = (*Waferstar)(nil)
 )
 
 // NewCashless checks the configuration; it starts and opens nothing.
 func NewCashless(cfg CashlessConfig, out func(hardware.Event)) (*Cashless, error) {
-	if cfg.Device == "" {
-		cfg.Device = "vmc"
-	}
-	if cfg.Level == 0 {
-		cfg.Level = 3
-	}
-	if cfg.Z7 == 0 {
-		cfg.Z7 = 30 * time.Second
-	}
-	if cfg.Serial == "" {
-		cfg.Serial = "1"
-	}
-	if cfg.Clock == nil {
-		cfg.Clock = hardware.Since()
-	}
-	if cfg.Open == nil {
-		cfg.Open = OpenRaw
-	}
-	if err := cfg.Scale.Check(); err != nil {
-		return nil, fmt.Errorf("mdb %s: %w", cfg.Device, err)
-	}
-	if cfg.Level > 3 || cfg.Z7 < time.Second || cfg.Z7 > 255*time.Second {
-		return nil, fmt.Errorf("mdb %s: level %d, response time %s: want 1 to 3, and 1 to 255 s", cfg.Device, cfg.Level, cfg.Z7)
-	}
-	return &Cashless{cfg: cfg, out: out, state: NewCashlessState(cfg)}, nil
-}
-
-// Open opens the port for one Run; it is what Supervise calls.
-func (c *Cashless) Open(context.Context) (hardware.Driver, error) {
-	p, err := c.cfg.Open(c.cfg.Path)
-	if err != nil {
+	cfg.Port = PortRaw
+	c := &Cashless{}
+	if err := c.init(cfg, out); err != nil {
 		return nil, err
 	}
-	c.port = p
 	return c, nil
 }
 
-// Run serves the opening until the port fails or ctx ends. Only after Open.
-func (c *Cashless) Run(ctx context.Context) error {
-	step := func(now time.Duration, in any) (o hardware.Output) {
-		c.state, o = c.state.Step(now, in)
-		return o
+// Refunded ends the silence after VEND FAILURE. See hardware.Refunder.
+func (c *Cashless) Refunded(v protocol.VendID) error { return c.box.Post(refunded{v}) }
+
+// Waferstar is a Vender behind an RS232-MDB of Waferstar (sold as PC2MDB, and as Pi2MDB for the Raspberry
+// Pi). The same device as Cashless, but the adapter answers RESET and POLL by itself and gives our answers
+// to the controller when it POLLs: what it acknowledged is not told, so SeesAck is false and approvals end as
+// maybe; a refund cannot be waited for. It lives on when we do not. See waferDevice for what it speaks.
+type Waferstar struct{ device }
+
+// NewWaferstar checks the configuration; it starts and opens nothing.
+func NewWaferstar(cfg CashlessConfig, out func(hardware.Event)) (*Waferstar, error) {
+	cfg.Port = PortWaferstar
+	c := &Waferstar{}
+	if err := c.init(cfg, out); err != nil {
+		return nil, err
 	}
-	return hardware.Serve(ctx, c.port, c.cfg.Clock, step, &c.box, c.out)
+	return c, nil
 }
 
 // Begin opens a card-first session: BEGIN SESSION. See hardware.Vender.
-func (c *Cashless) Begin(funds money.Amount) error {
+func (c *device) Begin(funds money.Amount) error {
 	units, err := c.cfg.Scale.Units(funds)
 	if err != nil {
 		return err
@@ -102,7 +110,7 @@ func (c *Cashless) Begin(funds money.Amount) error {
 }
 
 // Approve answers the open vend request: VEND APPROVED. See hardware.Vender.
-func (c *Cashless) Approve(v protocol.VendID, bus protocol.BusKey, o protocol.Outlet, a money.Amount, by time.Duration) error {
+func (c *device) Approve(v protocol.VendID, bus protocol.BusKey, o protocol.Outlet, a money.Amount, by time.Duration) error {
 	units, err := c.cfg.Scale.Units(a)
 	if err != nil {
 		return err
@@ -113,20 +121,17 @@ func (c *Cashless) Approve(v protocol.VendID, bus protocol.BusKey, o protocol.Ou
 	return c.box.Post(approve{vend: v, bus: bus, outlet: o, units: uint32(units), by: c.cfg.Clock() + by})
 }
 
-// Refunded ends the silence after VEND FAILURE. See hardware.Refunder.
-func (c *Cashless) Refunded(v protocol.VendID) error { return c.box.Post(refunded{v}) }
-
 // Deny answers it with VEND DENIED, or takes back an approval that is not on the wire yet.
-func (c *Cashless) Deny(bus protocol.BusKey) error { return takeBack(&c.box, deny{bus}) }
+func (c *device) Deny(bus protocol.BusKey) error { return takeBack(&c.box, deny{bus}) }
 
 // End asks the controller to close a card-first session: SESSION CANCEL REQUEST.
-func (c *Cashless) End() error { return takeBack(&c.box, end{}) }
+func (c *device) End() error { return takeBack(&c.box, end{}) }
 
 // Resume binds a result that comes before the controller resets us.
-func (c *Cashless) Resume(v protocol.VendID) error { return c.box.Keep(resume{v}) }
+func (c *device) Resume(v protocol.VendID) error { return c.box.Keep(resume{v}) }
 
-// SeesAck is true: we are the device.
-func (c *Cashless) SeesAck() bool { return true }
+// SeesAck is true where we are the device at the bus.
+func (c *device) SeesAck() bool { return c.cfg.Port.SeesAck() }
 
 // HasEvidence is false: there is only the bus.
-func (c *Cashless) HasEvidence() bool { return false }
+func (c *device) HasEvidence() bool { return false }

@@ -14,9 +14,19 @@ type master struct {
 	tries int
 	line  Unmark
 	reply []Word
+	waits time.Duration // for an answer
 }
 
-func newMaster() master { return master{line: Unmark{Peripheral: true}} }
+func newMaster(p Port) master {
+	m := master{line: Unmark{Peripheral: true}, waits: replyTime}
+	if p == PortWaferstar {
+		m.waits = replySlow
+	}
+	return m
+}
+
+// anew is the master of another opening.
+func (m *master) anew() master { return master{line: Unmark{Peripheral: true}, waits: m.waits} }
 
 // say begins an exchange.
 func (m *master) say(o *hardware.Output, now time.Duration, data []byte) {
@@ -24,7 +34,7 @@ func (m *master) say(o *hardware.Output, now time.Duration, data []byte) {
 	if err != nil {
 		panic(err) // of a block of ours that is too long
 	}
-	m.sent, m.until, m.reply = data, now+replyTime, nil
+	m.sent, m.until, m.reply = data, now+m.waits, nil
 	o.Write(Mark(w))
 }
 

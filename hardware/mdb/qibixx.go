@@ -1,19 +1,19 @@
-// Package mdb is vending machines on the MDB/ICP bus. A Linux process cannot keep the bus's times
-// (1 ms between bytes, 5 ms to answer; MDB/ICP 4.2, sections 2 and 3), so an adapter does, and this package
-// speaks with it. Qibixx is the one for adapters of that maker, as a cashless device that is always
-// idle: the buyer selects first, and the controller's VEND REQUEST is the order.
+// Package mdb is the MDB/ICP bus of vending machines, from both of its sides. A Linux process cannot
+// always keep the bus's times (1 ms between bytes, 5 ms to answer; MDB/ICP 4.2, sections 2 and 3), so an
+// adapter does. What stands between is Config.Port; it says what can be seen (Port.SeesAck).
 //
-//	q, err := mdb.NewQibixx(mdb.Config{Path: "/dev/serial/by-id/usb-Qibixx_MDB-HAT_0-if00",
+// Where the machine's controller is the master we are its cashless device, a hardware.Vender:
+// Cashless at the bus itself, Qibixx and Waferstar behind adapters of those makers.
+//
+//	q, err := mdb.NewQibixx(mdb.CashlessConfig{Config: mdb.Config{Path: "/dev/serial/by-id/usb-Qibixx_MDB-HAT_0-if00"},
 //		Scale: mdb.Scale{Currency: money.EUR, Decimals: 2}, BusEpoch: last}, out)
 //	go hardware.Supervise(ctx, "vmc", q.Open, out)
 //
-// Controller, Peripheral, ParseCommand and Split are the bus's own blocks, for adapters that pass them
-// raw; no driver uses them yet.
+// Where we are the master ourselves, Cash drives a changer and a validator, and Reader a cashless reader,
+// over any of the ports: adapters give the words of the bus as a raw port does.
 package mdb
 
 import (
-	"context"
-	"fmt"
 	"time"
 
 	"coinop/hardware"
@@ -21,65 +21,27 @@ import (
 	"coinop/protocol/money"
 )
 
-// Config is one adapter. The zero value of a field is its default.
-type Config struct {
-	Device   string            // its name in Health; "vmc"
-	Path     string            // the tty; required
-	Baud     int               // 115,200
-	Scale    Scale             // currency required; factor 1; decimals as given
-	BusEpoch uint64            // the last one of an earlier run; the first opening's is one more
-	Params   map[string]string // more SETCONF parameters, set after ours; MDB names of the adapter
-	Clock    hardware.Clock    // of At in events; starts at New
-}
-
 // Qibixx is a Vender. Approvals never end as delivered: the adapter does not tell the controller's
 // ACK, so SeesAck is false, and they end as maybe as soon as C,VEND is written.
 type Qibixx struct {
-	cfg   Config
-	out   func(hardware.Event)
+	driver
+	cfg   CashlessConfig
 	state State
-	port  hardware.Port
-	box   hardware.Mailbox
 }
 
 var _ hardware.Vender = (*Qibixx)(nil)
 
 // NewQibixx checks the configuration; it starts and opens nothing. out gets every event, from the
-// goroutine of Run; give Supervise the same.
-func NewQibixx(cfg Config, out func(hardware.Event)) (*Qibixx, error) {
-	if cfg.Device == "" {
-		cfg.Device = "vmc"
-	}
-	if cfg.Baud == 0 {
-		cfg.Baud = 115200
-	}
-	if cfg.Clock == nil {
-		cfg.Clock = hardware.Since()
-	}
-	if err := cfg.Scale.Check(); err != nil {
-		return nil, fmt.Errorf("mdb %s: %w", cfg.Device, err)
-	}
-	return &Qibixx{cfg: cfg, out: out, state: NewState(cfg)}, nil
-}
-
-// Open opens the tty for one Run; it is what Supervise calls. State is kept between openings: the
-// adapter and its session outlive an unplugged cable.
-func (q *Qibixx) Open(context.Context) (hardware.Driver, error) {
-	p, err := hardware.OpenTTY(q.cfg.Path, q.cfg.Baud)
-	if err != nil {
+// goroutine of Run; give Supervise the same. State is kept between openings: the adapter and its session
+// outlive an unplugged cable.
+func NewQibixx(cfg CashlessConfig, out func(hardware.Event)) (*Qibixx, error) {
+	cfg.Port = PortQibixx
+	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	q.port = p
+	q := &Qibixx{cfg: cfg, state: NewState(cfg)}
+	q.driver = driver{open: cfg.device, now: cfg.Clock, step: machine(&q.state), out: out}
 	return q, nil
-}
-
-// Run serves the opening until the port fails or ctx ends. Only after Open.
-func (q *Qibixx) Run(ctx context.Context) error {
-	step := func(now time.Duration, in any) (o hardware.Output) {
-		q.state, o = q.state.Step(now, in)
-		return o
-	}
-	return hardware.Serve(ctx, q.port, q.cfg.Clock, step, &q.box, q.out)
 }
 
 // Commands of the machine.

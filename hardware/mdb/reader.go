@@ -1,9 +1,7 @@
 package mdb
 
 import (
-	"context"
 	"fmt"
-	"time"
 
 	"coinop/hardware"
 	"coinop/protocol"
@@ -12,12 +10,9 @@ import (
 
 // ReaderConfig is a cashless reader whose controller we are. The zero value of a field is its default.
 type ReaderConfig struct {
-	Device   string // its name in Health; "terminal"
-	Path     string // the port; required
-	Currency money.Currency
+	Config
+	Currency money.Currency // required
 	Second   bool           // address 60 instead of 10
-	Clock    hardware.Clock // starts at New
-	Open     func(path string) (hardware.Port, error)
 }
 
 // Reader is a hardware.Terminal: a cashless device at an MDB bus whose master we are (MDB/ICP 4.2, section
@@ -33,53 +28,29 @@ type ReaderConfig struct {
 //     day to close: Refused, and "not_possible".
 //   - Nothing that it says of a card is passed on.
 type Reader struct {
-	cfg   ReaderConfig
-	out   func(hardware.Event)
-	state ReaderState
-	port  hardware.Port
-	box   hardware.Mailbox
+	driver
+	currency money.Currency
+	state    ReaderState
 }
 
 var _ hardware.Terminal = (*Reader)(nil)
 
 // NewReader checks the configuration; it starts and opens nothing.
 func NewReader(cfg ReaderConfig, out func(hardware.Event)) (*Reader, error) {
-	if cfg.Device == "" {
-		cfg.Device = "terminal"
-	}
-	if cfg.Clock == nil {
-		cfg.Clock = hardware.Since()
-	}
-	if cfg.Open == nil {
-		cfg.Open = OpenRaw
+	cfg.defaults("terminal")
+	if cfg.Port == PortWaferstar { // it does not tell what its POLL met, and silence after VEND FAILURE is a word (7.4.8)
+		return nil, fmt.Errorf("mdb %s: no reader behind this adapter", cfg.Device)
 	}
 	if !cfg.Currency.Known() {
 		return nil, fmt.Errorf("mdb %s: unknown currency %d", cfg.Device, cfg.Currency)
 	}
-	return &Reader{cfg: cfg, out: out, state: NewReaderState(cfg.Device, cfg.Currency, cfg.Second)}, nil
-}
-
-// Open opens the port for one Run; it is what Supervise calls.
-func (r *Reader) Open(context.Context) (hardware.Driver, error) {
-	p, err := r.cfg.Open(r.cfg.Path)
-	if err != nil {
-		return nil, err
-	}
-	r.port = p
+	r := &Reader{currency: cfg.Currency, state: NewReaderState(cfg)}
+	r.driver = driver{open: cfg.master, now: cfg.Clock, step: machine(&r.state), out: out}
 	return r, nil
 }
 
-// Run serves the opening until the port fails, the reader is silent, or ctx ends. Only after Open.
-func (r *Reader) Run(ctx context.Context) error {
-	step := func(now time.Duration, in any) (o hardware.Output) {
-		r.state, o = r.state.Step(now, in)
-		return o
-	}
-	return hardware.Serve(ctx, r.port, r.cfg.Clock, step, &r.box, r.out)
-}
-
 func (r *Reader) exact(a money.Amount) error {
-	if a.Currency != r.cfg.Currency || a.Minor <= 0 {
+	if a.Currency != r.currency || a.Minor <= 0 {
 		return fmt.Errorf("%w: %s", hardware.ErrInexact, a)
 	}
 	return nil

@@ -147,12 +147,12 @@ type ReaderState struct {
 }
 
 // NewReaderState is a machine whose port is not open yet.
-func NewReaderState(device string, c money.Currency, second bool) ReaderState {
-	s := ReaderState{device: device, currency: c, base: 0x10, master: newMaster(), most: answerMost}
-	if second {
+func NewReaderState(cfg ReaderConfig) ReaderState {
+	s := ReaderState{device: cfg.Device, currency: cfg.Currency, base: 0x10, master: newMaster(cfg.Port), most: answerMost}
+	if cfg.Second {
 		s.base = 0x60
 	}
-	s.scale.Currency = c
+	s.scale.Currency = cfg.Currency
 	return s
 }
 
@@ -169,7 +169,7 @@ func (s ReaderState) Step(now time.Duration, in any) (ReaderState, hardware.Outp
 	}
 	switch in := in.(type) {
 	case hardware.Opened:
-		s.master = newMaster()
+		s.master = s.master.anew()
 		s.open, s.step, s.next, s.heard, s.left = true, readHear, now, now, 0
 		s.stray, s.reset, s.session, s.enabled, s.closing = false, false, false, false, 0
 	case hardware.Closed:

@@ -22,7 +22,7 @@ type readerTalk struct {
 }
 
 func newReaderTalk(t *testing.T) *readerTalk {
-	return &readerTalk{t: t, s: NewReaderState("terminal", money.EUR, false), now: time.Second}
+	return &readerTalk{t: t, s: NewReaderState(ReaderConfig{Config: Config{Device: "terminal"}, Currency: money.EUR}), now: time.Second}
 }
 
 // said is an event in a line.
@@ -306,7 +306,7 @@ func TestReaderExchanges(t *testing.T) {
 func TestReaderSecond(t *testing.T) {
 	t.Parallel()
 	d := newReaderTalk(t)
-	d.s = NewReaderState("terminal", money.EUR, true)
+	d.s = NewReaderState(ReaderConfig{Config: Config{Device: "terminal"}, Currency: money.EUR, Second: true})
 	d.step(hardware.Opened{})
 	d.s.sent, d.s.next = nil, d.now+10*time.Millisecond
 	d.run(`

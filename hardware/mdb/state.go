@@ -93,7 +93,7 @@ type State struct {
 }
 
 // NewState is a machine whose port is not open yet.
-func NewState(cfg Config) State {
+func NewState(cfg CashlessConfig) State {
 	s := State{scale: cfg.Scale, device: cfg.Device}
 	s.key.BusEpoch = cfg.BusEpoch
 	// The names are the adapter's; 1978 is EUR: 1 and the ISO 4217 number (MDB/ICP 4.2, 7.4, SETUP, Z2-Z3).

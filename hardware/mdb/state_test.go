@@ -25,7 +25,7 @@ type rig struct {
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	return &rig{t: t, s: NewState(Config{Device: "vmc", BusEpoch: 7, Scale: Scale{Currency: money.EUR, Decimals: 2}})}
+	return &rig{t: t, s: NewState(CashlessConfig{Config: Config{Device: "vmc"}, BusEpoch: 7, Scale: Scale{Currency: money.EUR, Decimals: 2}})}
 }
 
 func (r *rig) in(in any) {

@@ -11,11 +11,14 @@ import (
 	"time"
 )
 
-// Adapter is a Qibixx adapter as the master of a bus: text at one side, and at the other the words of a raw
-// port where devices are, behind the tty or link Bus. When their cable goes, so does its own.
+// Adapter is an adapter as the master of a bus: what its maker speaks at one side, and at the other the words of
+// a raw port where devices are, behind the tty or link Bus. When their cable goes, so does its own.
 type Adapter struct {
-	bus  string
-	port *port
+	bus   string
+	port  *port
+	wafer bool // of Waferstar, which POLLs by itself; else of Qibixx
+
+	turn sync.Mutex // of an exchange on the bus
 
 	mu     sync.Mutex
 	far    *os.File
@@ -27,10 +30,17 @@ type Adapter struct {
 	garble bool
 }
 
-// NewAdapter opens its pty; link is a symlink to it, or "".
+// NewAdapter is a Qibixx MDB Pi HAT or MDB-USB. It opens its pty; link is a symlink to it, or "".
 func NewAdapter(link, bus string) (*Adapter, error) {
 	p, err := newPort(link)
 	return &Adapter{bus: bus, port: p, done: make(chan []byte, 4)}, err
+}
+
+// NewWaferAdapter is a Waferstar MDB-RS232.
+func NewWaferAdapter(link, bus string) (*Adapter, error) {
+	a, err := NewAdapter(link, bus)
+	a.wafer = true
+	return a, err
 }
 
 // Path is the tty the agent opens.
@@ -52,7 +62,12 @@ func (a *Adapter) Run(ctx context.Context) error {
 			}
 		}
 	})
-	err := a.port.read(ctx, func(b []byte) { a.hear(ctx, b) })
+	hear := a.hear
+	if a.wafer {
+		wg.Go(func() { a.polls(ctx) })
+		hear = a.hearBytes
+	}
+	err := a.port.read(ctx, func(b []byte) { hear(ctx, b) })
 	wg.Wait()
 	return err
 }
@@ -156,44 +171,124 @@ func (a *Adapter) say(line string) {
 	_ = a.port.write([]byte(line + "\r\n"))
 }
 
-// request is one exchange on the bus.
+// request is one exchange on the bus, in Qibixx's words.
 func (a *Adapter) request(ctx context.Context, text string) string {
 	head, data, _ := strings.Cut(text, ",")
 	block, err := hex.DecodeString(head + data)
+	if err != nil || len(block) == 0 {
+		return "p,NACK"
+	}
+	switch w := a.exchange(ctx, block); {
+	case w == nil, len(w) == 1 && w[0] != 0:
+		return "p,NACK"
+	case len(w) == 1:
+		return "p,ACK"
+	default:
+		return "p," + string(bytes.ToUpper(fmt.Appendf(nil, "%x", w[:len(w)-1])))
+	}
+}
+
+// exchange is one on the bus: a device's words, its CHK included; nil when nobody answered.
+func (a *Adapter) exchange(ctx context.Context, block []byte) []byte {
+	a.turn.Lock()
+	defer a.turn.Unlock()
 	a.mu.Lock()
 	f := a.far
 	a.mu.Unlock()
-	if err != nil || len(block) == 0 || f == nil {
-		return "p,NACK"
+	if f == nil {
+		return nil
 	}
 	for len(a.done) > 0 {
 		<-a.done
 	}
 	if _, err := f.Write(command(block)); err != nil {
-		return "p,NACK"
+		return nil
 	}
 	late := time.NewTimer(40 * time.Millisecond)
 	defer late.Stop()
 	select {
 	case w := <-a.done:
 		if len(w) == 1 {
-			if w[0] == 0 {
-				return "p,ACK"
-			}
-			return "p,NACK"
+			return w
 		}
-		data, sum := w[:len(w)-1], byte(0)
-		for _, x := range data {
+		sum := byte(0)
+		for _, x := range w[:len(w)-1] {
 			sum += x
 		}
 		if sum != w[len(w)-1] {
 			_, _ = f.Write([]byte{0xFF, 0xFF}) // NAK
-			return "p,NACK"
+			return nil
 		}
 		_, _ = f.Write([]byte{0x00}) // ACK
-		return "p," + string(bytes.ToUpper(fmt.Appendf(nil, "%x", data)))
+		return w
 	case <-late.C:
 	case <-ctx.Done():
 	}
-	return "p,NACK"
+	return nil
+}
+
+// polls tells what changer and validator report: their address, and what they said.
+func (a *Adapter) polls(ctx context.Context) {
+	for ctx.Err() == nil {
+		for _, poll := range []byte{0x0B, 0x33} {
+			if w := a.exchange(ctx, []byte{poll}); len(w) > 1 {
+				a.sayHex(append([]byte{poll &^ 7}, w[:len(w)-1]...))
+			}
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// waferSizes are the host's commands, which have no end of their own: bytes by the first, and by the
+// second where there is one.
+var waferSizes = map[byte]int{0x08: 1, 0x09: 1, 0x0A: 1, 0x0B: 1, 0x0C: 5, 0x0D: 2, 0x30: 1, 0x31: 1, 0x33: 1, 0x34: 5, 0x35: 2, 0x36: 1, 0x37: 2}
+
+func (a *Adapter) hearBytes(ctx context.Context, b []byte) {
+	a.mu.Lock()
+	a.line = append(a.line, b...)
+	a.mu.Unlock()
+	for {
+		a.mu.Lock()
+		n, ok := 0, false
+		if len(a.line) > 0 {
+			n, ok = waferSizes[a.line[0]]
+		}
+		if len(a.line) > 1 && a.line[0] == 0x0F {
+			n, ok = map[byte]int{0x01: 6, 0x02: 3}[a.line[1]], true
+			if n == 0 {
+				n = 2
+			}
+		}
+		if !ok && len(a.line) > 0 && a.line[0] != 0x0F {
+			n, a.line = 0, a.line[1:] // noise
+			a.mu.Unlock()
+			continue
+		}
+		if !ok || len(a.line) < n {
+			a.mu.Unlock()
+			return
+		}
+		block := a.line[:n:n]
+		a.line = a.line[n:]
+		a.mu.Unlock()
+		w := a.exchange(ctx, block)
+		if w == nil {
+			w = []byte{0xFF}
+		}
+		a.sayHex(w)
+	}
+}
+
+func (a *Adapter) sayHex(b []byte) {
+	a.mu.Lock()
+	noise := a.garble
+	a.garble = false
+	a.mu.Unlock()
+	if noise {
+		_ = a.port.write([]byte("\x00\xfe09 0G\r\n51 0\r\n"))
+	}
+	_ = a.port.write(append(bytes.ToUpper(fmt.Appendf(nil, "% x", b)), " \r\n"...))
 }

@@ -156,13 +156,11 @@ func (f fileOptions) config(a configs.Agent, stderr io.Writer) (agent.Config, er
 			path = port(fmt.Sprintf("lanes.%d.vending.port", i), l.Vending.Port, l.Vending.Driver)
 		}
 		switch l.Vending.Driver {
-		case "mdb-raw":
-			lane.Vending = agent.RawMDB(path, scale[i])
 		case "relay-board", "gpio":
 			lane.Vending = agent.Outlets(outletsOf(a, i, scale[i].Currency, path))
 			lane.Name, lane.Bus, lane.OwnsMotor = "outlets", protocol.BusNone, true
 		default:
-			lane.Vending = agent.Qibixx(path, scale[i])
+			lane.Vending = agent.MDB(portOf[l.Vending.Driver], path, scale[i])
 		}
 		if p, ps := planOf(a, i, scale[i].Currency); len(ps) > 0 {
 			problems = append(problems, ps...)
@@ -177,7 +175,7 @@ func (f fileOptions) config(a configs.Agent, stderr io.Writer) (agent.Config, er
 		}
 		if t := l.Terminal; t != nil && t.Driver == "mdb" {
 			path := port(fmt.Sprintf("lanes.%d.terminal.port", i), t.Port, "mdb reader")
-			lane.Terminal, lane.CloseEvery = agent.MDBReader(path, scale[i].Currency, t.Bus == "60"), -1
+			lane.Terminal, lane.CloseEvery = agent.MDBReader(mdb.PortRaw, path, scale[i].Currency, t.Bus == "60"), -1
 		} else if t != nil {
 			password, what := passwordOf(t.PasswordFile)
 			if what != "" {
@@ -191,11 +189,7 @@ func (f fileOptions) config(a configs.Agent, stderr io.Writer) (agent.Config, er
 			lane.Columns = columns[l.Printer.Paper]
 		}
 		if c := l.Cash; c != nil && c.Owner == "agent" {
-			at := agent.MDBCash
-			if c.Driver == "qibixx" {
-				at = agent.QibixxCash
-			}
-			lane.Cash = at(port(fmt.Sprintf("lanes.%d.cash.port", i), c.Port, "mdb cash"), scale[i].Currency, c.Bills == "on")
+			lane.Cash = agent.MDBCash(portOf[c.Driver], port(fmt.Sprintf("lanes.%d.cash.port", i), c.Port, "mdb cash"), scale[i].Currency, c.Bills == "on")
 		}
 		if l.Audit != nil {
 			lane.Audit = agent.DEX(port(fmt.Sprintf("lanes.%d.audit.port", i), l.Audit.Port, "dex"))
@@ -215,6 +209,9 @@ func telemetryOf(t configs.Telemetry) time.Duration {
 	}
 	return t.Every
 }
+
+// portOf is what a driver of an MDB bus stands for.
+var portOf = map[string]mdb.Port{"qibixx": mdb.PortQibixx, "waferstar": mdb.PortWaferstar, "mdb-raw": mdb.PortRaw, "mdb": mdb.PortRaw}
 
 // knownAs are words in a port's name under /dev/serial/by-id, in small letters, by driver.
 var knownAs = map[string][]string{"qibixx": {"qibixx", "mdb"}, "vivopay": {"id_tech", "idtech", "vivo"}, "escpos": {"printer", "epson", "star", "bixolon"}, "dex": {"dex"}, "relay-board": {"rs485", "rs-485", "modbus"}}

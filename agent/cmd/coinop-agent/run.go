@@ -251,7 +251,7 @@ func (o options) config(stderr io.Writer) (agent.Config, error) {
 	}
 	lane := agent.LaneConfig{
 		Flow: protocol.SelectionFirst, Bus: protocol.BusMDB,
-		Vending: agent.Qibixx(o.vmc, scale), Reader: agent.ViVOpay(o.reader, currency),
+		Vending: agent.MDB(mdb.PortQibixx, o.vmc, scale), Reader: agent.ViVOpay(o.reader, currency),
 	}
 	if o.dex != "" {
 		lane.Audit, lane.AuditEvery = agent.DEX(o.dex), o.dexEvery

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"coinop/hardware"
 )
 
 // teletype is a port whose other end is a script.
@@ -21,8 +23,12 @@ func (t *teletype) Write(b []byte) (int, error)      { return t.out.Write(b) }
 func (t *teletype) SetWriteDeadline(time.Time) error { return nil }
 func (t *teletype) Close() error                     { return nil }
 
-// TestTextMasterWrites: blocks of the bus as the adapter's requests (docs.qibixx.com, api-generic-master).
-func TestTextMasterWrites(t *testing.T) {
+func atQibixx(p hardware.Port) *adapterMaster {
+	return &adapterMaster{Port: p, now: hardware.Since(), t: &qibixxMaster{}}
+}
+
+// TestQibixxMasterWrites: blocks of the bus as the adapter's requests (docs.qibixx.com, api-generic-master).
+func TestQibixxMasterWrites(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ words, want string }{
 		{"14* 01 15", "R,14,01\r\n"}, // the example there: READER ENABLE
@@ -35,14 +41,14 @@ func TestTextMasterWrites(t *testing.T) {
 		{"0B* 0C", ""}, // no block of ours
 	} {
 		far := &teletype{}
-		m := &textMaster{Port: far}
+		m := atQibixx(far)
 		b := Mark(wire(t, c.words))
 		if n, err := m.Write(b); n != len(b) || err != nil || far.out.String() != c.want {
 			t.Errorf("%s: %q, want %q (%d, %v)", c.words, far.out.String(), c.want, n, err)
 		}
 	}
 	far := &teletype{}
-	m := &textMaster{Port: far}
+	m := atQibixx(far)
 	if _, err := m.Write(Mark([]Word{Break})); err != nil || far.out.String() != "R,RESET\r\n" {
 		t.Errorf("%q %v", far.out.String(), err)
 	}
@@ -53,8 +59,8 @@ type one struct{ io.Reader }
 
 func (o one) Read(b []byte) (int, error) { return o.Reader.Read(b[:min(1, len(b))]) }
 
-// TestTextMasterReads: answers as words, whatever comes between them.
-func TestTextMasterReads(t *testing.T) {
+// TestQibixxMasterReads: answers as words, whatever comes between them.
+func TestQibixxMasterReads(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ text, want string }{
 		"ack":                  {"m,ACK\r\np,ACK\r\n", "00*"},
@@ -75,7 +81,7 @@ func TestTextMasterReads(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			for _, in := range []io.Reader{strings.NewReader(c.text), one{strings.NewReader(c.text)}} {
-				m := &textMaster{Port: &teletype{in: in}}
+				m := atQibixx(&teletype{in: in})
 				got, err := io.ReadAll(io.Reader(readerOf(m.Read)))
 				u := Unmark{Peripheral: true}
 				if s := text(u.Add(got)); s != c.want || err != nil {
@@ -90,10 +96,11 @@ type readerOf func([]byte) (int, error)
 
 func (f readerOf) Read(b []byte) (int, error) { return f(b) }
 
-func FuzzTextMaster(f *testing.F) {
+func FuzzQibixxMaster(f *testing.F) {
 	f.Add([]byte("m,ACK\r\np,521E\r\np,NACK\r\np,ACK\r\n"))
 	f.Fuzz(func(t *testing.T, in []byte) {
-		m := &textMaster{Port: &teletype{in: bytes.NewReader(in)}}
+		q := &qibixxMaster{}
+		m := &adapterMaster{Port: &teletype{in: bytes.NewReader(in)}, now: hardware.Since(), t: q}
 		buf := make([]byte, 7)
 		var all []byte
 		for {
@@ -105,8 +112,8 @@ func FuzzTextMaster(f *testing.F) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if cap(m.line) > 4*textLine {
-				t.Fatalf("a line of %d is kept", cap(m.line))
+			if cap(q.lines.line) > 4*textLine {
+				t.Fatalf("a line of %d is kept", cap(q.lines.line))
 			}
 		}
 		// What comes out are whole blocks of a peripheral's.
