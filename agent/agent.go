@@ -1,12 +1,14 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -17,6 +19,7 @@ import (
 	"coinop/hardware/escpos"
 	"coinop/hardware/mdb"
 	"coinop/hardware/outlet"
+	"coinop/hardware/thermo"
 	"coinop/hardware/vivopay"
 	"coinop/protocol"
 	"coinop/protocol/code"
@@ -25,19 +28,24 @@ import (
 
 // Config is what Run is made for. Identity, Data, Cloud, Policy and Lanes are needed.
 type Config struct {
-	Identity Identity
-	Data     string // folder of the journal; made when missing, used by one agent at a time
-	Cloud    string // host:port of the broker
-	Policy   protocol.Policy
-	Lanes    []LaneConfig
-	Board    BoardConfig
-	Plan     Plan     // what stands behind the machines' item numbers; nil: nobody says
-	Head     []string // of receipts: the seller's name, and below it the address
-	Foot     []string // of receipts
-	Storage  Storage
-	After    code.Code    // what an Again of the process before said; "": nothing
-	Software string       // our version, for records and the cloud; "dev"
-	Log      *slog.Logger // nil: nothing is logged
+	Identity          Identity
+	Data              string // folder of the journal; made when missing, used by one agent at a time
+	Cloud             string // host:port of the broker
+	Policy            protocol.Policy
+	Lanes             []LaneConfig
+	Board             BoardConfig
+	Thermometers      []thermo.Sensor
+	ThermometersEvery time.Duration // they are read; 30 s
+	// Watchdogs are kicked as long as the goroutine that decides has gone round within HangsAfter (10 s).
+	Watchdogs  []WatchdogConfig
+	HangsAfter time.Duration
+	Plan       Plan     // what stands behind the machines' item numbers; nil: nobody says
+	Head       []string // of receipts: the seller's name, and below it the address
+	Foot       []string // of receipts
+	Storage    Storage
+	After      code.Code    // what an Again of the process before said; "": nothing
+	Software   string       // our version, for records and the cloud; "dev"
+	Log        *slog.Logger // nil: nothing is logged
 	// Telemetry is how often traces, metrics and log go to the cloud; 0: never.
 	Telemetry time.Duration
 	// Show puts a screen up; nil: a line in the log. It is called by the goroutine that decides and
@@ -169,6 +177,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	}
 	cfg.Log = cfg.Log.With("device", string(cfg.Identity.Device))
 	cfg.Storage = cfg.Storage.withDefaults()
+	cfg.HangsAfter = cmp.Or(cfg.HangsAfter, hung)
 	a := &agent{cfg: cfg, log: cfg.Log, show: cfg.Show, sale: map[protocol.Lane]protocol.SaleID{}, says: map[protocol.Lane]string{}, since: time.Now(), was: cfg.After, retry: firstRetry}
 	if a.show == nil {
 		a.show = a.showInLog
@@ -176,6 +185,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if _, err := cfg.Identity.tls(cfg.Cloud); err != nil {
 		return err
 	}
+	defer a.watched(ctx)()
 	defer a.status.stop()
 	stop, err := a.takeOrders(ctx)
 	if err != nil {
@@ -219,12 +229,16 @@ type agent struct {
 	sale   map[protocol.Lane]protocol.SaleID // that a lane's screen is about
 	says   map[protocol.Lane]string          // what a lane's terminal shows, while that is told
 	lives  atomic.Pointer[living]            // nil: there is no shell
+	alive  atomic.Int64                      // span since since, until which the goroutine that decides need say nothing
+	dogs   sync.WaitGroup                    // who kicks
+	box    []DeviceStatus                    // of what outlives a shell
 }
 
 // live is one life of the journal: from its opening to an error or the end of ctx. open: it had begun
 // to sell.
 func (a *agent) live(ctx context.Context) (open bool, err error) {
 	cfg := a.cfg
+	a.beat(openingMost)
 	s := newShell(a)
 	unlock, err := lock(cfg.Data)
 	if err == nil {

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"coinop/hardware"
 	"coinop/hardware/gpio"
+	"coinop/hardware/thermo"
 	"coinop/protocol"
 	"coinop/protocol/code"
 )
@@ -51,10 +53,11 @@ func Pins(c gpio.Config) func(Wiring) (Board, error) {
 
 // box is what the owner knows of what is no lane's.
 type box struct {
-	devices []DeviceStatus
-	signal  hardware.Signal // as it was last shown
-	blinks  int
-	power   []powerState // of Board.Power
+	devices      []DeviceStatus
+	temperatures []TemperatureStatus
+	signal       hardware.Signal // as it was last shown
+	blinks       int
+	power        []powerState // of Board.Power
 }
 
 // powerState is a device that may lose its power for a moment.
@@ -79,12 +82,21 @@ func (s *shell) hearBoard(ev hardware.Event) error {
 		return s.door(ev.Open, lanes...)
 	case hardware.Tamper:
 		return s.tamper(partBoard, ev, lanes...)
+	case hardware.Temperature:
+		s.temperature(ev)
 	case hardware.PortGone:
+		if ev.Device != "board" {
+			return nil
+		}
 		for _, l := range lanes {
 			delete(s.loose, loop{l.id, partBoard})
 		}
 	case hardware.Health:
-		s.boardHealth(ev)
+		if ev.Device == "board" {
+			s.boardHealth(ev)
+		} else {
+			return s.thermometerHealth(ev)
+		}
 	}
 	return nil
 }
@@ -95,7 +107,9 @@ func (s *shell) boardHealth(h hardware.Health) {
 	}
 	s.box.devices = sees(s.box.devices, h)
 	for i := range s.box.devices {
-		s.box.devices[i].Optional = s.cfg.Board.Optional
+		if d := &s.box.devices[i]; d.Name == h.Device {
+			d.Optional = s.cfg.Board.Optional
+		}
 	}
 	level := slog.LevelWarn
 	if h.State == hardware.Ready || h.State == hardware.Absent && s.cfg.Board.Optional {
@@ -106,6 +120,43 @@ func (s *shell) boardHealth(h hardware.Health) {
 		s.onBoard("show", s.board.Show(s.box.signal))
 		s.onBoard("blink", s.board.Blink(s.box.blinks))
 	}
+}
+
+// temperature keeps a thermometer's reading, for who asks and for telemetry.
+func (s *shell) temperature(t hardware.Temperature) {
+	now := TemperatureStatus{Name: t.Sensor, Milli: t.Milli, At: time.Now()}
+	s.cfg.telemetry.temperature(t.Sensor, int64(t.Milli), true)
+	for i, was := range s.box.temperatures {
+		if was.Name == t.Sensor {
+			s.box.temperatures[i] = now
+			return
+		}
+	}
+	s.box.temperatures = append(s.box.temperatures, now)
+}
+
+// thermometerHealth writes what is wrong with a thermometer or with what it measures, and that it is over.
+func (s *shell) thermometerHealth(h hardware.Health) error {
+	was := slices.IndexFunc(s.box.devices, func(d DeviceStatus) bool { return d.Name == h.Device })
+	news := h.State != hardware.Ready || was >= 0 && s.box.devices[was].State != h.State.String()
+	s.box.devices = sees(s.box.devices, h)
+	level := slog.LevelInfo
+	if h.State != hardware.Ready {
+		level = slog.LevelWarn
+	}
+	if h.Code == thermo.CodeLost {
+		name := strings.TrimPrefix(h.Device, "temperature ")
+		s.cfg.telemetry.temperature(name, 0, false)
+		s.box.temperatures = slices.DeleteFunc(s.box.temperatures, func(t TemperatureStatus) bool { return t.Name == name })
+	}
+	if !news {
+		return nil
+	}
+	if err := s.handle(Fault{Code: code.Code(h.Code), Device: h.Device, Detail: h.Detail}); err != nil {
+		return err
+	}
+	s.log.Log(context.Background(), level, "hardware", "part", h.Device, "state", h.State.String(), "code", h.Code, "detail", h.Detail)
+	return nil
 }
 
 // onBoard logs a command that was not taken.

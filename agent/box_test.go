@@ -13,6 +13,7 @@ import (
 	"coinop/agent/journal"
 	"coinop/hardware"
 	"coinop/hardware/gpio"
+	"coinop/hardware/thermo"
 	"coinop/protocol"
 	"coinop/protocol/code"
 )
@@ -175,3 +176,64 @@ func TestPowerCycle(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+// TestTemperatures: what a thermometer says stands in the status and is told; one that says nothing is a fault, and
+// has no temperature; that it is back is a record too.
+func TestTemperatures(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.cfg.Telemetry = time.Minute
+	readings := make(chan thermo.Milli)
+	s.cfg.Thermometers = []thermo.Sensor{{Name: "cabinet", Low: 2000, High: 8000, Open: func() (thermo.Source, error) { return milli(readings), nil }}}
+	s.cfg.ThermometersEvery = time.Millisecond
+	stop := s.start()
+	shut := sync.OnceFunc(func() { close(readings) })
+	t.Cleanup(shut)
+	status := func(ok func(agent.Status) bool) func() bool {
+		return func() bool {
+			st, err := agent.AskStatus(s.cfg.Data)
+			return err == nil && ok(st)
+		}
+	}
+	has := func(st agent.Status, c code.Code) bool {
+		return slices.ContainsFunc(st.Faults, func(f code.Fault) bool { return f.Code == c })
+	}
+	readings <- 5100
+	s.until("measured", status(func(st agent.Status) bool {
+		return len(st.Temperatures) == 1 && st.Temperatures[0].Name == "cabinet" && st.Temperatures[0].Milli == 5100
+	}))
+	readings <- 9000
+	s.until("too hot", status(func(st agent.Status) bool { return has(st, code.TooHot) }))
+	for range 3 {
+		readings <- -127000
+	}
+	s.until("lost", status(func(st agent.Status) bool { return len(st.Temperatures) == 0 && has(st, code.SensorLost) }))
+	readings <- 5200
+	s.until("well again", status(func(st agent.Status) bool {
+		return len(st.Temperatures) == 1 && !has(st, code.SensorLost) && !has(st, code.TooHot)
+	}))
+	shut()
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, e := range s.events("too_hot sensor_lost ready") {
+		got = append(got, e.Code)
+	}
+	if !slices.Equal(got[:min(3, len(got))], []string{"too_hot", "sensor_lost", "ready"}) {
+		t.Errorf("%q", got)
+	}
+}
+
+// milli is a sensor that says what it is given; closed, it is a line without one.
+type milli chan thermo.Milli
+
+func (m milli) Sense() (thermo.Milli, error) {
+	v, ok := <-m
+	if !ok {
+		return 0, thermo.ErrChecksum
+	}
+	return v, nil
+}
+
+func (m milli) Close() error { return nil }

@@ -17,6 +17,7 @@ import (
 	"coinop/agent/uplink"
 	"coinop/hardware"
 	"coinop/hardware/paper"
+	"coinop/hardware/thermo"
 	"coinop/protocol"
 	"coinop/protocol/code"
 	"coinop/protocol/money"
@@ -136,7 +137,7 @@ type call struct {
 func newShell(a *agent) *shell {
 	return &shell{
 		cfg: a.cfg, log: a.log, start: time.Now(), inbox: make(chan any, inboxSize), show: a.show, agent: a,
-		lanes: map[protocol.Lane]*lane{}, charged: map[protocol.SaleID]money.Amount{}, timers: map[timerKey]deadline{}, loose: map[loop]string{}, storage: code.StorageOK,
+		lanes: map[protocol.Lane]*lane{}, charged: map[protocol.SaleID]money.Amount{}, timers: map[timerKey]deadline{}, loose: map[loop]string{}, box: box{devices: slices.Clone(a.box)}, storage: code.StorageOK,
 	}
 }
 
@@ -314,6 +315,14 @@ func (s *shell) install(ctx context.Context, drivers *sync.WaitGroup) error {
 		}
 		all = append(all, opening{"board", s.board.Open, out})
 	}
+	if len(s.cfg.Thermometers) > 0 {
+		out := s.out(ctx, nil, partBoard)
+		t, err := thermo.New(thermo.Config{Sensors: s.cfg.Thermometers, Every: s.cfg.ThermometersEvery}, out)
+		if err != nil {
+			return err
+		}
+		all = append(all, opening{"thermometers", t.Open, out})
+	}
 	for _, o := range all {
 		drivers.Go(func() { _ = hardware.Supervise(ctx, o.name, o.open, o.out) }) // ends with ctx alone
 	}
@@ -324,7 +333,9 @@ func (s *shell) install(ctx context.Context, drivers *sync.WaitGroup) error {
 func (s *shell) own(ctx context.Context) error {
 	alarm := time.NewTimer(0)
 	defer alarm.Stop()
+	defer s.agent.beat(endingMost)
 	for {
+		s.agent.beat(s.cfg.HangsAfter)
 		var err error
 		select {
 		case <-ctx.Done():

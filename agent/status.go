@@ -56,8 +56,9 @@ type Status struct {
 	Link    LinkStatus    `json:"link"`
 	Lanes   []LaneStatus  `json:"lanes"`
 	// Box is what belongs to no lane: the board of door, lamp and relays.
-	Box      []DeviceStatus `json:"box,omitempty"`
-	LastSale *LastSale      `json:"last_sale,omitempty"`
+	Box          []DeviceStatus      `json:"box,omitempty"`
+	Temperatures []TemperatureStatus `json:"temperatures,omitempty"`
+	LastSale     *LastSale           `json:"last_sale,omitempty"`
 }
 
 // StorageStatus is the journal's disk.
@@ -145,6 +146,13 @@ type DeviceStatus struct {
 	Since  time.Time `json:"since,omitzero"`
 	// Optional: the configuration says that it need not be there.
 	Optional bool `json:"optional,omitempty"`
+}
+
+// TemperatureStatus is what a thermometer said last.
+type TemperatureStatus struct {
+	Name  string    `json:"name"`
+	Milli int32     `json:"milli_celsius"`
+	At    time.Time `json:"at"`
 }
 
 // missed reports that it is not as it should be.
@@ -335,6 +343,7 @@ func (s *shell) tellStatus() {
 		})
 	}
 	st.LastSale, st.Box = s.last, slices.Clone(s.box.devices)
+	st.Temperatures = slices.Clone(s.box.temperatures)
 	st.judge()
 	s.agent.status.now.Store(&st)
 	s.blink(st.Faults)

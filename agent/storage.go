@@ -270,6 +270,7 @@ func (a *agent) wait(ctx context.Context, cause *storageError, open bool) error 
 	a.was = cause.code
 	a.tellDown(cause)
 	pause := a.retry
+	a.beat(pause + openingMost)
 	select {
 	case <-time.After(pause):
 	case <-ctx.Done():
@@ -287,6 +288,7 @@ func (a *agent) wait(ctx context.Context, cause *storageError, open bool) error 
 		if c := ofStorage(err); c != "" && c != cause.code {
 			return a.wait(ctx, &storageError{c, err}, true)
 		}
+		a.beat(a.retry + openingMost)
 		select {
 		case <-time.After(a.retry):
 			a.retry = min(2*a.retry, lastRetry)

@@ -18,19 +18,43 @@ type told struct {
 	asking         atomic.Bool // a buyer waits for an answer: the line is his
 	records, ahead atomic.Int64
 	free           atomic.Uint64
+	temperatures   map[string]*thermometer // by sensor; fixed
+}
+
+// thermometer is its last reading, for who reads the metrics.
+type thermometer struct {
+	milli atomic.Int64
+	known atomic.Bool
+}
+
+// temperature takes one over; known: false when there is none any more.
+func (s *told) temperature(sensor string, milli int64, known bool) {
+	if s == nil || s.temperatures[sensor] == nil {
+		return
+	}
+	s.temperatures[sensor].milli.Store(milli)
+	s.temperatures[sensor].known.Store(known)
 }
 
 // newTelemetry begins it, and lets what is logged go there too.
 func newTelemetry(cfg *Config) (*told, error) {
-	s := &told{}
+	s := &told{temperatures: map[string]*thermometer{}}
+	var gauges []telemetry.Gauge
+	for _, t := range cfg.Thermometers {
+		r := &thermometer{}
+		s.temperatures[t.Name] = r
+		gauges = append(gauges, telemetry.Gauge{
+			Name: "coinop.temperature", Unit: "mCel", Help: "What a thermometer of the machine says.", Sensor: t.Name, Has: r.known.Load, Read: r.milli.Load,
+		})
+	}
 	var err error
 	s.t, err = telemetry.New(telemetry.Config{
 		Device: cfg.Identity.Device, Software: cfg.Software, Every: cfg.Telemetry,
-		Gauges: []telemetry.Gauge{
+		Gauges: append(gauges, []telemetry.Gauge{
 			{Name: "coinop.journal.records", Unit: "{record}", Help: "Sequence number of the journal's last record.", Read: s.records.Load},
 			{Name: "coinop.journal.waiting", Unit: "{record}", Help: "Records the cloud is not known to hold.", Read: s.ahead.Load},
 			{Name: "coinop.disk.free", Unit: "By", Help: "Room on the journal's disk.", Read: func() int64 { return int64(s.free.Load()) }}, //nolint:gosec // no disk is larger
-		},
+		}...),
 	})
 	if err == nil {
 		cfg.Log = slog.New(s.t.Handler(cfg.Log.Handler()))

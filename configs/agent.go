@@ -22,6 +22,10 @@ type Agent struct {
 	Lanes []Lane `key:"lanes" need:"yes" most:"16"`
 	// Door, tamper loop, lamp, buzzer and power relays at pins of this computer. Without this block there are none; those at a lane's relay board stand at its vending.
 	Board *Board `key:"board"`
+	// Thermometers, for status and telemetry, and warnings.
+	Temperatures []Thermometer `key:"temperatures" most:"8"`
+	// A device that restarts this box when the agent hangs. That of systemd (WatchdogSec) needs no line here.
+	Watchdog *Watchdog `key:"watchdog"`
 	// What stands on every receipt.
 	Receipt Receipt `key:"receipt"`
 	// How the disk is watched that the journal lies on. It should be a partition without logs and downloads.
@@ -350,7 +354,7 @@ func (a Agent) check() []Problem {
 			see(fmt.Sprintf("lanes.%d.printer.port", i), l.Printer.Driver, l.Printer.Port)
 		}
 	}
-	ps = append(ps, a.checkBoard()...)
+	ps = append(append(ps, a.checkBoard()...), a.checkTemperatures()...)
 	if a.Screen != nil {
 		host, _, _ := net.SplitHostPort(string(a.Screen.Listen)) // the reader has seen that it is one
 		if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {

@@ -2,6 +2,7 @@ package configs
 
 import (
 	"fmt"
+	"regexp"
 	"strconv"
 	"time"
 )
@@ -78,6 +79,55 @@ type Power struct {
 	Off time.Duration `key:"off" default:"3s" least:"100ms" most:"30s"`
 	// How long the device must have been away. Each time in vain the pause to the next doubles, up to an hour.
 	After time.Duration `key:"after" default:"2m" least:"10s" most:"1h"`
+}
+
+// Thermometer is one.
+type Thermometer struct {
+	// What it measures, for reports.
+	Name string `key:"name" need:"yes" match:"[a-z][a-z0-9_]{0,19}" says:"up to 20 small letters, digits and _" like:"cabinet"`
+	// w1: a DS18B20 at a 1-wire bus of the kernel's. ds18b20: one behind a bridge (DS2482). tmp102: at I2C. soc: this computer's own.
+	Driver string `key:"driver" default:"w1" one:"w1 ds18b20 tmp102 soc"`
+	// Which it is: of w1 its name under /sys/bus/w1/devices, of ds18b20 its 16 hex digits, of tmp102 its address 48 to 4b, of soc the number of its thermal zone.
+	ID string `key:"id" match:"[0-9a-f-]{1,20}" says:"digits, a to f, and -" like:"28-000005e2fdc3"`
+	// Bus of a ds18b20 or tmp102, as its number; the first where there is none.
+	Bus string `key:"bus" match:"[0-9]{1,3}" says:"a number" like:"1"`
+	// Below so many °C it is told as too cold. Only with most.
+	Least string `key:"least" match:"-?[0-9]{1,3}" says:"whole °C, as 2" like:"2"`
+	// Above so many °C it is told as too hot.
+	Most string `key:"most" match:"-?[0-9]{1,3}" says:"whole °C, as 8" like:"8"`
+}
+
+// Watchdog is the kernel's.
+type Watchdog struct {
+	// The device. Only the agent may have it open.
+	Device Path `key:"device" default:"/dev/watchdog" like:"/dev/watchdog"`
+	// After how long without a sign of the agent the box restarts. Some have a limit: bcm2835 15s.
+	Timeout time.Duration `key:"timeout" default:"15s" least:"10s" most:"5m"`
+}
+
+// checkTemperatures finds what no single value of a thermometer shows.
+func (a Agent) checkTemperatures() (ps []Problem) {
+	names := map[string]bool{}
+	for i, t := range a.Temperatures {
+		key := fmt.Sprintf("temperatures.%d.", i)
+		if names[t.Name] {
+			ps = append(ps, a.Refuse(key+"name", t.Name+" is there already", "each has its own name"))
+		}
+		names[t.Name] = true
+		form := map[string]string{"w1": `[0-9a-f]{2}-[0-9a-f]{12}`, "ds18b20": `[0-9a-f]{16}`, "tmp102": `4[89ab]`, "soc": `[0-9]{0,2}`}[t.Driver]
+		if ok, _ := regexp.MatchString("^"+form+"$", t.ID); !ok { // of a pattern that is right
+			ps = append(ps, a.Refuse(key+"id", fmt.Sprintf("%q is none of %s", t.ID, t.Driver), "see coinop-agent config explain temperatures"))
+		}
+		least, _ := strconv.Atoi(t.Least)
+		most, _ := strconv.Atoi(t.Most)
+		switch {
+		case t.Least != "" && t.Most == "":
+			ps = append(ps, a.Refuse(key+"least", "is the lower of two limits, and there is no other", "write most beside it"))
+		case t.Least != "" && least >= most:
+			ps = append(ps, a.Refuse(key+"least", "is not below most", "check both"))
+		}
+	}
+	return ps
 }
 
 // checkBoard finds what no single value of the board shows.

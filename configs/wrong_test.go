@@ -26,7 +26,10 @@ func TestWrong(t *testing.T) {
 		{"no pin", least + "board: {door: {pin: 5}}\n", `f:6:21: board.door.pin: "5" cannot be; want the name of a pin, as GPIO5`},
 		{"power of no lane", least + "board: {power: [{device: reader, lane: 3, pin: GPIO5}]}\n", `f:6:40: board.power.0.lane: there is no lane 3; the first of the list is 0`},
 		{"power of one device twice", least + "board: {power: [{device: reader, pin: GPIO5}, {device: reader, pin: GPIO6}]}\n", `f:6:56: board.power.1.device: reader has a relay already; one device, one relay`},
-		{"no likeness", least + "zzz: x\n", `f:6:1: zzz: unknown key; keys here: identity, data, cloud, currency, lanes, board, receipt, storage, telemetry, timeouts, screen, log`},
+		{"a thermometer of another make", least + "temperatures: [{name: box, driver: tmp102, id: 28-000005e2fdc3}]\n", `f:6:48: temperatures.0.id: "28-000005e2fdc3" is none of tmp102; see coinop-agent config explain temperatures`},
+		{"limits", least + "temperatures: [{name: box, driver: soc, least: 9, most: 8}]\n", `f:6:48: temperatures.0.least: is not below most; check both`},
+		{"one limit", least + "temperatures: [{name: box, driver: soc, least: 9}]\n", `f:6:48: temperatures.0.least: is the lower of two limits, and there is no other; write most beside it`},
+		{"no likeness", least + "zzz: x\n", `f:6:1: zzz: unknown key; keys here: identity, data, cloud, currency, lanes, board, temperatures, watchdog, receipt, storage, telemetry, timeouts, screen, log`},
 		{"screen for all", least + "screen: {listen: \"0.0.0.0:8480\"}\n", `f:6:18: screen.listen: others than programs of this box could order there; write 127.0.0.1 before the port`},
 		{"screen, no host", least + "screen: {listen: \":8480\"}\n", `f:6:18: screen.listen: others than programs of this box could order there; write 127.0.0.1 before the port`},
 		{"card first without a reader", swap("/dev/v", "/dev/v, first: card"), `f:5:36: lanes.0.vending.first: is card, and this lane has no reader; add reader: beside vending:`},
@@ -102,7 +105,7 @@ func TestWrong(t *testing.T) {
 		{"indent", least + "timeouts:\n  wait: 5s\n   order_timeout: 6s\n", "f:8:4: a second colon, or this line is too far right; a value with a colon and a blank goes in quotes; keys of one block begin in the same column"},
 		{"dedent", least + "timeouts:\n    wait: 5s\n  order_timeout: 6s\n", "f:8:3: this line does not begin where its block does; keys of one block begin in the same column"},
 		{"open quote", swap("/d", "\"/d"), "f:2:1: a quote is not closed; close it on the same line"},
-		{"only text", "hello", `f:1:1: want keys here: identity, data, cloud, currency, lanes, board, receipt, storage, telemetry, timeouts, screen, log; write "identity: …" on a line below, two blanks further in`},
+		{"only text", "hello", `f:1:1: want keys here: identity, data, cloud, currency, lanes, board, temperatures, watchdog, receipt, storage, telemetry, timeouts, screen, log; write "identity: …" on a line below, two blanks further in`},
 	} {
 		_, err := ParseAgent("f", []byte(c.file), nil)
 		es, ok := errors.AsType[Errors](err)

@@ -211,6 +211,12 @@ type Tamper struct {
 	Over   bool
 }
 
+// Temperature is a thermometer's reading, in thousandths of a degree Celsius.
+type Temperature struct {
+	Sensor string
+	Milli  int32
+}
+
 // HealthState is how a device is.
 type HealthState uint8
 
@@ -273,4 +279,5 @@ func (Printed) event()         {}
 func (AuditRead) event()       {}
 func (Door) event()            {}
 func (Tamper) event()          {}
+func (Temperature) event()     {}
 func (Health) event()          {}

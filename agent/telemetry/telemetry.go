@@ -20,6 +20,7 @@ import (
 	"log/slog"
 	"net/http"
 	"path"
+	"slices"
 	"sync"
 	"time"
 
@@ -51,6 +52,8 @@ type Config struct {
 type Gauge struct {
 	Name, Unit, Help string
 	Read             func() int64
+	Sensor           string      // its attribute sensor; "": none
+	Has              func() bool // false: there is nothing to read now; nil: always
 }
 
 // Limits of what waits to be published, and of one body, compressed: the cloud takes no larger one.
@@ -124,13 +127,34 @@ func (t *Telemetry) instruments(gauges []Gauge) error {
 	t.vended, err3 = m.Float64Histogram("coinop.vend.duration", metric.WithUnit("s"), buckets,
 		metric.WithDescription("From the approval of a vend to its end, by result."))
 	errs := []error{err1, err2, err3}
-	gauges = append(gauges, Gauge{"coinop.telemetry.dropped", "{body}", "Telemetry that found no room.", t.ring.Dropped})
-	for _, g := range gauges {
-		_, err := m.Int64ObservableGauge(g.Name, metric.WithUnit(g.Unit), metric.WithDescription(g.Help),
-			metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error { o.Observe(g.Read()); return nil }))
+	gauges = append(gauges, Gauge{Name: "coinop.telemetry.dropped", Unit: "{body}", Help: "Telemetry that found no room.", Read: t.ring.Dropped})
+	for i, first := range gauges {
+		same := func(g Gauge) bool { return g.Name == first.Name }
+		if slices.IndexFunc(gauges, same) < i {
+			continue // an instrument takes callbacks only when it is made
+		}
+		_, err := m.Int64ObservableGauge(first.Name, metric.WithUnit(first.Unit), metric.WithDescription(first.Help),
+			metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
+				for _, g := range gauges {
+					if same(g) {
+						g.observe(o)
+					}
+				}
+				return nil
+			}))
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+func (g Gauge) observe(o metric.Int64Observer) {
+	switch {
+	case g.Has != nil && !g.Has():
+	case g.Sensor != "":
+		o.Observe(g.Read(), metric.WithAttributes(attribute.String("sensor", g.Sensor)))
+	default:
+		o.Observe(g.Read())
+	}
 }
 
 // Handler is h and the log of OpenTelemetry beside it, which gets what h is enabled for. Card data is masked.

@@ -177,3 +177,33 @@ func TestRing(t *testing.T) {
 		t.Errorf("%d bytes", r.bytes)
 	}
 }
+
+// TestGauges: gauges of one name are told apart by their sensor, and one that has nothing to say says nothing.
+func TestGauges(t *testing.T) {
+	t.Parallel()
+	gauge := func(sensor string, has bool, v int64) Gauge {
+		return Gauge{Name: "coinop.temperature", Unit: "mCel", Sensor: sensor, Has: func() bool { return has }, Read: func() int64 { return v }}
+	}
+	tel, err := New(Config{Device: "snack-1", Every: time.Hour, Gauges: []Gauge{gauge("cabinet", true, 5100), gauge("box", true, 31000), gauge("lost", false, 0)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]int64{}
+	for _, b := range bodies(t, tel)[protocol.UpMetrics] {
+		var r colmetrics.ExportMetricsServiceRequest
+		if err := proto.Unmarshal(b, &r); err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range r.ResourceMetrics[0].ScopeMetrics[0].Metrics {
+			if m.Name != "coinop.temperature" {
+				continue
+			}
+			for _, p := range m.GetGauge().DataPoints {
+				got[p.Attributes[0].Value.GetStringValue()] = p.GetAsInt()
+			}
+		}
+	}
+	if len(got) != 2 || got["cabinet"] != 5100 || got["box"] != 31000 {
+		t.Errorf("%v", got)
+	}
+}

@@ -90,6 +90,14 @@ const (
 	RecoveryPower Code = "recovery.power_cycle"
 )
 
+// Codes of thermometers and watchdogs.
+const (
+	SensorLost     Code = "sensor_lost"
+	TooHot         Code = "too_hot"
+	TooCold        Code = "too_cold"
+	WatchdogAbsent Code = "watchdog.absent"
+)
+
 // Fault is what a code means.
 type Fault struct {
 	Code  Code   `json:"code"`
@@ -139,6 +147,10 @@ var faults = []Fault{
 	{BoardAbsent, "this computer has no such pins: no door, tamper loop, lamp or relay of the configuration's board works", "are the names right, as gpioinfo has them? where there are none, remove board, or write required: false", true},
 	{BoardBounces, "the contact of a door or tamper loop opens and closes all the time", "look at the switch and at its wire", true},
 	{RecoveryPower, "a device stayed away, and its power was taken from it for a moment", "nothing, if it is back; else look at the device", true},
+	{SensorLost, "a thermometer gives no reading that can be", "look at its wires, its pull-up and its supply; ls /sys/bus/w1/devices shows what is on the 1-wire bus", true},
+	{TooHot, "it is hotter than the configuration's limit", "is the door shut, the fan free, the cooling on?", true},
+	{TooCold, "it is colder than the configuration's limit", "look at the heating, or at the cooling's thermostat", true},
+	{WatchdogAbsent, "the configuration's watchdog cannot be opened: nobody restarts the box when the agent hangs", "is there such a device, may the agent's user write to it, and has another program it open?", true},
 	{Tamper, "the machine or its reader was opened, or the wire of its tamper loop is cut: nothing is sold", "look at it, and at its readers; close it; then coinop-agent tamper clear --by NAME", false},
 }
 

@@ -7,6 +7,8 @@ import (
 	"coinop/agent"
 	"coinop/configs"
 	"coinop/hardware/gpio"
+	"coinop/hardware/thermo"
+	"coinop/hardware/watchdog"
 	"coinop/protocol"
 )
 
@@ -54,4 +56,41 @@ func boardOf(a configs.Agent) (out agent.BoardConfig, problems configs.Errors) {
 	}
 	out.New = agent.Pins(cfg)
 	return out, problems
+}
+
+// thermometersOf are the box's thermometers. What they are called and where they are, the reader has seen.
+func thermometersOf(a configs.Agent) (out []thermo.Sensor) {
+	for _, t := range a.Temperatures {
+		s := thermo.Sensor{Name: t.Name, Low: -thermo.Limitless, High: thermo.Limitless}
+		limit := func(text string, to *thermo.Milli) {
+			if n, err := strconv.Atoi(text); err == nil {
+				*to = thermo.Milli(n) * 1000 //nolint:gosec // three digits
+			}
+		}
+		limit(t.Least, &s.Low)
+		limit(t.Most, &s.High)
+		number := func(base int) uint64 { n, _ := strconv.ParseUint(t.ID, base, 64); return n }
+		switch t.Driver {
+		case "soc":
+			s.Open = thermo.SoC(int(number(10))) //nolint:gosec // two digits
+		case "tmp102":
+			s.Open = thermo.TMP102(t.Bus, uint16(number(16))) //nolint:gosec // two digits
+		case "ds18b20":
+			s.Open = thermo.DS18B20(t.Bus, number(16))
+		default:
+			s.Open = thermo.W1(t.ID)
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// watchdogsOf are the file's, and systemd's when it waits for word of us.
+func watchdogsOf(a configs.Agent) (out []agent.WatchdogConfig) {
+	if w := a.Watchdog; w != nil {
+		out = append(out, agent.WatchdogConfig{Name: "watchdog", Open: func() (agent.Watchdog, error) {
+			return watchdog.Open(string(w.Device), w.Timeout)
+		}})
+	}
+	return out
 }

@@ -122,6 +122,7 @@ func (f fileOptions) config(a configs.Agent, stderr io.Writer) (agent.Config, er
 	}
 	board, wrong := boardOf(a)
 	cfg.Board, problems = board, append(problems, wrong...)
+	cfg.Thermometers, cfg.Watchdogs = thermometersOf(a), watchdogsOf(a)
 	if a.Screen != nil {
 		cfg.Screen = string(a.Screen.Listen)
 	}

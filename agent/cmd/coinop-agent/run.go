@@ -15,6 +15,7 @@ import (
 
 	"coinop/agent"
 	"coinop/hardware/mdb"
+	"coinop/hardware/watchdog"
 	"coinop/protocol"
 	"coinop/protocol/card"
 	"coinop/protocol/code"
@@ -163,6 +164,13 @@ const afterVariable = "COINOP_AGENT_AFTER"
 
 // agent runs it, with the ready file.
 func (o options) agent(ctx context.Context, cfg agent.Config) error {
+	service, err := watchdog.Systemd(os.Getenv)
+	if err != nil {
+		cfg.Log.Warn("the service manager hears nothing of us", "error", err)
+	} else if service != nil {
+		// Ready is who lives: with a disk that does not work we wait for it, and a restart would not mend it.
+		cfg.Watchdogs = append(cfg.Watchdogs, agent.WatchdogConfig{Name: "systemd", Open: func() (agent.Watchdog, error) { return service, service.Ready() }})
+	}
 	if o.ready != "" {
 		cfg.Ready = func() {
 			if err := appear(o.ready); err != nil {
@@ -172,7 +180,7 @@ func (o options) agent(ctx context.Context, cfg agent.Config) error {
 		defer func() { _ = os.Remove(o.ready) }()
 	}
 	cfg.After = code.Code(os.Getenv(afterVariable))
-	err := agent.Run(ctx, cfg)
+	err = agent.Run(ctx, cfg)
 	if again, ok := errors.AsType[*agent.Again](err); ok {
 		return exit{exitAgain, errors.Join(err, os.Setenv(afterVariable, string(again.After)))}
 	}

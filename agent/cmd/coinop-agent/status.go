@@ -10,6 +10,7 @@ import (
 
 	"coinop/agent"
 	"coinop/configs"
+	"coinop/hardware/thermo"
 	"coinop/protocol/code"
 
 	"github.com/spf13/cobra"
@@ -138,6 +139,9 @@ func printStatus(out io.Writer, st agent.Status) error {
 	}
 	for _, d := range st.Box {
 		line(d.Name, "%s", deviceText(d, st.At))
+	}
+	for _, t := range st.Temperatures {
+		line(t.Name, "%v, %s ago", thermo.Milli(t.Milli), span(st.At.Sub(t.At)))
 	}
 	for _, l := range st.Lanes {
 		sells := "sells"
