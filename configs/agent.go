@@ -80,13 +80,13 @@ type Audit struct {
 
 // Vending is the side that gives out the goods.
 type Vending struct {
-	// What the machine is connected by. mdb-raw is a serial port with parity at the bus itself, for the bench: Linux is not always as fast as the bus wants. relay-board and gpio are for machines without a vending controller: a Modbus relay board on RS-485, or pins of this computer.
-	Driver string `key:"driver" default:"qibixx" one:"qibixx mdb-raw relay-board gpio"`
+	// What the machine is connected by. qibixx (MDB-USB, MDB Pi HAT) and waferstar (RS232-MDB, also sold as PC2MDB and Pi2MDB; not MDB-RS232) are adapters. mdb-raw is a serial port with parity at the bus itself, for the bench: Linux is not always as fast as the bus wants. relay-board and gpio are for machines without a vending controller: a Modbus relay board on RS-485, or pins of this computer.
+	Driver string `key:"driver" default:"qibixx" one:"qibixx waferstar mdb-raw relay-board gpio"`
 	// Serial port of the adapter or board; auto when only one is plugged in. ls -l /dev/serial/by-id shows what is there.
 	Port Port `key:"port" default:"auto" like:"/dev/serial/by-id/usb-Qibixx_MDB-HAT_0-if00" flag:"vmc"`
 	// What one MDB unit is worth, from the machine's manual: scaling factor 5 with 2 decimal places is 0.05. auto is the currency's smallest coin, 0.01.
 	Scale Scale `key:"scale" default:"auto" like:"0.05"`
-	// What the buyer does first: choose, at a machine that is always ready to be asked; or show the card, and the machine then lets him choose within a hold. Some machines can do only one of them. Only with qibixx and mdb-raw.
+	// What the buyer does first: choose, at a machine that is always ready to be asked; or show the card, and the machine then lets him choose within a hold. Some machines can do only one of them. Only at an MDB bus.
 	First string `key:"first" default:"choice" one:"choice card"`
 	// Most that a card is held for where it comes first; what is sold is charged, the rest let go. Without it 10 units of the currency. One for all lanes.
 	Hold Amount `key:"hold" like:"5.00"`
@@ -292,7 +292,7 @@ func (a Agent) check() []Problem {
 		if l.Vending != nil {
 			ps = append(ps, a.checkOutlets(i)...)
 			key := fmt.Sprintf("lanes.%d.vending.", i)
-			bus := l.Vending.Driver == "qibixx" || l.Vending.Driver == "mdb-raw"
+			bus := l.Vending.Driver != "relay-board" && l.Vending.Driver != "gpio"
 			switch h := string(l.Vending.Hold); {
 			case l.Vending.First == "card" && !bus:
 				ps = append(ps, a.Refuse(key+"first", "outlets of our own cannot open a session for a card", "write choice, or remove the line"))

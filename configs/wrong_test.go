@@ -75,7 +75,7 @@ func TestWrong(t *testing.T) {
 		{"too long", least + "timeouts: {wait: 1h}\n", "f:6:18: timeouts.wait: 1h is too long; 5s to 28s may be"},
 		{"too fine", least + "timeouts: {wait: 5.0001s}\n", "f:6:18: timeouts.wait: 5.0001s is finer than a millisecond; 5s to 28s may be"},
 		{"enum", least + "log: {format: jsno}\n", `f:6:15: log.format: "jsno" is not known; did you mean "json"? There is text, json`},
-		{"driver", swap("port: /dev/v", "driver: nayax"), `f:5:23: lanes.0.vending.driver: "nayax" is not known; write qibixx or mdb-raw or relay-board or gpio`},
+		{"driver", swap("port: /dev/v", "driver: nayax"), `f:5:23: lanes.0.vending.driver: "nayax" is not known; write qibixx or waferstar or mdb-raw or relay-board or gpio`},
 		{"comma", swap("port: /dev/v", "scale: '0,05'"), `f:5:22: lanes.0.vending.scale: "0,05" has a comma; write 0.05`},
 		{"money", swap("port: /dev/v", "scale: 5 ct"), `f:5:22: lanes.0.vending.scale: "5 ct" is no amount of money; write auto, or what one MDB unit is worth, as 0.05`},
 		{"nothing", swap("port: /dev/v", "scale: 0.00"), `f:5:22: lanes.0.vending.scale: is nothing; write auto, or what one MDB unit is worth, as 0.05`},

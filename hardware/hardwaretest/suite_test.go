@@ -86,6 +86,20 @@ func TestCashless(t *testing.T) {
 	t.Run("32 bit", func(t *testing.T) { t.Parallel(); Vender(t, cashless, Bus(3, true), false) })
 }
 
+// TestWaferstar: the same device behind an adapter that answers POLLs for it.
+func TestWaferstar(t *testing.T) {
+	t.Parallel()
+	wafer := func(path string, epoch uint64, out func(hardware.Event)) (hardware.Vender, func(context.Context) (hardware.Driver, error), error) {
+		w, err := mdb.NewWaferstar(mdb.CashlessConfig{Config: mdb.Config{Path: path}, BusEpoch: epoch, Scale: mdb.Scale{Currency: money.EUR, Decimals: 2}}, out)
+		if err != nil {
+			return nil, nil, err
+		}
+		return w, w.Open, nil
+	}
+	t.Run("16 bit", func(t *testing.T) { t.Parallel(); Vender(t, wafer, Wafer(3, false), true) })
+	t.Run("32 bit", func(t *testing.T) { t.Parallel(); Vender(t, wafer, Wafer(3, true), true) })
+}
+
 func TestVivopay(t *testing.T) {
 	t.Parallel()
 	CardReader(t, func(path string, out func(hardware.Event)) (hardware.CardReader, func(context.Context) (hardware.Driver, error), error) {

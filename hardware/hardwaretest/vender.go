@@ -46,6 +46,13 @@ func Bus(level byte, wide bool) NewFar {
 	}
 }
 
+// Wafer is a controller behind a Waferstar adapter, which lives on as Qibixx's does.
+func Wafer(level byte, wide bool) NewFar {
+	return func(cfg virtual.MachineConfig) (Far, error) {
+		return virtual.NewWaferMachine(virtual.ControllerConfig{MachineConfig: cfg, Level: level, Wide: wide})
+	}
+}
+
 type bench struct {
 	t    *testing.T
 	ctx  context.Context //nolint:containedctx // the test's
@@ -94,6 +101,14 @@ func (b *bench) enabled() {
 	b.wait(func(v virtual.View) bool {
 		return v.Status != "OFF" && v.Status != "INACTIVE" && v.Status != "DISABLED"
 	})
+}
+
+// ready waits until both ends know that the device is enabled: a session can be opened only then.
+func (b *bench) ready() {
+	b.t.Helper()
+	b.wait(func(v virtual.View) bool { return v.Status == "ENABLED" })
+	b.l.read = 0
+	Next(b.l, func(e hardware.BusState) bool { return e.State == hardware.BusStateEnabled })
 }
 
 func (b *bench) wait(ok func(virtual.View) bool) {
@@ -501,7 +516,7 @@ func restartDevice(t *testing.T, b *bench) {
 
 // cardFirst: the card was there first; a session with funds, a vend in it, and its end.
 func cardFirst(t *testing.T, b *bench) {
-	b.wait(func(v virtual.View) bool { return v.Status == "ENABLED" })
+	b.ready()
 	must(t, b.v.Begin(money.New(1000, money.EUR)))
 	b.wait(func(v virtual.View) bool { return v.Status == "IDLE" })
 	r := b.request()
@@ -521,7 +536,7 @@ func cardFirst(t *testing.T, b *bench) {
 
 // emptySession: nobody chose anything; and one that cannot begin is over at once.
 func emptySession(t *testing.T, b *bench) {
-	b.wait(func(v virtual.View) bool { return v.Status == "ENABLED" })
+	b.ready()
 	must(t, b.v.Begin(money.New(1000, money.EUR)))
 	b.wait(func(v virtual.View) bool { return v.Status == "IDLE" })
 	must(t, b.v.End())

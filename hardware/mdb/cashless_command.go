@@ -14,7 +14,9 @@ import (
 func (s *CashlessState) command(o *hardware.Output, now time.Duration, w []Word) {
 	data, err := ReadController(w)
 	if err != nil {
-		o.Write(Mark([]Word{NAK | Mode}))
+		if !s.adapter {
+			o.Write(Mark([]Word{NAK | Mode}))
+		}
 		s.noise(o, 1)
 		return
 	}
@@ -26,11 +28,16 @@ func (s *CashlessState) command(o *hardware.Output, now time.Duration, w []Word)
 	}
 	switch a.Command {
 	case Poll:
-		s.poll(o, now)
+		if !s.adapter {
+			s.poll(o, now)
+		}
 	case Reset:
 		s.send(o, nil)
-		s.busReset(o, now, true)
+		s.busReset(o, now, !s.adapter)
 	case SetupConfig:
+		if s.adapter && (s.config || s.phase != busInactive) { // its RESET the adapter kept to itself
+			s.busReset(o, now, false)
+		}
 		s.setup(o, a)
 	case SetupPrices:
 		s.send(o, nil)
@@ -49,13 +56,13 @@ func (s *CashlessState) command(o *hardware.Output, now time.Duration, w []Word)
 		s.send(o, nil)
 	case ReaderEnable:
 		s.send(o, nil)
-		if s.off = false; s.phase == busDisabled {
+		if s.off = false; s.phase == busDisabled || s.phase == busUnknown {
 			s.phase = busEnabled
 		}
 	case ReaderDisable:
 		s.send(o, nil)
 		switch s.phase {
-		case busEnabled:
+		case busEnabled, busUnknown:
 			s.phase = busDisabled
 		case busIdle, busVend:
 			s.off = true // a transaction that runs goes on (7.4, READER)
@@ -113,6 +120,9 @@ func (s *CashlessState) poll(o *hardware.Output, now time.Duration) {
 // outOfSequence is acknowledged and not executed; 0B with our state follows (7.3).
 func (s *CashlessState) outOfSequence(o *hardware.Output) {
 	s.send(o, nil)
+	if s.phase == busUnknown {
+		return
+	}
 	for _, a := range s.queue {
 		if a.data[0] == 0x0B {
 			return
@@ -128,12 +138,16 @@ func (s *CashlessState) outOfSequence(o *hardware.Output) {
 // setup is 11 00: our configuration, in the lower of both levels' words.
 func (s *CashlessState) setup(o *hardware.Output, a Asked) {
 	s.common, s.config = max(1, min(a.Data[0], s.level)), true
-	c := isoBCD(s.scale.Currency)
-	// Options: b3, the controller's cash sales are wanted.
-	s.send(o, []byte{0x01, s.level, c[0], c[1], max(s.scale.Factor, 1), s.scale.Decimals, s.z7, 0x08})
+	s.send(o, s.readerConfig())
 	if s.phase == busInactive && s.prices {
 		s.phase = busDisabled
 	}
+}
+
+// readerConfig is READER CONFIG. Options: b3, the controller's cash sales are wanted.
+func (s *CashlessState) readerConfig() []byte {
+	c := isoBCD(s.scale.Currency)
+	return []byte{0x01, s.level, c[0], c[1], max(s.scale.Factor, 1), s.scale.Decimals, s.z7, 0x08}
 }
 
 // offered are the options a level 3 controller may enable.
@@ -171,7 +185,10 @@ func (s *CashlessState) identity() []byte {
 	return b
 }
 
-func (s *CashlessState) alwaysIdle() bool { return s.options&optAlwaysIdle != 0 }
+// alwaysIdle is what the controller enabled; one that was set up before we came may have.
+func (s *CashlessState) alwaysIdle() bool {
+	return s.options&optAlwaysIdle != 0 || s.adapter && !s.config
+}
 
 // vendRequest is 13 00. The same bytes before an answer of ours was acknowledged are the same request:
 // the controller did not hear that we took it.
@@ -183,7 +200,7 @@ func (s *CashlessState) vendRequest(o *hardware.Output, now time.Duration, data 
 		if s.req.denied { // the session answers a request once
 			return
 		}
-	case s.phase == busIdle, s.phase == busEnabled && s.alwaysIdle() && !s.beginning():
+	case s.phase == busIdle, s.phase == busUnknown, s.phase == busEnabled && s.alwaysIdle() && !s.beginning():
 		s.send(o, nil)
 		s.open13(data, a)
 	case s.phase == busVend: // another one, without a result of the one before: it has none any more
@@ -213,7 +230,7 @@ func (s *CashlessState) unknown() uint32 {
 }
 
 func (s *CashlessState) open13(data []byte, a Asked) {
-	if s.phase == busEnabled {
+	if s.phase == busEnabled || s.phase == busUnknown {
 		s.key.Session, s.key.Request = s.key.Session+1, 0
 	}
 	s.phase, s.answered = busVend, false
@@ -249,6 +266,11 @@ func (s *CashlessState) drop(kinds ...byte) {
 // vendCancel is 13 01: it is answered with 06, once. An approval that was never on the wire is
 // withdrawn; one that was may have been heard.
 func (s *CashlessState) vendCancel(o *hardware.Output) {
+	if s.phase == busUnknown { // of a request of before we came
+		s.phase = busEnabled
+		s.say([]byte{0x06})
+		return
+	}
 	if s.phase != busVend || s.answered && !s.req.denied {
 		s.outOfSequence(o)
 		if s.phase == busVend && !s.bound.IsZero() { // after the approval: it has no result any more
@@ -283,17 +305,23 @@ func (s *CashlessState) vendEnd(o *hardware.Output, now time.Duration, a Asked) 
 		if s.bound.IsZero() { // of a request that was not approved
 			s.drop(0x05)
 			s.lose(o)
-		} else if r == failed {
+		} else if r == failed && !s.adapter { // which answers POLLs all the same
 			s.refunding, s.refundBy = s.bound, now+refundTime
 		}
 		s.result(o, r, protocol.Outlet(a.Item))
 		s.leaveVend()
+	case s.phase == busUnknown:
+		s.result(o, r, protocol.Outlet(a.Item))
+		s.phase = busEnabled
 	case s.phase == busInactive && (!s.served || !s.bound.IsZero()): // we were away, and the bus has not noticed
 		s.send(o, nil)
 		s.result(o, r, protocol.Outlet(a.Item))
 		s.announce = min(s.announce, now) // it has told what there was
-	case s.phase == busIdle, s.phase == busEnabled:
-		s.send(o, nil) // the same again
+	case s.phase == busIdle, s.phase == busEnabled: // the same again; or it took its request back, and had been given 05
+		s.send(o, nil)
+		if s.adapter {
+			s.result(o, r, protocol.Outlet(a.Item))
+		}
 	default:
 		s.outOfSequence(o)
 	}
@@ -302,7 +330,7 @@ func (s *CashlessState) vendEnd(o *hardware.Output, now time.Duration, a Asked) 
 // sessionComplete is 13 04: END SESSION follows. Without a result a vend has none any more.
 func (s *CashlessState) sessionComplete(o *hardware.Output) {
 	switch s.phase {
-	case busIdle, busVend:
+	case busIdle, busVend, busUnknown:
 		s.send(o, nil)
 		s.lose(o)
 		s.bound = protocol.VendID{}

@@ -24,6 +24,7 @@ const (
 type busPhase uint8
 
 const (
+	busUnknown  busPhase = 0 // an adapter lived on, and has not said
 	busInactive busPhase = 1
 	busDisabled busPhase = 2
 	busEnabled  busPhase = 3
@@ -51,7 +52,8 @@ type answer struct {
 }
 
 // CashlessState is the machine of a cashless device at the bus: pure, its time is given. It is the
-// device itself (no adapter between), so it sees what the controller acknowledges.
+// device itself, and sees what the controller acknowledges; or it is behind an adapter that answers POLLs,
+// and what it says counts as heard as far as that binds us (cashless_wafer.go).
 //
 //	inactive -(11 00, 11 01)→ disabled ⇄(14 00, 14 01)⇄ enabled -(03 acknowledged)→ idle -(13 00)→ vend
 //	vend -(13 02, 13 03, 06 acknowledged)→ idle, or enabled where it is always idle; idle -(13 04)→ enabled
@@ -62,6 +64,8 @@ type CashlessState struct {
 	level   byte // of ours
 	z7      byte // seconds
 	serial  string
+	adapter bool // behind one of Waferstar
+	wafer   waferDevice
 
 	open     bool
 	unmark   Unmark
@@ -107,6 +111,7 @@ func NewCashlessState(cfg CashlessConfig) CashlessState {
 	if cfg.Second {
 		s.address = 0x60
 	}
+	s.adapter = cfg.Port == PortWaferstar
 	s.key.BusEpoch = cfg.BusEpoch
 	return s
 }
@@ -120,6 +125,10 @@ func (s CashlessState) Step(now time.Duration, in any) (CashlessState, hardware.
 	case hardware.Opened:
 		s.open, s.unmark, s.block, s.gap, s.heard = true, Unmark{}, nil, 0, now
 		s.saidUp = 0
+		if s.adapter {
+			s.meet(&o, now)
+			break
+		}
 		// Whatever the bus was in the middle of went on without us. A controller that missed us resets us; one
 		// that did not is told, but first it may have a result to tell.
 		s.reset(now, nil)
@@ -132,6 +141,13 @@ func (s CashlessState) Step(now time.Duration, in any) (CashlessState, hardware.
 		s.lose(&o)
 		s.phase, s.queue, s.req = busInactive, nil, request{}
 	case hardware.Bytes:
+		if s.adapter {
+			for _, f := range s.wafer.frames.add(in.B) {
+				s.frame(&o, now, f)
+			}
+			s.unmark.Lost, s.wafer.frames.Lost = s.wafer.frames.Lost, 0
+			in.B = nil
+		}
 		for _, w := range s.unmark.Add(in.B) {
 			s.word(&o, now, w)
 		}
@@ -146,6 +162,11 @@ func (s CashlessState) Step(now time.Duration, in any) (CashlessState, hardware.
 		}
 		s.life(&o, now)
 		s.late(&o, now)
+		if s.adapter {
+			s.tick(&o, now)
+		}
+	case hardware.Wrote:
+		s.wrote(&o, now, in)
 	case begin:
 		s.begin(&o, in)
 	case approve:
@@ -172,6 +193,9 @@ func (s CashlessState) Step(now time.Duration, in any) (CashlessState, hardware.
 			}
 		}
 	}
+	if s.adapter {
+		s.flush(&o, now)
+	}
 	o.Wake = s.wake(now)
 	return s, o
 }
@@ -186,6 +210,9 @@ func (s *CashlessState) wake(now time.Duration) time.Duration {
 	}
 	if !s.end && s.approval.by > now {
 		at = min(at, s.approval.by)
+	}
+	if s.adapter {
+		at = s.waferWake(at)
 	}
 	return at
 }
@@ -271,8 +298,14 @@ func low(w []Word) []byte {
 
 func (s *CashlessState) expanded() bool { return s.options&(opt32Bit|optCurrencies) != 0 }
 
-// send puts a block on the wire; with no data it is the lone ACK.
+// send puts a block on the wire; with no data it is the lone ACK. An adapter has acknowledged already.
 func (s *CashlessState) send(o *hardware.Output, data []byte) {
+	if s.adapter {
+		if len(data) > 0 {
+			s.say(data)
+		}
+		return
+	}
 	s.ackBy = s.heard + ackTime
 	w, err := Peripheral(data...)
 	if err != nil {
@@ -319,6 +352,10 @@ func (s *CashlessState) told(o *hardware.Output, now time.Duration, a answer) {
 			s.key.Session, s.key.Request = s.key.Session+1, 0
 		}
 	case 0x05: // VEND APPROVED
+		if s.adapter {
+			s.ends(o, a.vend, hardware.ApprovalMaybe)
+			break
+		}
 		s.answered = true
 		s.ends(o, a.vend, hardware.ApprovalDelivered)
 	case 0x06: // VEND DENIED
@@ -413,8 +450,12 @@ func (s *CashlessState) noise(o *hardware.Output, n int) {
 func (s *CashlessState) life(o *hardware.Output, now time.Duration) {
 	up := hardware.BusStateEnabled
 	switch {
+	case s.adapter && !s.wafer.met:
+		return
 	case now-s.heard >= busQuiet || s.phase == busInactive:
 		up = hardware.BusStateDown
+	case s.phase == busUnknown:
+		up = hardware.BusStateUp
 	case s.phase == busDisabled:
 		up = hardware.BusStateDisabled
 	}
@@ -422,7 +463,7 @@ func (s *CashlessState) life(o *hardware.Output, now time.Duration) {
 		return
 	}
 	s.saidUp, s.said = up, now
-	o.Emit(hardware.BusState{State: up, SeesAck: true, At: s.heard, Epoch: s.key.BusEpoch})
+	o.Emit(hardware.BusState{State: up, SeesAck: !s.adapter, At: s.heard, Epoch: s.key.BusEpoch})
 }
 
 // reset forgets the bus; an approval that was delivered stays bound to its result no longer.
@@ -447,7 +488,7 @@ func (s *CashlessState) busReset(o *hardware.Output, now time.Duration, told boo
 }
 
 func (s *CashlessState) begin(o *hardware.Output, in begin) {
-	if s.phase != busEnabled || s.card {
+	if s.phase != busEnabled || s.card || s.adapter && !s.config {
 		o.Emit(hardware.SessionComplete{})
 		return
 	}
@@ -464,7 +505,7 @@ func (s *CashlessState) endSession(o *hardware.Output) {
 			return
 		}
 	}
-	if s.card && s.phase == busIdle || s.beginning() {
+	if s.card && s.phase == busIdle || s.beginning() || s.phase == busUnknown {
 		s.say([]byte{0x04})
 	}
 }
@@ -491,8 +532,11 @@ func (s *CashlessState) money(units uint32) []byte {
 }
 
 func (s *CashlessState) approve(o *hardware.Output, now time.Duration, in approve) {
+	again := s.approval.vend == in.vend
 	switch {
-	case s.approval.vend == in.vend, s.gone == in.vend: // the same again: it waits, was acknowledged, or ended
+	case again && s.adapter && s.phase == busVend && s.bound == in.vend && now < s.approval.by: // the same 05 again; its end was told
+		s.queue = append(s.queue, answer{data: append([]byte{0x05}, s.money(in.units)...), vend: in.vend})
+	case again, s.gone == in.vend: // the same again: it waits, was acknowledged, or ended
 	case !s.req.open || !s.end || (!in.bus.IsZero() && in.bus != s.key) || s.phase != busVend || now >= in.by:
 		s.gone = in.vend
 		o.Emit(hardware.Approval{Vend: in.vend, How: hardware.ApprovalWithdrawn})

@@ -29,8 +29,9 @@ type ControllerConfig struct {
 //
 // Requests are at the currency's smallest coin, scale 1.
 type Controller struct {
-	cfg  ControllerConfig
-	port *port
+	cfg   ControllerConfig
+	port  *port
+	cable *port // that a fault takes out
 
 	watch
 	book     book
@@ -84,6 +85,7 @@ func NewController(cfg ControllerConfig) (*Controller, error) {
 	}
 	c.seen.Drops = len(c.book.drops)
 	c.port, err = newPort(cfg.Link)
+	c.cable = c.port
 	return c, err
 }
 
@@ -365,7 +367,7 @@ func (c *Controller) approval(units []byte) {
 		fault = FaultFail
 	}
 	if fault == FaultUnplugDrop || fault == FaultUnplugJam {
-		c.port.unplug()
+		c.cable.unplug()
 	}
 	c.turns, c.turning, c.motor = fault, true, time.Now().Add(c.cfg.VendTime)
 }
