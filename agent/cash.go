@@ -8,6 +8,7 @@ import (
 	"coinop/agent/session"
 	"coinop/hardware"
 	"coinop/hardware/mdb"
+	"coinop/protocol"
 	"coinop/protocol/code"
 	"coinop/protocol/money"
 )
@@ -49,7 +50,7 @@ func (s *shell) cash(l *lane, ev hardware.Event) error {
 		return tell(session.CashLevel{Known: l.leveled, Still: ev.Still, Exact: ev.Exact, Tubes: ev.Tubes})
 	case hardware.CashOut:
 		s.log.Warn("coins taken out by hand", "lane", int(l.id), "value", ev.Value.String())
-		return s.handle(Fault{Code: code.CashByHand, Detail: fmt.Sprintf("lane %d: %s", l.id, ev.Value)})
+		return s.handle(Noted{Lane: l.id, Body: protocol.CashByHand{Value: ev.Value}}, Fault{Code: code.CashByHand, Detail: fmt.Sprintf("lane %d: %s", l.id, ev.Value)})
 	case hardware.ReturnLever:
 		return tell(session.Cancel{Who: "lever"})
 	}

@@ -5,15 +5,19 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"coinop/agent"
+	"coinop/agent/cashbook"
+	"coinop/agent/journal"
 	"coinop/agent/session"
 	"coinop/hardware/mdb"
 	"coinop/hardware/paper"
 	"coinop/hardware/virtual"
+	"coinop/protocol"
 	"coinop/protocol/money"
 )
 
@@ -161,6 +165,36 @@ func TestExactMoney(t *testing.T) {
 	s.stands(func(l agent.LaneStatus, _ *agent.LastSale) bool { return l.Phase == "idle" && !l.Cash.Known })
 	if err := stop(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Coins taken out at the changer's buttons are a record, once, and the cash report names them.
+func TestCashByHand(t *testing.T) {
+	t.Parallel()
+	s, far := cashed(t, virtual.CashConfig{Tubes: []int{20, 20, 20, 20, 20, -1}})
+	stop := s.start()
+	s.enabled()
+	s.stands(known)
+	if err := far.ByHand(4, 3); err != nil {
+		t.Fatal(err)
+	}
+	s.stands(func(l agent.LaneStatus, _ *agent.LastSale) bool { return known(l, nil) && l.Cash.Change == "34.00 EUR" })
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	book, byHand := cashbook.New(), []int64{}
+	_, err := journal.Peek(filepath.Join(s.cfg.Data, "journal"), func(o protocol.Opened) {
+		book.See(o)
+		if b, ok := o.Body.(protocol.CashByHand); ok {
+			byHand = append(byHand, b.Value.Minor)
+		}
+	})
+	if err != nil || !slices.Equal(byHand, []int64{300}) || far.View().ByHand != 300 {
+		t.Error(byHand, err)
+	}
+	rs := book.Reports()
+	if len(rs) != 1 || rs[0].Owner != cashbook.ByAgent || len(rs[0].Findings) != 1 || rs[0].Findings[0].Cause != cashbook.ByHand || rs[0].Findings[0].Amount.Minor != 300 {
+		t.Errorf("%+v", rs)
 	}
 }
 

@@ -207,11 +207,12 @@ func (s *shell) count(ctx context.Context, o Order, r *Reply) error {
 		if err != nil {
 			return err, err
 		}
-		if !b.Lane(l.id).Bag(o.Bag) {
+		expected, waits := b.Lane(l.id).Bag(o.Bag)
+		if !waits {
 			return fmt.Errorf("no bag %q waits to be counted at lane %d", o.Bag, l.id), nil
 		}
 		r.Currency = a.Currency.String()
-		return nil, s.handle(Noted{Lane: l.id, Body: protocol.BagCounted{Person: o.Person, Bag: o.Bag, Value: a}})
+		return nil, s.handle(Noted{Lane: l.id, Body: protocol.BagCounted{Person: o.Person, Bag: o.Bag, Value: a, Expected: expected}})
 	})
 }
 

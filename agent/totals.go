@@ -105,6 +105,8 @@ func (t *totals) see(o protocol.Opened) {
 		}
 	case protocol.ChangePaid:
 		t.lane(o.Lane).Out += b.Given.Minor
+	case protocol.CashByHand: // of CA4 too
+		t.lane(o.Lane).Out += b.Value.Minor
 	case protocol.PaymentOutcome:
 		t.lane(o.Lane).outcome(b)
 	case protocol.SaleClosed:

@@ -86,7 +86,7 @@ func messages() map[string]any {
 		filled[VendResult](), filled[VendResolved](), filled[PaymentOutcome](), filled[CaseOpened](), filled[SaleClosed](),
 		filled[LateAnswer](), filled[ClockAnchor](), filled[PolicyApplied](), filled[DeviceEvent](), filled[BlobDropped](),
 		filled[DeadlineAlarm](), filled[CashIn](), filled[ChangeOrdered](), filled[ChangePaid](), filled[ChangeUnknown](),
-		filled[StackOrdered](), filled[CashSale](), filled[CountersRead](), filled[CashCollected](), filled[BagCounted](),
+		filled[StackOrdered](), filled[CashSale](), filled[CountersRead](), filled[CashCollected](), filled[BagCounted](), filled[CashByHand](),
 		filled[TerminalSent](), filled[TerminalAnswered](), filled[TerminalDone](), filled[TerminalClosed]())
 	return m
 }

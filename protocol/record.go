@@ -46,6 +46,7 @@ const (
 	KindCountersRead
 	KindCashCollected
 	KindBagCounted
+	KindCashByHand
 )
 
 // Kinds of terminals that authorize by themselves: 48 to 55.
@@ -62,7 +63,7 @@ var kindNames = []string{
 	"CaseOpened", "SaleClosed", "LateAnswer", "ClockAnchor", "PolicyApplied", "DeviceEvent", "BlobDropped",
 	"DeadlineAlarm",
 	32: "CashIn", "ChangeOrdered", "ChangePaid", "ChangeUnknown", "StackOrdered",
-	"CashSale", "CountersRead", "CashCollected", "BagCounted",
+	"CashSale", "CountersRead", "CashCollected", "BagCounted", "CashByHand",
 	48: "TerminalSent", "TerminalAnswered", "TerminalDone", "TerminalClosed",
 }
 
@@ -210,6 +211,7 @@ var bodies = map[Kind]func(Raw) (Body, error){
 	KindTerminalSent: body[TerminalSent], KindTerminalAnswered: body[TerminalAnswered],
 	KindTerminalDone: body[TerminalDone], KindTerminalClosed: body[TerminalClosed],
 	KindCashSale: body[CashSale], KindCountersRead: body[CountersRead], KindCashCollected: body[CashCollected], KindBagCounted: body[BagCounted],
+	KindCashByHand: body[CashByHand],
 }
 
 // UnknownBody keeps the body of a kind or version this build does not know.
@@ -506,17 +508,25 @@ type CashCollected struct {
 	Expected money.Amount `cbor:"5,keyasint"`
 }
 
-// BagCounted is what was found in a bag.
+// BagCounted is what was found in a bag. Expected is what its CashCollected said.
 type BagCounted struct {
-	Person string       `cbor:"1,keyasint"`
-	Bag    string       `cbor:"2,keyasint"`
-	Value  money.Amount `cbor:"3,keyasint"`
+	Person   string       `cbor:"1,keyasint"`
+	Bag      string       `cbor:"2,keyasint"`
+	Value    money.Amount `cbor:"3,keyasint"`
+	Expected money.Amount `cbor:"4,keyasint"`
+}
+
+// CashByHand is coins that were taken out of a changer of ours at its own buttons (MDB/ICP 5, POLL,
+// coins dispensed manually).
+type CashByHand struct {
+	Value money.Amount `cbor:"1,keyasint"`
 }
 
 func (CashSale) Kind() Kind      { return KindCashSale }
 func (CountersRead) Kind() Kind  { return KindCountersRead }
 func (CashCollected) Kind() Kind { return KindCashCollected }
 func (BagCounted) Kind() Kind    { return KindBagCounted }
+func (CashByHand) Kind() Kind    { return KindCashByHand }
 
 func (EpochStarted) Kind() Kind          { return KindEpochStarted }
 func (Booted) Kind() Kind                { return KindBooted }

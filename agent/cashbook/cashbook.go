@@ -64,7 +64,7 @@ type payment struct{ in, sold, given, short, unknown int64 }
 func (p payment) open() int64 { return p.in - p.sold - p.given - p.short - p.unknown }
 
 // sums of a report, in minor units.
-type sums struct{ in, out, sold, count, short, unknown int64 }
+type sums struct{ in, out, sold, count, short, unknown, byHand int64 }
 
 // boxed is what went out of reach, since the box was emptied last.
 type boxed struct{ coins, bills int64 }
@@ -87,6 +87,7 @@ const (
 	BagUnknown     Cause = "bag_unknown"     // one was counted that nobody collected
 	ChangeShort    Cause = "change_short"    // owed to a buyer
 	ChangeUnknown  Cause = "change_unknown"  // nobody can tell whether it came out
+	ByHand         Cause = "cash_by_hand"    // taken out of our changer at its buttons
 	Unaccounted    Cause = "cash_unaccounted"
 )
 
@@ -116,7 +117,7 @@ func (b *Book) See(o protocol.Opened) {
 		b.open[o.Lane] = false
 		return
 	case protocol.CashSale, protocol.CountersRead, protocol.CashCollected, protocol.BagCounted, protocol.CashIn,
-		protocol.ChangePaid, protocol.ChangeUnknown:
+		protocol.ChangePaid, protocol.ChangeUnknown, protocol.CashByHand:
 	case protocol.PaymentOutcome:
 		if l := b.lanes[o.Lane]; l == nil || l.payments[body.Payment] == nil {
 			return // of a card
@@ -173,6 +174,10 @@ func (l *Lane) see(o protocol.Opened) {
 			l.ours.sold += r.Amount.Minor
 			l.ours.count++
 		}
+	case protocol.CashByHand:
+		l.knows(r.Value.Currency)
+		l.ours.byHand += r.Value.Minor
+		l.find(o.At.Wall, ByHand, r.Value.Minor, "taken out at the changer's buttons")
 	case protocol.ChangePaid:
 		l.payment(r.Payment, func(p *payment) { p.given += r.Given.Minor; p.short += r.Short.Minor })
 		l.ours.out += r.Given.Minor
@@ -356,8 +361,14 @@ func (l *Lane) Collect(person, name string) (protocol.CashCollected, error) {
 	return c, nil
 }
 
-// Bag reports whether a bag was collected and has not been counted.
-func (l *Lane) Bag(name string) bool { b := l.bags[name]; return b != nil && b.counted == nil }
+// Bag is what a bag should hold that was collected and has not been counted.
+func (l *Lane) Bag(name string) (expected money.Amount, waits bool) {
+	b := l.bags[name]
+	if b == nil || b.counted != nil {
+		return money.Amount{}, false
+	}
+	return money.New(b.expected, l.currency), true
+}
 
 // Owner is whose the cash devices are.
 type Owner string
@@ -449,7 +460,7 @@ func (l *Lane) report(open bool) []Report {
 // split tells findings of our own cash from those of the machine's.
 func split(all []Finding) (ours, machine []Finding) {
 	for _, f := range all {
-		if f.Cause == ChangeShort || f.Cause == ChangeUnknown {
+		if f.Cause == ChangeShort || f.Cause == ChangeUnknown || f.Cause == ByHand {
 			ours = append(ours, f)
 		} else {
 			machine = append(machine, f)

@@ -42,12 +42,16 @@ const (
 	Fees                                 // kept by the acquirer at settlement
 	Suspense                             // not explained yet
 	TerminalClearing                     // the provider of a terminal that authorizes by itself owes us
+	CashInTransit                        // in bags that were collected and not yet counted, by the machines' figures
+	CashCounted                          // in bags that were counted
+	CashDifference                       // bags held less than they should, or more (a credit)
+	CashByHand                           // taken out of changers at their buttons
 )
 
 var accountNames = [...]string{
 	"?", "acq_receivable", "acq_unconfirmed", "vend_pending", "merchant_payable", "reversal_owed", "refund_owed",
 	"offline_receivable", "offline_loss", "expired_loss", "cash_in_machine", "cash_credit", "change_owed", "bank",
-	"fees", "suspense", "terminal_clearing",
+	"fees", "suspense", "terminal_clearing", "cash_in_transit", "cash_counted", "cash_difference", "cash_by_hand",
 }
 
 func (a Account) String() string { return name(accountNames[:], a) }
@@ -190,7 +194,7 @@ func (t Transfer) Check() error {
 		return bad("only a void names another")
 	case t.Tenant == "":
 		return bad("no tenant")
-	case t.Debit < AcqReceivable || t.Debit > TerminalClearing || t.Credit < AcqReceivable || t.Credit > TerminalClearing || t.Debit == t.Credit:
+	case t.Debit < AcqReceivable || int(t.Debit) >= len(accountNames) || t.Credit < AcqReceivable || int(t.Credit) >= len(accountNames) || t.Debit == t.Credit:
 		return bad("accounts")
 	case t.Amount.Minor <= 0 || !t.Amount.Currency.Known():
 		return bad("amount")

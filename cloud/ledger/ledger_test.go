@@ -36,6 +36,19 @@ func TestPostings(t *testing.T) {
 		{"cash sold by a machine", about.CashSold("r", eur(150)), []string{"post Dr cash_in_machine Cr merchant_payable 1.50"}},
 		{"cash unsold", about.CashUnsold("r", eur(150)), []string{"post Dr merchant_payable Cr cash_in_machine 1.50"}},
 		{"cash spent", about.CashSpent("r", eur(150)), []string{"post Dr cash_credit Cr merchant_payable 1.50"}},
+		{"collected", about.CashCollected("r", eur(150)), []string{"post Dr cash_in_transit Cr cash_in_machine 1.50"}},
+		{"nothing was in the box", about.CashCollected("r", eur(0)), []string{}},
+		{"bag counted", about.BagCounted("r", eur(150), eur(150)), []string{"post Dr cash_counted Cr cash_in_transit 1.50"}},
+		{
+			"bag short", about.BagCounted("r", eur(150), eur(100)),
+			[]string{"post Dr cash_counted Cr cash_in_transit 1.00", "post Dr cash_difference Cr cash_in_transit 0.50"},
+		},
+		{"empty bag", about.BagCounted("r", eur(150), eur(0)), []string{"post Dr cash_difference Cr cash_in_transit 1.50"}},
+		{
+			"bag over", about.BagCounted("r", eur(150), eur(160)),
+			[]string{"post Dr cash_counted Cr cash_in_transit 1.50", "post Dr cash_counted Cr cash_difference 0.10"},
+		},
+		{"by hand", about.TakenByHand("r", eur(50)), []string{"post Dr cash_by_hand Cr cash_in_machine 0.50"}},
 		{"change", about.ChangeGiven("r", eur(50), eur(0)), []string{"post Dr cash_credit Cr cash_in_machine 0.50"}},
 		{
 			"change, short", about.ChangeGiven("r", eur(20), eur(30)),

@@ -134,6 +134,28 @@ func (a About) CashUnsold(source string, price money.Amount) []Transfer {
 	return a.list(a.move(Post, source, "cash_unsold", MerchantPayable, CashInMachine, price))
 }
 
+// CashCollected: box and stacker were emptied into a bag, which should hold expected. Dr cash_in_transit
+// Cr cash_in_machine.
+func (a About) CashCollected(source string, expected money.Amount) []Transfer {
+	return a.list(a.move(Post, source, "collected", CashInTransit, CashInMachine, expected))
+}
+
+// BagCounted: what was found in a bag, and what it should have held. Dr cash_counted Cr cash_in_transit;
+// what was short Dr cash_difference Cr cash_in_transit, what was over Dr cash_counted Cr cash_difference.
+func (a About) BagCounted(source string, expected, found money.Amount) []Transfer {
+	both := money.New(min(expected.Minor, found.Minor), found.Currency)
+	short := money.New(max(expected.Minor-found.Minor, 0), found.Currency)
+	over := money.New(max(found.Minor-expected.Minor, 0), found.Currency)
+	return a.list(a.move(Post, source, "counted", CashCounted, CashInTransit, both),
+		a.move(Post, source, "bag_short", CashDifference, CashInTransit, short),
+		a.move(Post, source, "bag_over", CashCounted, CashDifference, over))
+}
+
+// TakenByHand: coins were taken out of a changer at its buttons. Dr cash_by_hand Cr cash_in_machine.
+func (a About) TakenByHand(source string, value money.Amount) []Transfer {
+	return a.list(a.move(Post, source, "by_hand", CashByHand, CashInMachine, value))
+}
+
 // TerminalCaptured: an outcome of captured, at a terminal that authorizes by itself. Dr terminal_clearing
 // Cr merchant_payable.
 func (a About) TerminalCaptured(source string, captured money.Amount) []Transfer {

@@ -194,3 +194,54 @@ func testMachineCash(t *testing.T, fresh storetest.Fresh) {
 		})
 	}
 }
+
+// TestCollectedCash: what people take out of machines goes through its accounts by the records alone, and
+// what a bag held less or more has an account of its own. What cannot be is quarantined, and moves nothing.
+func TestCollectedCash(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, testCollectedCash)
+}
+
+func testCollectedCash(t *testing.T, fresh storetest.Fresh) {
+	t.Parallel()
+	bed := newBed(t, fresh, acquirer.Profile{})
+	s := bed.service()
+	prev := protocol.Position{Epoch: protocol.Epoch{1}}
+	for _, step := range []struct {
+		body protocol.Body
+		want string
+		// in the machine, in transit, counted, difference, by hand
+		net [5]int64
+	}{
+		{protocol.CashSale{Sold: protocol.SoldForCash, Price: eur(1000)}, "posted", [5]int64{1000}},
+		{protocol.CashCollected{Bag: "1", Expected: eur(600)}, "posted", [5]int64{400, 600}},
+		{protocol.CashCollected{Bag: "2", Expected: eur(300)}, "posted", [5]int64{100, 900}},
+		{protocol.CashCollected{Bag: "3", Expected: eur(0)}, "no-money", [5]int64{100, 900}},
+		{protocol.BagCounted{Bag: "2", Value: eur(320), Expected: eur(300)}, "posted", [5]int64{100, 600, 320, -20}},
+		{protocol.BagCounted{Bag: "1", Value: eur(550), Expected: eur(600)}, "posted", [5]int64{100, 0, 870, 30}},
+		{protocol.CashByHand{Value: eur(50)}, "posted", [5]int64{50, 0, 870, 30, 50}},
+		{protocol.CashByHand{Value: eur(-50)}, "quarantined", [5]int64{50, 0, 870, 30, 50}},
+		{protocol.BagCounted{Bag: "4", Value: money.New(5, money.USD), Expected: eur(5)}, "quarantined", [5]int64{50, 0, 870, 30, 50}},
+		{protocol.CashCollected{Bag: "5", Expected: money.New(5, 0)}, "quarantined", [5]int64{50, 0, 870, 30, 50}},
+	} {
+		sealed, err := protocol.SealRecord("snack-1", prev, protocol.Record{Lane: 1, Body: step.body})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := protocol.OpenRecord(sealed.Bytes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		prev = sealed.Position
+		if v, _ := bed.journal(s, t0, r); v.Disposition.String() != step.want {
+			t.Errorf("%+v: %s, want %s", step.body, v.Disposition, step.want)
+		}
+		var net [5]int64
+		for i, a := range []ledger.Account{ledger.CashInMachine, ledger.CashInTransit, ledger.CashCounted, ledger.CashDifference, ledger.CashByHand} {
+			net[i] = bed.net(a)
+		}
+		if net != step.net {
+			t.Errorf("after %+v: %v, want %v", step.body, net, step.net)
+		}
+	}
+}

@@ -32,6 +32,14 @@ func (u *Unit) Record(tenant string, r protocol.Opened) (Verdict, error) {
 		return u.machineCash(tenant, r, Sold(b)), nil
 	case protocol.CountersRead:
 		return u.machineCash(tenant, r, b.Unheard()), nil
+	case protocol.CashCollected:
+		return u.handled(tenant, r, func(a ledger.About, source string) []ledger.Transfer { return a.CashCollected(source, b.Expected) }, b.Expected), nil
+	case protocol.BagCounted:
+		return u.handled(tenant, r, func(a ledger.About, source string) []ledger.Transfer {
+			return a.BagCounted(source, b.Expected, b.Value)
+		}, b.Value, b.Expected), nil
+	case protocol.CashByHand:
+		return u.handled(tenant, r, func(a ledger.About, source string) []ledger.Transfer { return a.TakenByHand(source, b.Value) }, b.Value), nil
 	case protocol.TerminalSent:
 		return u.own(b.Payment, TerminalAsked{
 			Device: r.Device, Sale: r.Sale, Tenant: tenant, Lane: r.Lane, Purpose: b.Purpose, Amount: b.Amount, Position: r.Position,
@@ -88,10 +96,30 @@ func (u *Unit) machineCash(tenant string, r protocol.Opened, took money.Amount) 
 	if !took.Currency.Known() || took.Minor > mostCash || took.Minor < -mostCash {
 		return Verdict{Quarantined, protocol.BadContent}
 	}
-	about := ledger.About{Tenant: tenant, Device: r.Device, Day: u.now.Time().Format("20060102")}
+	about := u.ofDevice(tenant, r)
 	ts := about.CashSold(record(r.Position), took)
 	if took.Minor < 0 {
 		ts = about.CashUnsold(record(r.Position), money.New(-took.Minor, took.Currency))
+	}
+	u.queue(func(tx Tx) { tx.Post(ts...) })
+	return Verdict{Posted, 0}
+}
+
+// ofDevice is what transfers of a device and of no payment have in common.
+func (u *Unit) ofDevice(tenant string, r protocol.Opened) ledger.About {
+	return ledger.About{Tenant: tenant, Device: r.Device, Day: u.now.Time().Format("20060102")}
+}
+
+// handled books cash that a person took out of a machine, or counted. All amounts are of one currency.
+func (u *Unit) handled(tenant string, r protocol.Opened, row func(ledger.About, string) []ledger.Transfer, amounts ...money.Amount) Verdict {
+	for _, a := range amounts {
+		if a.Minor < 0 || a.Minor > mostCash || !a.Currency.Known() || a.Currency != amounts[0].Currency {
+			return Verdict{Quarantined, protocol.BadContent}
+		}
+	}
+	ts := row(u.ofDevice(tenant, r), record(r.Position))
+	if len(ts) == 0 {
+		return Verdict{NoMoney, 0}
 	}
 	u.queue(func(tx Tx) { tx.Post(ts...) })
 	return Verdict{Posted, 0}

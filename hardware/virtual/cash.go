@@ -38,6 +38,7 @@ type CashView struct {
 	Box       int64 // minor units, in the coin box
 	In        int64 // coins that were let in, and bills when they are stacked
 	Out       int64 // given, in coins
+	ByHand    int64 // taken out at its buttons
 	Stacked   []int // bills, by type
 	Returned  int
 	Escrow    int // type of the bill in it; -1: none
@@ -142,6 +143,20 @@ func (c *Cash) Coin(kind int) error {
 	}
 	c.seen.Tubes[kind]++
 	c.coin = append(c.coin, []byte{0x50 | byte(kind), byte(c.seen.Tubes[kind])})
+	return nil
+}
+
+// ByHand takes coins of a kind out at the changer's buttons.
+func (c *Cash) ByHand(kind, n int) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	defer c.tell()
+	if c.seen.Tubes[kind] < n || n < 1 || n > 7 {
+		return ErrNoEntry
+	}
+	c.seen.Tubes[kind] -= n
+	c.seen.ByHand += int64(n) * int64(c.cfg.Coins[kind]) * 5
+	c.coin = append(c.coin, []byte{0x80 | byte(n)<<4 | byte(kind), byte(c.seen.Tubes[kind])})
 	return nil
 }
 

@@ -199,6 +199,7 @@ func (r *reading) transfers(ctx context.Context) error {
 			switch {
 			case ok:
 				r.books[i].add(e.Transfer)
+			case e.Debit == ledger.CashInTransit, e.Credit == ledger.CashInTransit, e.Credit == ledger.CashDifference, e.Debit == ledger.CashByHand: // people's
 			case e.Debit != ledger.CashInMachine && e.Credit != ledger.CashInMachine || !e.Payment.IsZero():
 				return fmt.Errorf("transfer %s is of payment %s, which there is none of", e.ID, e.Payment)
 			}
