@@ -13,6 +13,7 @@ import (
 	"coinop/agent"
 	"coinop/agent/cashbook"
 	"coinop/agent/journal"
+	"coinop/agent/session"
 	"coinop/hardware/mdb"
 	"coinop/hardware/virtual"
 	"coinop/protocol"
@@ -103,6 +104,50 @@ func (s *snack) report() ([]string, cashbook.Report) {
 		found = append(found, fmt.Sprintf("%s %s", f.Cause, f.Amount))
 	}
 	return found, rs[0]
+}
+
+// TestMachineCountsCards: card sales that a machine does not count have a name.
+func TestMachineCountsCards(t *testing.T) {
+	t.Parallel()
+	s := newSnack(t)
+	far := must[*virtual.Terminal](t)(virtual.NewTerminal(virtual.TerminalConfig{}))
+	ctx, cancel := context.WithCancel(context.Background())
+	var end sync.WaitGroup
+	end.Go(func() { _ = far.Run(ctx) })
+	t.Cleanup(func() { cancel(); end.Wait() })
+	l := &s.cfg.Lanes[0]
+	l.Reader, l.Terminal = nil, agent.ZVT(far.Address(), "", money.EUR, false, false)
+	stop := s.start()
+	if err := s.vmc.Wait(s.ctx(), func(v virtual.View) bool { return v.Status == "ENABLED" }); err != nil {
+		t.Fatal(err)
+	}
+	s.read()
+	for i, f := range []virtual.TillFault{virtual.TillOK, virtual.TillCard, virtual.TillOK} {
+		s.till.Misbehave(f)
+		drops := s.vmc.View().Drops
+		for s.vmc.View().Drops == drops {
+			if s.ctx().Err() != nil {
+				t.Fatalf("sale %d: %+v", i, s.vmc.View())
+			}
+			if err := s.vmc.Select(5); err != nil {
+				time.Sleep(5 * time.Millisecond)
+				continue
+			}
+			wait, done := context.WithTimeout(s.ctx(), 2*time.Second)
+			_ = s.vmc.Wait(wait, func(v virtual.View) bool { return v.Drops > drops })
+			done()
+		}
+		s.await(session.ScreenThanks)
+		if i > 0 {
+			s.read()
+		}
+	}
+	if found, _ := s.report(); !slices.Equal(found, []string{"card_sale_not_counted 1.50 EUR"}) {
+		t.Errorf("%q", found)
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestMachineOwnsCash: a machine that keeps 5.00, does not tell of a sale, tells of one twice and gets

@@ -464,6 +464,9 @@ type CountersRead struct {
 	// Heard is what the machine's CASH SALEs recorded since the reading before add up to, and how many.
 	Heard      int64 `cbor:"8,keyasint,omitempty"`
 	HeardCount int64 `cbor:"9,keyasint,omitempty"`
+	// Cards is what was captured of our own card sales since the reading before, and how many vends it was for.
+	Cards      int64 `cbor:"10,keyasint,omitempty"`
+	CardsCount int64 `cbor:"11,keyasint,omitempty"`
 }
 
 // Unheard is what the machine counted of cash sales more than it said by CASH SALE, or less.
@@ -472,6 +475,15 @@ func (c CountersRead) Unheard() money.Amount {
 		return money.New(0, c.Now.Currency)
 	}
 	return money.New(c.Since.CashSales-c.Heard, c.Now.Currency)
+}
+
+// CardsUncounted is what we captured of card sales more than the machine counted (DA2), or less: nothing of
+// a machine that never counted one.
+func (c CountersRead) CardsUncounted() money.Amount {
+	if c.Baseline != 0 || c.Now.CardSales == 0 {
+		return money.New(0, c.Now.Currency)
+	}
+	return money.New(c.Cards-c.Since.CardSales, c.Now.Currency)
 }
 
 // Till is what a machine counts of money, in minor units of Currency: values, and how often.

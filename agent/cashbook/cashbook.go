@@ -39,6 +39,7 @@ type Lane struct {
 
 	read     *protocol.CountersRead // the last
 	heard    total                  // CASH SALEs since it
+	cards    total                  // captured of our card sales since it, and their vends
 	emptied  *protocol.Till         // counters when box and stacker were emptied last, or of the baseline since
 	bags     map[string]*bag
 	bagOrder []string
@@ -76,6 +77,8 @@ type Cause string
 const (
 	SaleNotTold    Cause = "cash_sale_not_told"    // the machine counted a cash sale that it never told
 	SaleNotCounted Cause = "cash_sale_not_counted" // it told one that it did not count
+	CardNotCounted Cause = "card_sale_not_counted" // we sold by card, and the machine did not count it (DA2)
+	CardNotOurs    Cause = "card_sale_not_ours"    // it counted a card sale that we did not make
 	CashKept       Cause = "cash_kept"             // came in, was neither sold for nor given back
 	CashGone       Cause = "cash_gone"             // went out, and was no change
 	BoardSwapped   Cause = "board_swapped"         // another board counts now: what the old one counted last is not known
@@ -119,8 +122,11 @@ func (b *Book) See(o protocol.Opened) {
 	case protocol.CashSale, protocol.CountersRead, protocol.CashCollected, protocol.BagCounted, protocol.CashIn,
 		protocol.ChangePaid, protocol.ChangeUnknown, protocol.CashByHand:
 	case protocol.PaymentOutcome:
-		if l := b.lanes[o.Lane]; l == nil || l.payments[body.Payment] == nil {
-			return // of a card
+		if l := b.Lane(o.Lane); l.payments[body.Payment] == nil { // of a card
+			if body.What == protocol.Capture {
+				l.cards.value, l.cards.count = l.cards.value+body.Amount.Minor, l.cards.count+int64(len(body.Counted))
+			}
+			return
 		}
 	default:
 		return
@@ -234,7 +240,7 @@ func (l *Lane) find(at protocol.UnixMS, c Cause, minor int64, format string, arg
 func (l *Lane) counters(at protocol.UnixMS, r protocol.CountersRead) {
 	l.knows(r.Now.Currency)
 	before := l.read
-	l.read, l.heard = &r, total{}
+	l.read, l.heard, l.cards = &r, total{}, total{}
 	l.readings++
 	if r.Baseline != 0 || l.emptied == nil {
 		now := r.Now
@@ -270,6 +276,12 @@ func (l *Lane) counters(at protocol.UnixMS, r protocol.CountersRead) {
 	case n < 0:
 		l.find(at, SaleNotCounted, n, "it counted %s in %d cash sales, and told of %s in %d", text(d.CashSales), d.CashCount, text(r.Heard), r.HeardCount)
 	}
+	switch n := r.CardsUncounted().Minor; {
+	case n > 0:
+		l.find(at, CardNotCounted, n, "it counted %s in %d card sales, ours are %s in %d", text(d.CardSales), d.CardCount, text(r.Cards), r.CardsCount)
+	case n < 0:
+		l.find(at, CardNotOurs, n, "it counted %s in %d card sales, ours are %s in %d", text(d.CardSales), d.CardCount, text(r.Cards), r.CardsCount)
+	}
 	switch n := d.In() - d.Out - d.CashSales; {
 	case n > 0:
 		l.find(at, CashKept, n, "%s came in, %s went out, %s was sold for cash", text(d.In()), text(d.Out), text(d.CashSales))
@@ -289,6 +301,7 @@ type Reading struct {
 func (l *Lane) Count(r Reading) protocol.CountersRead {
 	c := protocol.CountersRead{
 		Machine: r.Machine, Board: r.Board, File: r.File, Now: r.Now, Heard: l.heard.value, HeardCount: l.heard.count,
+		Cards: l.cards.value, CardsCount: l.cards.count,
 		Since: protocol.Till{Currency: r.Now.Currency},
 	}
 	switch before := l.read; {

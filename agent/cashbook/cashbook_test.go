@@ -41,6 +41,10 @@ func TestReports(t *testing.T) {
 	}
 	type step any // a body, or a reading of the machine
 	read := func(board string, now protocol.Till) Reading { return Reading{Machine: "S1", Board: board, Now: now} }
+	carded := func(r Reading, cards int64) Reading {
+		r.Now.CardSales, r.Now.CardCount = cards, cards/100
+		return r
+	}
 	first := read("B1", till(1000, 5000, 4000))
 	for _, c := range []struct {
 		name  string
@@ -56,6 +60,13 @@ func TestReports(t *testing.T) {
 		{"5.00 gone", []step{first, sold(150), read("B1", till(1150, 5150, 4500))}, 150, []string{"cash_gone 5.00 EUR"}},
 		{"a board swapped", []step{first, sold(150), read("B2", till(20, 20, 0)), sold(100), read("B2", till(120, 120, 0))}, 250, []string{"board_swapped 0.00 EUR"}},
 		{"a counter fell", []step{first, read("B1", till(900, 5000, 4000))}, 0, []string{"counter_fell 0.00 EUR", "counter_fell 0.00 EUR"}},
+		{"cards told and counted", []step{carded(first, 500), out(q, 150), carded(read("B1", till(1000, 5000, 4000)), 650)}, 0, nil},
+		{"a card sale not counted", []step{carded(first, 500), out(q, 150), out(p, 100), carded(read("B1", till(1000, 5000, 4000)), 600)}, 0, []string{"card_sale_not_counted 1.50 EUR"}},
+		{"a card sale of another's", []step{carded(first, 500), out(q, 150), carded(read("B1", till(1000, 5000, 4000)), 850)}, 0, []string{"card_sale_not_ours 2.00 EUR"}},
+		{"a machine that counts no cards", []step{first, out(q, 150), read("B1", till(1000, 5000, 4000))}, 0, nil},
+		{"a board swapped, with cards", []step{
+			carded(first, 500), out(q, 150), carded(read("B2", till(20, 20, 0)), 150), out(q, 150), carded(read("B2", till(20, 20, 0)), 300),
+		}, 0, []string{"board_swapped 0.00 EUR"}},
 		{"read twice", []step{first, sold(150), read("B1", till(1150, 5150, 4000)), read("B1", till(1150, 5150, 4000))}, 150, nil},
 		{"bag as it should be", []step{first, sold(150), read("B1", till(1150, 5150, 4000)), "collect 1", protocol.BagCounted{Bag: "1", Value: eur(150)}}, 150, nil},
 		{"bag short", []step{first, sold(650), read("B1", till(1650, 5650, 4000)), "collect 1", protocol.BagCounted{Bag: "1", Value: eur(150)}}, 650, []string{"bag_short 5.00 EUR"}},
