@@ -507,6 +507,9 @@ func (s *shell) tellRecords() error {
 				return err
 			}
 			s.tellRecord(o)
+			if s.totals.next(o.Position) { // what was behind is folded later
+				s.totals.see(o)
+			}
 		}
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"time"
 
+	"coinop/agent/cashbook"
 	"coinop/agent/journal"
 	"coinop/hardware/dex"
 	"coinop/protocol"
@@ -31,16 +32,16 @@ type totals struct {
 }
 
 type laneTotals struct {
-	Currency money.Currency                      `json:"currency"`
-	Cash     dex.Sum                             `json:"cash"`
-	Cards    dex.Sum                             `json:"cards"`
-	Test     int64                               `json:"test"` // vends
-	In       dex.Money                           `json:"in"`
-	Out      int64                               `json:"out"`
-	Products map[protocol.Outlet]*dex.Product    `json:"products"`
-	Vends    map[protocol.VendID]started         `json:"vends"`    // of the sale that is open
-	Payments map[protocol.PaymentID]money.Amount `json:"payments"` // in cash, of it
-	Class    protocol.Class                      `json:"class"`
+	Currency money.Currency                   `json:"currency"`
+	Cash     dex.Sum                          `json:"cash"`
+	Cards    dex.Sum                          `json:"cards"`
+	Test     int64                            `json:"test"` // vends
+	In       dex.Money                        `json:"in"`
+	Out      int64                            `json:"out"`
+	Products map[protocol.Outlet]*dex.Product `json:"products"`
+	Vends    map[protocol.VendID]started      `json:"vends"` // of the sale that is open
+	Payments cashbook.Payments                `json:"cash_payments"`
+	Class    protocol.Class                   `json:"class"`
 }
 
 // started is a vend that may be sold.
@@ -65,12 +66,15 @@ func (t *totals) lane(id protocol.Lane) *laneTotals {
 	l := t.Lanes[id]
 	if l == nil {
 		l = &laneTotals{
-			Products: map[protocol.Outlet]*dex.Product{}, Vends: map[protocol.VendID]started{}, Payments: map[protocol.PaymentID]money.Amount{},
+			Products: map[protocol.Outlet]*dex.Product{}, Vends: map[protocol.VendID]started{},
 		}
 		t.Lanes[id] = l
 	}
 	return l
 }
+
+// next reports that a record is the one after what was folded.
+func (t *totals) next(at protocol.Position) bool { return t.Epoch == at.Epoch && t.UpTo+1 == at.Seq }
 
 // see folds a record; one that was folded before changes nothing. Records that went unseen make another
 // board of it: what they sold is missing.
@@ -90,48 +94,45 @@ func (t *totals) see(o protocol.Opened) {
 		clear(l.Vends)
 	case protocol.VendStarted:
 		t.lane(o.Lane).Vends[b.Vend] = started{b.Outlet, b.Product, b.Amount.Minor}
-	case protocol.CashIn:
-		l := t.lane(o.Lane)
-		l.Payments[b.Payment] = b.Value
-		l.Currency = b.Value.Currency
-		l.In.In += b.Value.Minor
-		switch {
-		case b.Bill:
-			l.In.Bills += b.Value.Minor
-		case b.Box:
-			l.In.Box += b.Value.Minor
-		default:
-			l.In.Tubes += b.Value.Minor
-		}
-	case protocol.ChangePaid:
-		t.lane(o.Lane).Out += b.Given.Minor
-	case protocol.CashByHand: // of CA4 too
-		t.lane(o.Lane).Out += b.Value.Minor
-	case protocol.PaymentOutcome:
-		t.lane(o.Lane).outcome(b)
 	case protocol.SaleClosed:
 		clear(t.lane(o.Lane).Vends)
 	case protocol.DeviceEvent:
 		t.oddity(b)
+	case protocol.CashIn, protocol.PaymentOutcome, protocol.ChangePaid, protocol.ChangeUnknown, protocol.CashByHand:
+		l := t.lane(o.Lane)
+		if m, ok := l.Payments.See(b); ok {
+			l.moved(m)
+		}
 	}
 }
 
-func (l *laneTotals) outcome(b protocol.PaymentOutcome) {
-	_, cash := l.Payments[b.Payment]
-	delete(l.Payments, b.Payment)
-	if b.What != protocol.Capture {
+func (l *laneTotals) moved(m cashbook.Moved) {
+	if m.In > 0 {
+		l.Currency = m.Currency
+	}
+	l.In.In += m.In
+	switch {
+	case m.Bill:
+		l.In.Bills += m.In
+	case m.Box:
+		l.In.Box += m.In
+	default:
+		l.In.Tubes += m.In
+	}
+	l.Out += m.Out + m.ByHand // CA4 holds both
+	if !m.Captured {
 		return
 	}
 	if l.Class == protocol.Test {
-		l.Test += int64(len(b.Counted))
+		l.Test += int64(len(m.Counted))
 		return
 	}
-	tender := &l.Cards
-	if cash {
-		tender = &l.Cash
+	tender := &l.Cash
+	if m.Card {
+		tender = &l.Cards
 	}
-	tender.Value += b.Amount.Minor
-	for _, v := range b.Counted {
+	tender.Value += m.Sold
+	for _, v := range m.Counted {
 		s, ok := l.Vends[v]
 		if !ok {
 			continue

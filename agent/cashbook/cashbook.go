@@ -48,8 +48,16 @@ type Lane struct {
 	boxed    boxed // of ours
 	readings int
 	findings []Finding
-	payments map[protocol.PaymentID]*payment
+	dropped  map[Owner]int // of findings
+	payments Payments
 }
+
+// Bounds of a lane. The oldest finding is dropped and counted. Of bags the oldest that was counted is
+// forgotten, else the oldest; what did not fit of it stays as a finding.
+const (
+	findingsMost = 500
+	bagsMost     = 200
+)
 
 type total struct{ value, count int64 }
 
@@ -58,11 +66,6 @@ type bag struct {
 	expected int64
 	counted  *int64
 }
-
-// payment is one in cash that the agent took.
-type payment struct{ in, sold, given, short, unknown int64 }
-
-func (p payment) open() int64 { return p.in - p.sold - p.given - p.short - p.unknown }
 
 // sums of a report, in minor units.
 type sums struct{ in, out, sold, count, short, unknown, byHand int64 }
@@ -105,7 +108,7 @@ type Finding struct {
 // Lane is the cash of a lane; one nobody told of yet is empty.
 func (b *Book) Lane(l protocol.Lane) *Lane {
 	if b.lanes[l] == nil {
-		b.lanes[l] = &Lane{id: l, bags: map[string]*bag{}, payments: map[protocol.PaymentID]*payment{}}
+		b.lanes[l] = &Lane{id: l, bags: map[string]*bag{}, dropped: map[Owner]int{}}
 	}
 	return b.lanes[l]
 }
@@ -122,9 +125,9 @@ func (b *Book) See(o protocol.Opened) {
 	case protocol.CashSale, protocol.CountersRead, protocol.CashCollected, protocol.BagCounted, protocol.CashIn,
 		protocol.ChangePaid, protocol.ChangeUnknown, protocol.CashByHand:
 	case protocol.PaymentOutcome:
-		if l := b.Lane(o.Lane); l.payments[body.Payment] == nil { // of a card
-			if body.What == protocol.Capture {
-				l.cards.value, l.cards.count = l.cards.value+body.Amount.Minor, l.cards.count+int64(len(body.Counted))
+		if l := b.Lane(o.Lane); l.payments.Open[body.Payment] == nil { // of a card
+			if m, _ := l.payments.See(body); m.Captured {
+				l.cards.value, l.cards.count = l.cards.value+m.Sold, l.cards.count+int64(len(m.Counted))
 			}
 			return
 		}
@@ -153,10 +156,7 @@ func (l *Lane) see(o protocol.Opened) {
 		after := r.After
 		l.emptied, l.boxed = &after, boxed{}
 		l.knows(r.Expected.Currency)
-		if l.bags[r.Bag] == nil {
-			l.bagOrder = append(l.bagOrder, r.Bag)
-		}
-		l.bags[r.Bag] = &bag{at: o.At.Wall, expected: r.Expected.Minor}
+		l.bag(r.Bag, &bag{at: o.At.Wall, expected: r.Expected.Minor})
 	case protocol.BagCounted:
 		l.knows(r.Value.Currency)
 		if k := l.bags[r.Bag]; k != nil {
@@ -164,56 +164,60 @@ func (l *Lane) see(o protocol.Opened) {
 			return
 		}
 		l.find(o.At.Wall, BagUnknown, r.Value.Minor, "bag %s was counted, nobody collected it", r.Bag)
-	case protocol.CashIn:
-		l.knows(r.Value.Currency)
-		l.payment(r.Payment, func(p *payment) { p.in += r.Value.Minor })
-		l.ours.in += r.Value.Minor
-		switch {
-		case r.Bill:
-			l.boxed.bills += r.Value.Minor
-		case r.Box:
-			l.boxed.coins += r.Value.Minor
+	default:
+		if m, ok := l.payments.See(o.Body); ok {
+			l.moved(o, m)
 		}
-	case protocol.PaymentOutcome:
-		if r.What == protocol.Capture {
-			l.payment(r.Payment, func(p *payment) { p.sold += r.Amount.Minor })
-			l.ours.sold += r.Amount.Minor
-			l.ours.count++
-		}
-	case protocol.CashByHand:
-		l.knows(r.Value.Currency)
-		l.ours.byHand += r.Value.Minor
-		l.find(o.At.Wall, ByHand, r.Value.Minor, "taken out at the changer's buttons")
-	case protocol.ChangePaid:
-		l.payment(r.Payment, func(p *payment) { p.given += r.Given.Minor; p.short += r.Short.Minor })
-		l.ours.out += r.Given.Minor
-		if r.Short.Minor > 0 {
-			l.ours.short += r.Short.Minor
-			l.find(o.At.Wall, ChangeShort, r.Short.Minor, "sale %s: %s", o.Sale, r.Reason)
-		}
-	case protocol.ChangeUnknown:
-		l.payment(r.Payment, func(p *payment) { p.unknown += r.Amount.Minor })
-		l.ours.unknown += r.Amount.Minor
-		l.find(o.At.Wall, ChangeUnknown, r.Amount.Minor, "sale %s: %s", o.Sale, r.Reason)
 	}
+}
+
+// moved is buyers' money of ours.
+func (l *Lane) moved(o protocol.Opened, m Moved) {
+	l.knows(m.Currency)
+	l.ours.in, l.ours.out, l.ours.short, l.ours.unknown = l.ours.in+m.In, l.ours.out+m.Out, l.ours.short+m.Short, l.ours.unknown+m.Unknown
+	l.ours.byHand += m.ByHand
+	switch {
+	case m.Bill:
+		l.boxed.bills += m.In
+	case m.Box:
+		l.boxed.coins += m.In
+	}
+	if m.Captured {
+		l.ours.sold += m.Sold
+		l.ours.count++
+	}
+	if m.ByHand > 0 {
+		l.find(o.At.Wall, ByHand, m.ByHand, "taken out at the changer's buttons")
+	}
+	if m.Short > 0 {
+		l.find(o.At.Wall, ChangeShort, m.Short, "sale %s: %s", o.Sale, o.Body.(protocol.ChangePaid).Reason)
+	}
+	if m.Unknown > 0 {
+		l.find(o.At.Wall, ChangeUnknown, m.Unknown, "sale %s: %s", o.Sale, o.Body.(protocol.ChangeUnknown).Reason)
+	}
+}
+
+// bag is one that was collected. See bagsMost.
+func (l *Lane) bag(name string, b *bag) {
+	if l.bags[name] == nil {
+		l.bagOrder = append(l.bagOrder, name)
+	}
+	l.bags[name] = b
+	if len(l.bagOrder) <= bagsMost {
+		return
+	}
+	i := max(0, slices.IndexFunc(l.bagOrder, func(n string) bool { return l.bags[n].counted != nil }))
+	old := l.bagOrder[i]
+	if f, odd := l.bags[old].finding(old, l.currency); odd {
+		l.keep(f)
+	}
+	delete(l.bags, old)
+	l.bagOrder = slices.Delete(l.bagOrder, i, i+1)
 }
 
 func (l *Lane) knows(c money.Currency) {
 	if c != 0 {
 		l.currency = c
-	}
-}
-
-// payment changes one, and forgets it when all of it is accounted for.
-func (l *Lane) payment(id protocol.PaymentID, change func(*payment)) {
-	p := l.payments[id]
-	if p == nil {
-		p = new(payment)
-		l.payments[id] = p
-	}
-	change(p)
-	if p.open() == 0 {
-		delete(l.payments, id)
 	}
 }
 
@@ -231,9 +235,15 @@ func (l *Lane) sale(r protocol.CashSale) {
 }
 
 func (l *Lane) find(at protocol.UnixMS, c Cause, minor int64, format string, args ...any) {
-	l.findings = append(l.findings, Finding{
-		At: at.Time(), Cause: c, Amount: money.New(max(minor, -minor), l.currency), Text: fmt.Sprintf(format, args...),
-	})
+	l.keep(Finding{At: at.Time(), Cause: c, Amount: money.New(max(minor, -minor), l.currency), Text: fmt.Sprintf(format, args...)})
+}
+
+// keep adds a finding. See findingsMost.
+func (l *Lane) keep(f Finding) {
+	if l.findings = append(l.findings, f); len(l.findings) > findingsMost {
+		l.dropped[l.findings[0].owner()]++
+		l.findings = slices.Delete(l.findings, 0, 1)
+	}
 }
 
 // counters is a reading: an interval ends, and another begins.
@@ -406,6 +416,7 @@ type Report struct {
 	Short    money.Amount // of change: owed, or nobody can tell
 	Told     money.Amount // by CASH SALE since the last reading
 	Findings []Finding
+	Dropped  int // older findings, of which there were too many
 }
 
 // Unexplained is how many findings have no cause but that nothing explains them.
@@ -435,31 +446,22 @@ func (l *Lane) report(open bool) []Report {
 	var out []Report
 	findings := slices.Clone(l.findings)
 	for _, name := range l.bagOrder {
-		k := l.bags[name]
-		switch {
-		case k.counted == nil:
-			findings = append(findings, Finding{k.at.Time(), BagNotCounted, amount(k.expected), fmt.Sprintf("bag %s should hold %s", name, amount(k.expected))})
-		case *k.counted < k.expected:
-			findings = append(findings, Finding{k.at.Time(), BagShort, amount(k.expected - *k.counted), fmt.Sprintf("bag %s held %s instead of %s", name, amount(*k.counted), amount(k.expected))})
-		case *k.counted > k.expected:
-			findings = append(findings, Finding{k.at.Time(), BagOver, amount(*k.counted - k.expected), fmt.Sprintf("bag %s held %s instead of %s", name, amount(*k.counted), amount(k.expected))})
+		if f, odd := l.bags[name].finding(name, l.currency); odd {
+			findings = append(findings, f)
 		}
 	}
 	mine, theirs := split(findings)
-	if l.readings > 0 || l.heard.count > 0 || len(theirs) > 0 {
+	if l.readings > 0 || l.heard.count > 0 || len(theirs) > 0 || l.dropped[ByMachine] > 0 {
 		r := base
-		r.Owner, r.Readings, r.Findings = ByMachine, l.readings, theirs
+		r.Owner, r.Readings, r.Findings, r.Dropped = ByMachine, l.readings, theirs, l.dropped[ByMachine]
 		r.In, r.Out, r.Sold, r.Sales = amount(l.machine.in), amount(l.machine.out), amount(l.machine.sold), l.machine.count
 		r.Told = amount(l.heard.value)
 		out = append(out, r)
 	}
-	if l.ours != (sums{}) || len(l.payments) > 0 {
+	if l.ours != (sums{}) || l.payments.Held() != 0 {
 		r := base
-		r.Owner, r.Findings = ByAgent, mine
-		held := int64(0)
-		for _, p := range l.payments {
-			held += p.open()
-		}
+		r.Owner, r.Findings, r.Dropped = ByAgent, mine, l.dropped[ByAgent]
+		held := l.payments.Held()
 		r.In, r.Out, r.Sold, r.Sales, r.Held = amount(l.ours.in), amount(l.ours.out), amount(l.ours.sold), l.ours.count, amount(held)
 		r.Short = amount(l.ours.short + l.ours.unknown)
 		if held != 0 && !open {
@@ -470,10 +472,33 @@ func (l *Lane) report(open bool) []Report {
 	return out
 }
 
+// finding is what a bag does not hold, or holds too much of, or that nobody has counted it.
+func (b *bag) finding(name string, c money.Currency) (f Finding, odd bool) {
+	amount := func(minor int64) money.Amount { return money.New(minor, c) }
+	f.At = b.at.Time()
+	if b.counted == nil {
+		f.Cause, f.Amount, f.Text = BagNotCounted, amount(b.expected), fmt.Sprintf("bag %s should hold %s", name, amount(b.expected))
+		return f, true
+	}
+	f.Text = fmt.Sprintf("bag %s held %s instead of %s", name, amount(*b.counted), amount(b.expected))
+	if f.Cause, f.Amount = BagShort, amount(b.expected-*b.counted); f.Amount.Minor < 0 {
+		f.Cause, f.Amount = BagOver, amount(*b.counted-b.expected)
+	}
+	return f, f.Amount.Minor != 0
+}
+
+// owner is whose cash a finding is about.
+func (f Finding) owner() Owner {
+	if f.Cause == ChangeShort || f.Cause == ChangeUnknown || f.Cause == ByHand {
+		return ByAgent
+	}
+	return ByMachine
+}
+
 // split tells findings of our own cash from those of the machine's.
 func split(all []Finding) (ours, machine []Finding) {
 	for _, f := range all {
-		if f.Cause == ChangeShort || f.Cause == ChangeUnknown || f.Cause == ByHand {
+		if f.owner() == ByAgent {
 			ours = append(ours, f)
 		} else {
 			machine = append(machine, f)

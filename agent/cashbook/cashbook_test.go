@@ -150,3 +150,45 @@ func TestCollect(t *testing.T) {
 		t.Error(r.Expected, err)
 	}
 }
+
+// TestBounds: what a book holds of a lane does not grow with its years, and nothing is dropped in silence.
+func TestBounds(t *testing.T) {
+	t.Parallel()
+	b := New()
+	for n := range findingsMost + 7 {
+		feed(b, protocol.ChangeUnknown{Payment: protocol.PaymentID{1}, Amount: eur(int64(n + 1))})
+	}
+	r := b.Reports()[0]
+	if len(r.Findings) != findingsMost || r.Dropped != 7 || r.Findings[0].Amount != eur(8) {
+		t.Errorf("%d findings, %d dropped, the first %+v", len(r.Findings), r.Dropped, r.Findings[0])
+	}
+
+	b = New()
+	name := func(n int) string { return fmt.Sprintf("%03d", n) }
+	for n := range bagsMost + 2 {
+		feed(b, protocol.CashCollected{Bag: name(n), Expected: eur(100)})
+		if n == 5 { // the only one that was counted: it makes room first, and stays short
+			feed(b, protocol.BagCounted{Bag: name(n), Value: eur(40)})
+		}
+	}
+	l := b.Lane(1)
+	if len(l.bags) != bagsMost || len(l.bagOrder) != bagsMost || l.bags[name(5)] != nil || l.bags[name(0)] != nil || l.bags[name(1)] == nil {
+		t.Errorf("%d bags", len(l.bags))
+	}
+	count := map[Cause]int{}
+	for _, f := range b.Reports()[0].Findings {
+		count[f.Cause]++
+	}
+	if count[BagShort] != 1 || count[BagNotCounted] != bagsMost+1 {
+		t.Errorf("%v", count)
+	}
+
+	b = New()
+	for n := range openMost + 3 {
+		feed(b, protocol.CashIn{Payment: protocol.PaymentID{byte(n)}, Value: eur(10)})
+	}
+	l = b.Lane(1)
+	if len(l.payments.Open) != openMost || l.payments.Lost != 30 || b.Reports()[0].Held != eur(10*(openMost+3)) || l.payments.Open[protocol.PaymentID{2}] != nil {
+		t.Errorf("%d open, lost %d", len(l.payments.Open), l.payments.Lost)
+	}
+}

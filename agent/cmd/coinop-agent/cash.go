@@ -89,6 +89,7 @@ type shownReport struct {
 	Short    int64          `json:"short"`
 	Told     int64          `json:"told_since_reading"`
 	Findings []shownFinding `json:"findings"`
+	Dropped  int            `json:"dropped,omitempty"` // older findings, of which there were too many
 }
 
 type shownFinding struct {
@@ -104,7 +105,7 @@ func shownReports(rs []cashbook.Report) []shownReport {
 		s := shownReport{
 			Lane: r.Lane, Owner: string(r.Owner), From: r.From, To: r.To, Readings: r.Readings, Currency: r.Sold.Currency.String(),
 			In: r.In.Minor, Sold: r.Sold.Minor, Sales: r.Sales, Out: r.Out.Minor, Held: r.Held.Minor, Short: r.Short.Minor, Told: r.Told.Minor,
-			Findings: []shownFinding{},
+			Findings: []shownFinding{}, Dropped: r.Dropped,
 		}
 		for _, f := range r.Findings {
 			s.Findings = append(s.Findings, shownFinding{f.At, string(f.Cause), f.Amount.Minor, f.Text})
@@ -138,6 +139,9 @@ func printReports(w io.Writer, rs []cashbook.Report) error {
 		}
 		for _, f := range r.Findings {
 			_, _ = fmt.Fprintf(t, "  %s\t%s\t%s: %s\n", f.Cause, f.Amount, f.At.Format("01-02 15:04"), f.Text)
+		}
+		if r.Dropped > 0 {
+			_, _ = fmt.Fprintf(t, "  and %d older ones\n", r.Dropped)
 		}
 		if len(r.Findings) == 0 {
 			_, _ = fmt.Fprintln(t, "  all of it fits")
