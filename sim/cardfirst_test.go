@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"coinop/agent"
-	"coinop/cloud"
-	"coinop/cloud/acquirer"
 	"coinop/cloud/payment"
 	"coinop/hardware/mdb"
 	"coinop/hardware/virtual"
@@ -21,15 +19,7 @@ import (
 func TestCardFirst(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, own, lines{})
-	id := filepath.Join(w.dir, "device-3")
-	_, err := w.place.AddDevice(t.Context(), id, cloud.NewDevice{
-		ID: "snack-3", Link: "bank",
-		Merchant: acquirer.Merchant{TID: "TERM0003", MID: "MERCHANT0000001", MCC: "5814", Country: "040"},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := newShop(t, id, w.proxy.addr())
+	s := newShop(t, w.add(t, "snack-3", 3), w.proxy.addr())
 	vmc := must[*virtual.Controller](t)(virtual.NewController(virtual.ControllerConfig{MachineConfig: virtual.MachineConfig{
 		Link: filepath.Join(t.TempDir(), "raw"), Products: []virtual.Product{{Outlet: 5, Price: money.New(150, money.EUR)}},
 	}}))

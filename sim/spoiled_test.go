@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"coinop/agent"
-	"coinop/cloud"
-	"coinop/cloud/acquirer"
 	"coinop/cloud/payment"
 	"coinop/hardware/mdb"
 	"coinop/hardware/virtual"
@@ -26,15 +24,7 @@ import (
 func TestSpoiledDisk(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, own, lines{})
-	id := filepath.Join(w.dir, "device-2")
-	_, err := w.place.AddDevice(t.Context(), id, cloud.NewDevice{
-		ID: "snack-2", Link: "bank",
-		Merchant: acquirer.Merchant{TID: "TERM0002", MID: "MERCHANT0000001", MCC: "5814", Country: "040"},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := newShop(t, id, w.proxy.addr())
+	s := newShop(t, w.add(t, "snack-2", 2), w.proxy.addr())
 
 	stop := s.open()
 	s.sell(func() {})

@@ -17,8 +17,6 @@ import (
 	"time"
 
 	"coinop/agent"
-	"coinop/cloud"
-	"coinop/cloud/acquirer"
 	"coinop/hardware/mdb"
 	"coinop/hardware/virtual"
 	"coinop/protocol"
@@ -87,14 +85,7 @@ func newVictims(t *testing.T, n int) (*world, []string) {
 	w := newCloud(t, own, lines{})
 	var ids []string
 	for i := range n {
-		dir := filepath.Join(w.dir, fmt.Sprintf("kiosk-%d", i))
-		if _, err := w.place.AddDevice(t.Context(), dir, cloud.NewDevice{
-			ID: protocol.DeviceID(fmt.Sprintf("kiosk-%d", i)), Link: "bank",
-			Merchant: acquirer.Merchant{TID: fmt.Sprintf("TERM%04d", i), MID: "MERCHANT0000001", MCC: "5814", Country: "040"},
-		}); err != nil {
-			t.Fatal(err)
-		}
-		ids = append(ids, dir)
+		ids = append(ids, w.add(t, protocol.DeviceID(fmt.Sprintf("kiosk-%d", i)), i))
 	}
 	w.begin()
 	return w, ids

@@ -42,6 +42,8 @@ type bed struct {
 	mu    sync.Mutex
 	taken map[protocol.PaymentID]int
 	ids   uint64
+	told  map[protocol.DeviceID]protocol.Position // by tell
+	tells *payment.Service
 }
 
 func TestMain(m *testing.M) { storetest.Main(m) }
@@ -236,6 +238,48 @@ func (b *bed) journal(s *payment.Service, at protocol.UnixMS, r protocol.Opened)
 }
 
 // sent and published pick effects.
+// record is a record of a device's journal, and what the cloud makes of it: its disposition.
+type record struct {
+	sale protocol.SaleID
+	body protocol.Body
+	want string
+}
+
+// tell lets a device's journal tell records, one after the other. Nothing of them goes to a bank.
+func (b *bed) tell(d protocol.DeviceID, records ...record) {
+	b.t.Helper()
+	if b.told == nil {
+		b.told, b.tells = map[protocol.DeviceID]protocol.Position{}, b.service()
+	}
+	for _, r := range records {
+		prev, known := b.told[d]
+		if !known {
+			prev.Epoch = protocol.Epoch{1}
+		}
+		sealed, err := protocol.SealRecord(d, prev, protocol.Record{Sale: r.sale, Lane: 1, Body: r.body})
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		b.told[d] = sealed.Position
+		o, err := protocol.OpenRecord(sealed.Bytes)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		v, effects := b.journal(b.tells, t0+protocol.UnixMS(sealed.Position.Seq), o)
+		if v.Disposition.String() != r.want || len(effects) > 0 {
+			b.t.Errorf("%s %+v is %s, want %s; effects %+v", r.body.Kind(), r.body, v.Disposition, r.want, effects)
+		}
+	}
+}
+
+// odd is how many incidents there are.
+func (b *bed) odd() (n int) {
+	for _, k := range b.incidents() {
+		n += k
+	}
+	return n
+}
+
 func sent(effects []payment.Effect) (out []acquirer.Op) {
 	for _, e := range effects {
 		if s, ok := e.(payment.Send); ok {

@@ -37,67 +37,43 @@ func testCash(t *testing.T, fresh storetest.Fresh) {
 	unknown := func(p protocol.PaymentID, minor int64) protocol.Body {
 		return protocol.ChangeUnknown{Payment: p, Amount: eur(minor)}
 	}
-	type fact struct {
-		sale protocol.SaleID
-		body protocol.Body
-		want string // disposition
-	}
 	type net struct{ machine, credit, merchant, owed int64 }
 	for _, c := range []struct {
 		name  string
-		facts []fact
+		facts []record
 		state payment.State
 		net   net
 		odd   int // incidents
 	}{
-		{"exact", []fact{{sale, in(a, 100), "posted"}, {sale, in(a, 50), "posted"}, {sale, capture(a, 150), "posted"}}, payment.Captured, net{150, 0, 150, 0}, 0},
-		{"with change", []fact{
+		{"exact", []record{{sale, in(a, 100), "posted"}, {sale, in(a, 50), "posted"}, {sale, capture(a, 150), "posted"}}, payment.Captured, net{150, 0, 150, 0}, 0},
+		{"with change", []record{
 			{sale, in(a, 200), "posted"},
 			{sale, capture(a, 150), "posted"},
 			{sale, protocol.ChangeOrdered{Payment: a, Amount: eur(50)}, "no-money"},
 			{sale, paid(a, 50, 0), "posted"},
 		}, payment.Captured, net{150, 0, 150, 0}, 0},
-		{"change short", []fact{{sale, in(a, 200), "posted"}, {sale, capture(a, 150), "posted"}, {sale, paid(a, 20, 30), "posted"}}, payment.Captured, net{180, 0, 150, 30}, 0},
-		{"change unknown", []fact{{sale, in(a, 200), "posted"}, {sale, capture(a, 150), "posted"}, {sale, unknown(a, 50), "posted"}}, payment.Captured, net{200, 0, 150, 50}, 0},
-		{"given back", []fact{{sale, in(a, 200), "posted"}, {sale, void(a), "no-money"}, {sale, paid(a, 200, 0), "posted"}}, payment.Reversed, net{}, 0},
-		{"of no sale", []fact{{stray, in(a, 200), "posted"}, {stray, void(a), "no-money"}, {stray, paid(a, 0, 200), "posted"}}, payment.Reversed, net{200, 0, 0, 200}, 0},
-		{"a bill is ordered", []fact{{sale, protocol.StackOrdered{Value: eur(500)}, "no-money"}, {sale, in(a, 500), "posted"}}, payment.Approved, net{500, 500, 0, 0}, 0},
-		{"no outcome yet", []fact{{sale, in(a, 200), "posted"}, {sale, paid(a, 200, 0), "quarantined"}}, payment.Approved, net{200, 200, 0, 0}, 1},
-		{"more change than is owed", []fact{{sale, in(a, 200), "posted"}, {sale, capture(a, 150), "posted"}, {sale, paid(a, 51, 0), "quarantined"}}, payment.Captured, net{200, 50, 150, 0}, 1},
-		{"change twice", []fact{
+		{"change short", []record{{sale, in(a, 200), "posted"}, {sale, capture(a, 150), "posted"}, {sale, paid(a, 20, 30), "posted"}}, payment.Captured, net{180, 0, 150, 30}, 0},
+		{"change unknown", []record{{sale, in(a, 200), "posted"}, {sale, capture(a, 150), "posted"}, {sale, unknown(a, 50), "posted"}}, payment.Captured, net{200, 0, 150, 50}, 0},
+		{"given back", []record{{sale, in(a, 200), "posted"}, {sale, void(a), "no-money"}, {sale, paid(a, 200, 0), "posted"}}, payment.Reversed, net{}, 0},
+		{"of no sale", []record{{stray, in(a, 200), "posted"}, {stray, void(a), "no-money"}, {stray, paid(a, 0, 200), "posted"}}, payment.Reversed, net{200, 0, 0, 200}, 0},
+		{"a bill is ordered", []record{{sale, protocol.StackOrdered{Value: eur(500)}, "no-money"}, {sale, in(a, 500), "posted"}}, payment.Approved, net{500, 500, 0, 0}, 0},
+		{"no outcome yet", []record{{sale, in(a, 200), "posted"}, {sale, paid(a, 200, 0), "quarantined"}}, payment.Approved, net{200, 200, 0, 0}, 1},
+		{"more change than is owed", []record{{sale, in(a, 200), "posted"}, {sale, capture(a, 150), "posted"}, {sale, paid(a, 51, 0), "quarantined"}}, payment.Captured, net{200, 50, 150, 0}, 1},
+		{"change twice", []record{
 			{sale, in(a, 200), "posted"}, {sale, capture(a, 150), "posted"}, {sale, paid(a, 50, 0), "posted"}, {sale, paid(a, 50, 0), "quarantined"},
 		}, payment.Captured, net{150, 0, 150, 0}, 1},
-		{"less than nothing", []fact{{sale, in(a, 200), "posted"}, {sale, capture(a, 150), "posted"}, {sale, paid(a, 60, -10), "quarantined"}}, payment.Captured, net{200, 50, 150, 0}, 1},
-		{"more than came in", []fact{{sale, in(a, 200), "posted"}, {sale, capture(a, 201), "quarantined"}}, payment.InCase, net{200, 200, 0, 0}, 0},
-		{"nothing came in", []fact{{sale, in(a, 0), "quarantined"}, {sale, in(protocol.PaymentID{}, 5), "quarantined"}, {sale, in(a, 5), "posted"}}, payment.Approved, net{5, 5, 0, 0}, 0},
-		{"after its outcome", []fact{{sale, in(a, 100), "posted"}, {sale, capture(a, 100), "posted"}, {sale, in(a, 100), "quarantined"}}, payment.Captured, net{100, 0, 100, 0}, 1},
-		{"of another sale", []fact{{sale, in(a, 100), "posted"}, {stray, in(a, 100), "quarantined"}}, payment.Approved, net{100, 100, 0, 0}, 1},
-		{"two tenders of a sale", []fact{
+		{"less than nothing", []record{{sale, in(a, 200), "posted"}, {sale, capture(a, 150), "posted"}, {sale, paid(a, 60, -10), "quarantined"}}, payment.Captured, net{200, 50, 150, 0}, 1},
+		{"more than came in", []record{{sale, in(a, 200), "posted"}, {sale, capture(a, 201), "quarantined"}}, payment.InCase, net{200, 200, 0, 0}, 0},
+		{"nothing came in", []record{{sale, in(a, 0), "quarantined"}, {sale, in(protocol.PaymentID{}, 5), "quarantined"}, {sale, in(a, 5), "posted"}}, payment.Approved, net{5, 5, 0, 0}, 0},
+		{"after its outcome", []record{{sale, in(a, 100), "posted"}, {sale, capture(a, 100), "posted"}, {sale, in(a, 100), "quarantined"}}, payment.Captured, net{100, 0, 100, 0}, 1},
+		{"of another sale", []record{{sale, in(a, 100), "posted"}, {stray, in(a, 100), "quarantined"}}, payment.Approved, net{100, 100, 0, 0}, 1},
+		{"two tenders of a sale", []record{
 			{sale, in(b, 100), "posted"}, {sale, capture(b, 100), "posted"}, {sale, in(a, 100), "posted"}, {sale, capture(a, 100), "quarantined"},
 		}, payment.InCase, net{200, 100, 100, 0}, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			bed := newBed(t, fresh, acquirer.Profile{})
-			s := bed.service()
-			prev := protocol.Position{Epoch: protocol.Epoch{1}}
-			for i, f := range c.facts {
-				sealed, err := protocol.SealRecord("kiosk-1", prev, protocol.Record{Sale: f.sale, Lane: 1, Body: f.body})
-				if err != nil {
-					t.Fatal(err)
-				}
-				prev = sealed.Position
-				r, err := protocol.OpenRecord(sealed.Bytes)
-				if err != nil {
-					t.Fatal(err)
-				}
-				v, effects := bed.journal(s, t0+protocol.UnixMS(i), r)
-				if v.Disposition.String() != f.want {
-					t.Errorf("%s %d is %s, want %s", f.body.Kind(), i, v.Disposition, f.want)
-				}
-				if len(effects) > 0 {
-					t.Errorf("%s: %+v", f.body.Kind(), effects)
-				}
-			}
+			bed.tell("kiosk-1", c.facts...)
 			p := bed.want(a, c.state)
 			if p.By != protocol.ByCash || p.Due() != 0 {
 				t.Errorf("by %s, due %d", p.By, p.Due())
@@ -107,11 +83,7 @@ func testCash(t *testing.T, fresh storetest.Fresh) {
 			if got != c.net {
 				t.Errorf("books %+v, want %+v", got, c.net)
 			}
-			n := 0
-			for _, k := range bed.incidents() {
-				n += k
-			}
-			if n != c.odd {
+			if bed.odd() != c.odd {
 				t.Errorf("incidents %v", bed.incidents())
 			}
 		})
@@ -177,17 +149,7 @@ func testMachineCash(t *testing.T, fresh storetest.Fresh) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			bed := newBed(t, fresh, acquirer.Profile{})
-			sealed, err := protocol.SealRecord("snack-1", protocol.Position{Epoch: protocol.Epoch{1}}, protocol.Record{Lane: 1, Body: c.body})
-			if err != nil {
-				t.Fatal(err)
-			}
-			r, err := protocol.OpenRecord(sealed.Bytes)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if v, _ := bed.journal(bed.service(), t0, r); v.Disposition.String() != c.want {
-				t.Errorf("%s, want %s", v.Disposition, c.want)
-			}
+			bed.tell("snack-1", record{body: c.body, want: c.want})
 			if in, out := bed.net(ledger.CashInMachine), bed.net(ledger.MerchantPayable); in != c.net || out != -c.net {
 				t.Errorf("books %d and %d, want %d", in, out, c.net)
 			}
@@ -205,8 +167,6 @@ func TestCollectedCash(t *testing.T) {
 func testCollectedCash(t *testing.T, fresh storetest.Fresh) {
 	t.Parallel()
 	bed := newBed(t, fresh, acquirer.Profile{})
-	s := bed.service()
-	prev := protocol.Position{Epoch: protocol.Epoch{1}}
 	for _, step := range []struct {
 		body protocol.Body
 		want string
@@ -224,18 +184,7 @@ func testCollectedCash(t *testing.T, fresh storetest.Fresh) {
 		{protocol.BagCounted{Bag: "4", Value: money.New(5, money.USD), Expected: eur(5)}, "quarantined", [5]int64{50, 0, 870, 30, 50}},
 		{protocol.CashCollected{Bag: "5", Expected: money.New(5, 0)}, "quarantined", [5]int64{50, 0, 870, 30, 50}},
 	} {
-		sealed, err := protocol.SealRecord("snack-1", prev, protocol.Record{Lane: 1, Body: step.body})
-		if err != nil {
-			t.Fatal(err)
-		}
-		r, err := protocol.OpenRecord(sealed.Bytes)
-		if err != nil {
-			t.Fatal(err)
-		}
-		prev = sealed.Position
-		if v, _ := bed.journal(s, t0, r); v.Disposition.String() != step.want {
-			t.Errorf("%+v: %s, want %s", step.body, v.Disposition, step.want)
-		}
+		bed.tell("snack-1", record{body: step.body, want: step.want})
 		var net [5]int64
 		for i, a := range []ledger.Account{ledger.CashInMachine, ledger.CashInTransit, ledger.CashCounted, ledger.CashDifference, ledger.CashByHand} {
 			net[i] = bed.net(a)
