@@ -26,16 +26,20 @@ func Audit(t *testing.T, mk NewAudit) {
 	for name, c := range map[string]struct {
 		fault virtual.DEXFault
 		want  string
+		line  virtual.LineFault
 	}{
-		"reads":                         {virtual.DEXOK, ""},
-		"it does not answer":            {virtual.DEXSilent, "no_answer"},
-		"it does not understand":        {virtual.DEXNak, ""},
-		"a sum is wrong":                {virtual.DEXBadSum, ""},
-		"it stops in the middle":        {virtual.DEXCut, "broken"},
-		"it is busy":                    {virtual.DEXSlow, ""},
-		"it misses an acknowledgment":   {virtual.DEXDeafOnce, ""},
-		"noise between the blocks":      {virtual.DEXNoise, ""},
-		"the cable is pulled meanwhile": {virtual.DEXSilent, "port_lost"},
+		"reads":                         {fault: virtual.DEXOK, want: ""},
+		"it does not answer":            {fault: virtual.DEXSilent, want: "no_answer"},
+		"it does not understand":        {fault: virtual.DEXNak, want: ""},
+		"a sum is wrong":                {fault: virtual.DEXBadSum, want: ""},
+		"it stops in the middle":        {fault: virtual.DEXCut, want: "broken"},
+		"it is busy":                    {fault: virtual.DEXSlow, want: ""},
+		"it misses an acknowledgment":   {fault: virtual.DEXDeafOnce, want: ""},
+		"noise between the blocks":      {fault: virtual.DEXNoise, want: ""},
+		"the cable is pulled meanwhile": {fault: virtual.DEXSilent, want: "port_lost"},
+		"byte dribble":                  {line: virtual.LineDribbles},
+		"two frames in one read":        {line: virtual.LineJoins},
+		"gone in mid frame":             {want: "port_lost", line: virtual.LineHalf},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -51,9 +55,12 @@ func Audit(t *testing.T, mk NewAudit) {
 			must(t, err)
 			supervise(t, l, open)
 			Next(l, func(e hardware.Health) bool { return e.State == hardware.Ready })
+			far.Line(c.line)
 			must(t, a.Read())
 			if c.want == "port_lost" {
-				far.Unplug()
+				if c.line == virtual.LineFine {
+					far.Unplug()
+				}
 				if e := Next[hardware.AuditRead](l, nil); e.Reason != c.want {
 					t.Errorf("ended as %q", e.Reason)
 				}

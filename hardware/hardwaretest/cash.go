@@ -41,6 +41,10 @@ func Cash(t *testing.T, mk NewCash) {
 		"a wrong sum":                func(t *testing.T, b *cashBench) { paysAll(t, b, virtual.CashBadSum) },
 		"reset in mid payout":        func(t *testing.T, b *cashBench) { paysAll(t, b, virtual.CashResetInPay) },
 		"a report said twice":        saidTwice,
+		"byte dribble":               func(t *testing.T, b *cashBench) { b.far.Line(virtual.LineDribbles); lineIs(t, b) },
+		"two frames in one read":     func(t *testing.T, b *cashBench) { b.far.Line(virtual.LineJoins); lineIs(t, b) },
+		"garbage":                    func(t *testing.T, b *cashBench) { b.far.Line(virtual.LineNoise); lineIs(t, b) },
+		"gone in mid frame":          halfCoin,
 		"two payouts":                twoPayouts,
 		"a coin in mid payout":       coinMeanwhile,
 		"coins of before":            ofBefore,
@@ -215,7 +219,7 @@ func billIn(t *testing.T, b *cashBench, take bool) {
 	if e := Next[hardware.BillHeld](b.l, nil); e.Value != eur(1000) {
 		t.Errorf("%+v", e)
 	}
-	if n := count(b.l, func(hardware.CashIn) bool { return true }); n != 0 {
+	if n := count(b.l, func(e hardware.CashIn) bool { return e.Bill }); n != 0 {
 		t.Error("a bill in escrow is no money")
 	}
 	must(t, b.c.Bill(take))
@@ -307,6 +311,32 @@ func saidTwice(t *testing.T, b *cashBench) {
 	Next(b.l, func(e hardware.CashIn) bool { return !e.Bill })
 	if n := count(b.l, func(hardware.CashIn) bool { return true }); n != 4 {
 		t.Errorf("%d coins and bills of 4:%s", n, b.l)
+	}
+}
+
+// lineIs: a coin, a bill and change, over a line that is not as it should be.
+func lineIs(t *testing.T, b *cashBench) {
+	coinsIn(t, b)
+	b.l.read = len(b.l.All())
+	billIn(t, b, true)
+	paysAll(t, b, virtual.CashOK)
+}
+
+// halfCoin: the cable goes in the middle of the report of a coin, which is told when it is back, once.
+func halfCoin(t *testing.T, b *cashBench) {
+	b.accept()
+	idle := b.far.View().Idle
+	b.wait(func(v virtual.CashView) bool { return v.Idle > idle }) // between two POLLs
+	b.far.Line(virtual.LineHalf)
+	must(t, b.far.Coin(3))
+	Next[hardware.PortGone](b.l, nil)
+	must(t, b.far.Replug())
+	if e := Next[hardware.CashIn](b.l, nil); e.Value != eur(50) {
+		t.Errorf("%+v", e)
+	}
+	b.ready()
+	if n := count(b.l, func(hardware.CashIn) bool { return true }); n != 1 {
+		t.Errorf("%d coins of 1:%s", n, b.l)
 	}
 }
 

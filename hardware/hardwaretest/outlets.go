@@ -277,6 +277,8 @@ func Outlets(t *testing.T, mk NewOutlets) {
 		"unplugged before":             unplugBefore,
 		"power cut while held":         cutHeld,
 		"garbage":                      func(t *testing.T, b *outletBench) { b.noisy(t, virtual.FaultGarbage) },
+		"two frames in one read":       func(t *testing.T, b *outletBench) { b.b.Line(virtual.LineJoins); b.noisy(t, virtual.FaultNone) },
+		"gone in mid frame":            halfAnswer,
 		"byte dribble":                 func(t *testing.T, b *outletBench) { b.noisy(t, virtual.FaultDribble) },
 		"two answers in one read":      func(t *testing.T, b *outletBench) { b.noisy(t, virtual.FaultRepeat) },
 		"restart in mid vend":          restartOutlet,
@@ -334,6 +336,22 @@ func unplugMidVend(t *testing.T, b *outletBench) {
 	b.once(v)
 	b.sold(b.order(Chair), Chair, protocol.GradeReported)
 	b.seen(func(v virtual.BoardView) bool { return v.Drops == 2 })
+}
+
+// halfAnswer: the cable goes in the middle of the board's answer. The approval ends once, and nothing is
+// said of the vend.
+func halfAnswer(t *testing.T, b *outletBench) {
+	v := b.order(Chair)
+	b.b.Line(virtual.LineHalf)
+	if how := Next(b.l, func(e hardware.Approval) bool { return e.Vend == v }).How; how == hardware.ApprovalWithdrawn {
+		b.gave(0)
+	}
+	Next[hardware.PortGone](b.l, nil)
+	b.silent(v)
+	must(t, b.b.Replug())
+	b.ready()
+	b.once(v)
+	b.sold(b.order(Chair), Chair, protocol.GradeReported)
 }
 
 func unplugBefore(t *testing.T, b *outletBench) {

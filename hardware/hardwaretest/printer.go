@@ -44,6 +44,10 @@ func Printer(t *testing.T, mk NewPrinter) {
 		"mute from the start":      muteFirst,
 		"mute in the middle":       muteLater,
 		"hung":                     hungPrinter,
+		"byte dribble":             func(t *testing.T, b *printerBench) { b.far.Line(virtual.LineDribbles); inTurn(t, b) },
+		"two frames in one read":   func(t *testing.T, b *printerBench) { b.far.Line(virtual.LineJoins); inTurn(t, b) },
+		"garbage":                  func(t *testing.T, b *printerBench) { b.far.Line(virtual.LineNoise); inTurn(t, b) },
+		"gone in mid frame":        func(t *testing.T, b *printerBench) { halfStatus(t, b) },
 		"unplugged in the middle":  unpluggedPrinting,
 		"unplugged idle":           unpluggedIdle,
 		"nothing after the end":    printerEnd,
@@ -226,6 +230,21 @@ func unpluggedPrinting(t *testing.T, b *printerBench) {
 	must(t, b.far.Replug())
 	b.health(hardware.Ready, "")
 	if r := b.print(3, aPage(1)); r != "" {
+		t.Errorf("ended as %q", r)
+	}
+}
+
+// halfStatus: the cable goes in the middle of a status.
+func halfStatus(t *testing.T, b *printerBench) {
+	b.far.Line(virtual.LineHalf)
+	must(t, b.p.Print(1, aPage(5)))
+	if e := Next[hardware.Printed](b.l, nil); e.Reason != "port_lost" {
+		t.Errorf("ended as %q", e.Reason)
+	}
+	Next[hardware.PortGone](b.l, nil)
+	must(t, b.far.Replug())
+	b.health(hardware.Ready, "")
+	if r := b.print(2, aPage(1)); r != "" {
 		t.Errorf("ended as %q", r)
 	}
 }

@@ -42,6 +42,9 @@ func CardReader(t *testing.T, mk NewCardReader) {
 		"damaged data":               func(t *testing.T, b *readerBench) { lost(t, b, virtual.ReaderDamagedTLV) },
 		"silence":                    func(t *testing.T, b *readerBench) { lost(t, b, virtual.ReaderSilent) },
 		"noise before":               noise,
+		"byte dribble":               func(t *testing.T, b *readerBench) { b.far.Line(virtual.LineDribbles); reads(t, b) },
+		"two frames in one read":     func(t *testing.T, b *readerBench) { b.far.Line(virtual.LineJoins); reads(t, b) },
+		"gone in mid frame":          halfCard,
 		"answer twice":               twice,
 		"collision":                  func(t *testing.T, b *readerBench) { failed(t, b, virtual.ReaderCollision, hardware.ReasonCollision) },
 		"torn away":                  func(t *testing.T, b *readerBench) { failed(t, b, virtual.ReaderTorn, hardware.ReasonCardError) },
@@ -274,6 +277,23 @@ func unpluggedArmed(t *testing.T, b *readerBench) {
 	must(t, b.far.Replug())
 	b.ready()
 	b.tap(virtual.VisaTest())
+}
+
+// halfCard: the cable goes in the middle of a card's answer.
+func halfCard(t *testing.T, b *readerBench) {
+	b.arm(time.Minute)
+	b.far.Line(virtual.LineHalf)
+	_ = b.far.Tap(virtual.VisaTest())
+	if f := Next[hardware.CardFailed](b.l, nil); f.Reason != hardware.ReasonReader {
+		t.Errorf("ended as %q", f.Reason)
+	}
+	Next[hardware.PortGone](b.l, nil)
+	must(t, b.far.Replug())
+	b.ready()
+	b.tap(virtual.VisaTest())
+	if n := count(b.l, func(hardware.CardRead) bool { return true }); n != 1 {
+		t.Errorf("%d cards", n)
+	}
 }
 
 func deadThenAlive(t *testing.T, b *readerBench) {

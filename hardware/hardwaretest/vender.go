@@ -28,6 +28,7 @@ type Far interface {
 	PowerCut() error
 	Unplug() error
 	Replug() error
+	Line(virtual.LineFault)
 	Drops() []virtual.Drop
 	View() virtual.View
 	Wait(context.Context, func(virtual.View) bool) error
@@ -169,6 +170,9 @@ func Vender(t *testing.T, mk NewVender, far NewFar, livesOn bool) {
 		"silent controller":                silentController,
 		"repeated lines":                   repeatedLines,
 		"garbage":                          garbage,
+		"byte dribble":                     func(t *testing.T, b *bench) { b.m.Line(virtual.LineDribbles); sells(t, b) },
+		"two frames in one read":           func(t *testing.T, b *bench) { b.m.Line(virtual.LineJoins); sells(t, b) },
+		"gone in mid frame":                halfResult,
 		"repeated request":                 repeatedRequest,
 		"unplugged while it waits":         unpluggedWaiting,
 		"power cut of the adapter":         powerCut,
@@ -377,6 +381,31 @@ func garbage(t *testing.T, b *bench) {
 		t.Errorf("%d requests out of garbage", len(seen))
 	}
 	b.drops(1)
+}
+
+// halfResult: the cable goes in the middle of the result. It is told once, or never; the next sale is none of it.
+func halfResult(t *testing.T, b *bench) {
+	must(t, b.m.Misbehave(virtual.FaultLateDrop))
+	r := b.request()
+	v, _ := b.approve()
+	b.wait(func(v virtual.View) bool { return v.Held })
+	b.m.Line(virtual.LineHalf)
+	must(t, b.m.Release())
+	Next[hardware.PortGone](b.l, nil)
+	b.once(v)
+	must(t, b.m.Replug())
+	b.enabled()
+	b.wait(func(v virtual.View) bool { return v.Status == "ENABLED" })
+	again := b.request()
+	if !again.Bus.Later(r.Bus) {
+		t.Errorf("key %v is not later than %v", again.Bus, r.Bus)
+	}
+	next, _ := b.approve()
+	Next(b.l, func(e hardware.VendSuccess) bool { return e.Vend == next })
+	if n := count(b.l, func(e hardware.VendSuccess) bool { return e.Vend == v }); n > 1 {
+		t.Errorf("%d successes of one vend", n)
+	}
+	b.drops(2)
 }
 
 func repeatedRequest(t *testing.T, b *bench) {

@@ -26,6 +26,7 @@ type port struct {
 	path   string
 	plug   chan struct{} // closed and renewed when a cable is plugged in
 	lost   int
+	line
 }
 
 func newPort(link string) (*port, error) {
@@ -98,7 +99,14 @@ func (p *port) unplug() { p.unplugged(nil) }
 func (p *port) unplugged(m *os.File) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.master == nil || m != nil && p.master != m {
+	if m == nil || p.master == m {
+		p.out()
+	}
+}
+
+// out takes the cable out, with mu held.
+func (p *port) out() {
+	if p.master == nil {
 		return
 	}
 	if p.link != "" {
@@ -125,6 +133,14 @@ func (p *port) write(b []byte) error {
 	if p.master == nil {
 		return ErrUnplugged
 	}
+	if p.fault != LineFine {
+		return p.badly(b)
+	}
+	return p.put(b)
+}
+
+// put is write, with mu held.
+func (p *port) put(b []byte) error {
 	_ = p.master.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
 	if _, err := p.master.Write(b); err != nil {
 		p.lost++

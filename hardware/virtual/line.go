@@ -1,0 +1,79 @@
+package virtual
+
+import "time"
+
+// LineFault is what becomes of what a far end says, on its way.
+type LineFault uint8
+
+// Faults of a line. They last, but for LineHalf.
+const (
+	LineFine     LineFault = iota
+	LineDribbles           // it comes byte by byte
+	LineJoins              // what is said twice within a moment comes in one piece
+	LineNoise              // every seventh time something else comes before it
+	LineHalf               // of the next, half comes, and then the cable is out
+)
+
+// line is a port's.
+type line struct {
+	fault LineFault
+	said  int
+	held  []byte
+}
+
+func (p *port) misbehave(f LineFault) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.fault = f
+}
+
+// badly says b, with mu held.
+func (p *port) badly(b []byte) error {
+	p.said++
+	switch p.fault {
+	case LineDribbles:
+		for i := range b {
+			if err := p.put(b[i : i+1]); err != nil {
+				return err
+			}
+			time.Sleep(200 * time.Microsecond)
+		}
+		return nil
+	case LineJoins:
+		if len(p.held) > 0 {
+			b, p.held = append(p.held, b...), nil
+			return p.put(b)
+		}
+		p.held = append(p.held, b...)
+		time.AfterFunc(3*time.Millisecond, func() {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			if p.master != nil && len(p.held) > 0 {
+				_ = p.put(p.held)
+			}
+			p.held = nil
+		})
+		return nil
+	case LineNoise:
+		if p.said%7 == 0 {
+			b = append([]byte{0xFE, 0xFE}, b...)
+		}
+	case LineHalf:
+		p.fault = LineFine
+		err := p.put(b[:len(b)/2])
+		time.Sleep(2 * time.Millisecond) // it arrives
+		p.out()
+		return err
+	case LineFine:
+	}
+	return p.put(b)
+}
+
+// Line sets what becomes of what each of them says.
+func (r *Reader) Line(f LineFault)     { r.port.misbehave(f) }
+func (p *Printer) Line(f LineFault)    { p.port.misbehave(f) }
+func (d *DEX) Line(f LineFault)        { d.port.misbehave(f) }
+func (c *Cash) Line(f LineFault)       { c.port.misbehave(f) }
+func (m *Machine) Line(f LineFault)    { m.port.misbehave(f) }
+func (b *Board) Line(f LineFault)      { b.port.misbehave(f) }
+func (c *Controller) Line(f LineFault) { c.cable.misbehave(f) }
