@@ -14,17 +14,21 @@ import (
 // NewCash makes a driver for the cash at a path, and what Supervise opens it with.
 type NewCash func(path string, out func(hardware.Event)) (hardware.Cash, func(context.Context) (hardware.Driver, error), error)
 
+// NewAdapter is an adapter before the bus at a path: the master in our place.
+type NewAdapter func(link, bus string) (*virtual.Adapter, error)
+
 type cashBench struct {
 	t    *testing.T
+	at   *virtual.Adapter // nil: none
 	far  *virtual.Cash
 	l    *Log
 	c    hardware.Cash
 	stop func()
 }
 
-// Cash is what every Cash must do. The far end has coins of 0.05, 0.10, 0.20, 0.50, 1 and 2, tubes for
+// Cash is what every Cash must do, at a bus, or behind an adapter. The far end has coins of 0.05, 0.10, 0.20, 0.50, 1 and 2, tubes for
 // all but the last, and takes bills of 5, 10 and 20.
-func Cash(t *testing.T, mk NewCash) {
+func Cash(t *testing.T, mk NewCash, behind NewAdapter) {
 	t.Helper()
 	for name, f := range map[string]func(*testing.T, *cashBench){
 		"coins":                      coinsIn,
@@ -41,9 +45,9 @@ func Cash(t *testing.T, mk NewCash) {
 		"a wrong sum":                func(t *testing.T, b *cashBench) { paysAll(t, b, virtual.CashBadSum) },
 		"reset in mid payout":        func(t *testing.T, b *cashBench) { paysAll(t, b, virtual.CashResetInPay) },
 		"a report said twice":        saidTwice,
-		"byte dribble":               func(t *testing.T, b *cashBench) { b.far.Line(virtual.LineDribbles); lineIs(t, b) },
-		"two frames in one read":     func(t *testing.T, b *cashBench) { b.far.Line(virtual.LineJoins); lineIs(t, b) },
-		"garbage":                    func(t *testing.T, b *cashBench) { b.far.Line(virtual.LineNoise); lineIs(t, b) },
+		"byte dribble":               func(t *testing.T, b *cashBench) { lineIs(t, b, virtual.LineDribbles) },
+		"two frames in one read":     func(t *testing.T, b *cashBench) { lineIs(t, b, virtual.LineJoins) },
+		"garbage":                    func(t *testing.T, b *cashBench) { lineIs(t, b, virtual.LineNoise) },
 		"gone in mid frame":          halfCoin,
 		"two payouts":                twoPayouts,
 		"a coin in mid payout":       coinMeanwhile,
@@ -56,13 +60,13 @@ func Cash(t *testing.T, mk NewCash) {
 		for _, level3 := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, level 3 %v", name, level3), func(t *testing.T) {
 				t.Parallel()
-				runCash(t, mk, f, virtual.CashConfig{Link: t.TempDir() + "/cash", Tubes: []int{10, 10, 10, 10, 10, -1}, Level3: level3})
+				runCash(t, mk, behind, f, virtual.CashConfig{Link: t.TempDir() + "/cash", Tubes: []int{10, 10, 10, 10, 10, -1}, Level3: level3})
 			})
 		}
 	}
 }
 
-func runCash(t *testing.T, mk NewCash, f func(*testing.T, *cashBench), cfg virtual.CashConfig) {
+func runCash(t *testing.T, mk NewCash, behind NewAdapter, f func(*testing.T, *cashBench), cfg virtual.CashConfig) {
 	t.Helper()
 	far, err := virtual.NewCash(cfg)
 	must(t, err)
@@ -71,7 +75,17 @@ func runCash(t *testing.T, mk NewCash, f func(*testing.T, *cashBench), cfg virtu
 	go func() { defer close(done); _ = far.Run(ctx) }()
 	t.Cleanup(func() { cancel(); <-done })
 	b := &cashBench{t: t, far: far, l: NewLog(t)}
-	c, open, err := mk(far.Path(), b.l.Out)
+	path := far.Path()
+	if behind != nil {
+		b.at, err = behind(path+"-adapter", path)
+		must(t, err)
+		done := make(chan struct{})
+		go func() { defer close(done); _ = b.at.Run(ctx) }()
+		t.Cleanup(func() { cancel(); <-done })
+		b.at.Garble()
+		path = b.at.Path()
+	}
+	c, open, err := mk(path, b.l.Out)
 	must(t, err)
 	b.c, b.stop = c, supervise(t, b.l, open)
 	b.ready()
@@ -315,7 +329,16 @@ func saidTwice(t *testing.T, b *cashBench) {
 }
 
 // lineIs: a coin, a bill and change, over a line that is not as it should be.
-func lineIs(t *testing.T, b *cashBench) {
+// What an adapter has to say it says once, so nothing may come into its lines: there Garble does it, between them.
+func lineIs(t *testing.T, b *cashBench, f virtual.LineFault) {
+	switch {
+	case b.at == nil:
+		b.far.Line(f)
+	case f == virtual.LineNoise:
+		b.at.Garble()
+	default:
+		b.at.Line(f)
+	}
 	coinsIn(t, b)
 	b.l.read = len(b.l.All())
 	billIn(t, b, true)
@@ -323,7 +346,16 @@ func lineIs(t *testing.T, b *cashBench) {
 }
 
 // halfCoin: the cable goes in the middle of the report of a coin, which is told when it is back, once.
+// An adapter has acknowledged it, and it would be lost: there it is another word that is cut.
 func halfCoin(t *testing.T, b *cashBench) {
+	if b.at != nil {
+		b.at.Line(virtual.LineHalf)
+		Next[hardware.PortGone](b.l, nil)
+		must(t, b.at.Replug())
+		b.ready()
+		coinsIn(t, b)
+		return
+	}
 	b.accept()
 	idle := b.far.View().Idle
 	b.wait(func(v virtual.CashView) bool { return v.Idle > idle }) // between two POLLs

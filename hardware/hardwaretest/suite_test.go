@@ -120,45 +120,23 @@ func TestESCPOS(t *testing.T) {
 }
 
 func TestCash(t *testing.T) { // not parallel: with all others beside it, a bus has no time for its answers
-	Cash(t, func(path string, out func(hardware.Event)) (hardware.Cash, func(context.Context) (hardware.Driver, error), error) {
-		c, err := mdb.NewCash(mdb.CashConfig{Config: mdb.Config{Path: path}, Currency: money.EUR}, out)
-		if err != nil {
-			return nil, nil, err
-		}
-		return c, c.Open, nil
-	})
+	Cash(t, cashAt(mdb.PortRaw), nil)
 }
 
 // TestCashAtAdapter: the same devices behind adapters that are the master for us.
 func TestCashAtAdapter(t *testing.T) { // not parallel, as TestCash
-	for name, k := range map[string]struct {
-		port mdb.Port
-		far  func(link, bus string) (*virtual.Adapter, error)
-	}{"Qibixx": {mdb.PortQibixx, virtual.NewAdapter}, "Waferstar": {mdb.PortWaferstar, virtual.NewWaferAdapter}} {
-		t.Run(name, func(t *testing.T) {
-			Cash(t, func(path string, out func(hardware.Event)) (hardware.Cash, func(context.Context) (hardware.Driver, error), error) {
-				at := adapter(t, k.far, path)
-				c, err := mdb.NewCash(mdb.CashConfig{Config: mdb.Config{Path: at, Port: k.port}, Currency: money.EUR}, out)
-				if err != nil {
-					return nil, nil, err
-				}
-				return c, c.Open, nil
-			})
-		})
-	}
+	t.Run("Qibixx", func(t *testing.T) { Cash(t, cashAt(mdb.PortQibixx), virtual.NewAdapter) })
+	t.Run("Waferstar", func(t *testing.T) { Cash(t, cashAt(mdb.PortWaferstar), virtual.NewWaferAdapter) })
 }
 
-// adapter is one before the bus at a path; the path of its tty.
-func adapter(t *testing.T, far func(link, bus string) (*virtual.Adapter, error), bus string) string {
-	t.Helper()
-	a, err := far(bus+"-adapter", bus)
-	must(t, err)
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() { defer close(done); _ = a.Run(ctx) }()
-	t.Cleanup(func() { cancel(); <-done })
-	a.Garble()
-	return a.Path()
+func cashAt(p mdb.Port) NewCash {
+	return func(path string, out func(hardware.Event)) (hardware.Cash, func(context.Context) (hardware.Driver, error), error) {
+		c, err := mdb.NewCash(mdb.CashConfig{Config: mdb.Config{Path: path, Port: p}, Currency: money.EUR}, out)
+		if err != nil {
+			return nil, nil, err
+		}
+		return c, c.Open, nil
+	}
 }
 
 func TestDEX(t *testing.T) {

@@ -46,6 +46,9 @@ func NewWaferAdapter(link, bus string) (*Adapter, error) {
 // Path is the tty the agent opens.
 func (a *Adapter) Path() string { return a.port.name() }
 
+// Replug puts the agent's cable in again.
+func (a *Adapter) Replug() error { return a.port.replug() }
+
 // Garble lets noise and half a line come before the next answer.
 func (a *Adapter) Garble() { a.mu.Lock(); defer a.mu.Unlock(); a.garble = true }
 
@@ -204,7 +207,7 @@ func (a *Adapter) exchange(ctx context.Context, block []byte) []byte {
 	if _, err := f.Write(command(block)); err != nil {
 		return nil
 	}
-	late := time.NewTimer(40 * time.Millisecond)
+	late := time.NewTimer(a.patience())
 	defer late.Stop()
 	select {
 	case w := <-a.done:
@@ -225,6 +228,15 @@ func (a *Adapter) exchange(ctx context.Context, block []byte) []byte {
 	case <-ctx.Done():
 	}
 	return nil
+}
+
+// patience is for an answer: 5 ms on a bus, but devices of this package are processes on a busy machine. Less than
+// the agent's.
+func (a *Adapter) patience() time.Duration {
+	if a.wafer {
+		return 200 * time.Millisecond
+	}
+	return 45 * time.Millisecond
 }
 
 // polls tells what changer and validator report: their address, and what they said.

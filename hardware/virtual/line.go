@@ -74,6 +74,7 @@ func (r *Reader) Line(f LineFault)     { r.port.misbehave(f) }
 func (p *Printer) Line(f LineFault)    { p.port.misbehave(f) }
 func (d *DEX) Line(f LineFault)        { d.port.misbehave(f) }
 func (c *Cash) Line(f LineFault)       { c.port.misbehave(f) }
+func (a *Adapter) Line(f LineFault)    { a.port.misbehave(f) }
 func (m *Machine) Line(f LineFault)    { m.port.misbehave(f) }
 func (b *Board) Line(f LineFault)      { b.port.misbehave(f) }
 func (c *Controller) Line(f LineFault) { c.cable.misbehave(f) }
