@@ -57,10 +57,8 @@ type BoardView struct {
 type Board struct {
 	cfg  BoardConfig
 	port *port
-	book book
 
-	watch
-	seen   BoardView
+	stage[BoardView]
 	rx     []byte
 	fault  Fault
 	mute   time.Time // until then it says and hears nothing
@@ -344,14 +342,6 @@ func (b *Board) later(d time.Duration, f func()) {
 	})
 }
 
-func (b *Board) do(f func() error) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	err := f()
-	b.tell()
-	return err
-}
-
 // Press presses an outlet's button for a moment.
 func (b *Board) Press(o protocol.Outlet) error {
 	return b.do(func() error {
@@ -413,22 +403,3 @@ func (b *Board) Unplug() error { return b.do(func() error { b.port.unplug(); ret
 
 // Replug puts the cable in again; the tty is a new one, the link points to it.
 func (b *Board) Replug() error { return b.do(b.port.replug) }
-
-// Drops is what the machines gave out, in order.
-func (b *Board) Drops() []Drop {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return slices.Clone(b.book.drops)
-}
-
-// View is what can be seen now.
-func (b *Board) View() BoardView {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.seen
-}
-
-// Wait waits until what can be seen is ok.
-func (b *Board) Wait(ctx context.Context, ok func(BoardView) bool) error {
-	return await(ctx, &b.watch, func() BoardView { return b.seen }, ok)
-}

@@ -1,6 +1,7 @@
 package virtual
 
 import (
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -68,4 +69,39 @@ func (b *book) close() {
 	if b.file != nil {
 		_ = b.file.Close()
 	}
+}
+
+// stage is a machine as one sees it, and what fell out of it.
+type stage[V any] struct {
+	watch
+	book book
+	seen V
+}
+
+// do is one thing that happens to it from outside.
+func (s *stage[V]) do(f func() error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err := f()
+	s.tell()
+	return err
+}
+
+// Drops is what fell, in order.
+func (s *stage[V]) Drops() []Drop {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]Drop(nil), s.book.drops...)
+}
+
+// View is what can be seen now.
+func (s *stage[V]) View() V {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.seen
+}
+
+// Wait waits until what can be seen is ok.
+func (s *stage[V]) Wait(ctx context.Context, ok func(V) bool) error {
+	return await(ctx, &s.watch, func() V { return s.seen }, ok)
 }

@@ -33,9 +33,7 @@ type Controller struct {
 	port  *port
 	cable *port // that a fault takes out
 
-	watch
-	book     book
-	seen     View
+	stage[View]
 	in       []byte   // of the device, not unmarked yet
 	answer   []uint16 // words of the answer that comes in
 	whole    chan []uint16
@@ -434,14 +432,6 @@ func (c *Controller) restart() {
 
 func (c *Controller) status(s string) { c.seen.Status = s }
 
-func (c *Controller) do(f func() error) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	err := f()
-	c.tell()
-	return err
-}
-
 // Select presses a product's button. A controller that is about to be ready is waited for, a moment.
 func (c *Controller) Select(o protocol.Outlet) error {
 	for deadline := time.Now().Add(2 * time.Second); ; time.Sleep(time.Millisecond) {
@@ -549,22 +539,3 @@ func (c *Controller) Unplug() error { return c.do(func() error { c.port.unplug()
 
 // Replug puts the cable in again; the tty is a new one, the link points to it.
 func (c *Controller) Replug() error { return c.do(c.port.replug) }
-
-// Drops is what fell, in order.
-func (c *Controller) Drops() []Drop {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return append([]Drop(nil), c.book.drops...)
-}
-
-// View is what can be seen now.
-func (c *Controller) View() View {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.seen
-}
-
-// Wait waits until what can be seen is ok.
-func (c *Controller) Wait(ctx context.Context, ok func(View) bool) error {
-	return await(ctx, &c.watch, func() View { return c.seen }, ok)
-}

@@ -101,10 +101,8 @@ type View struct {
 type Machine struct {
 	cfg  MachineConfig
 	port *port
-	book book
 
-	watch
-	seen     View
+	stage[View]
 	line     []byte
 	approved bool // the open request is
 	product  Product
@@ -348,15 +346,6 @@ func (m *Machine) say(lines ...string) {
 	}
 }
 
-// do is one thing that happens to the machine from outside.
-func (m *Machine) do(f func() error) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	err := f()
-	m.tell()
-	return err
-}
-
 // Select presses a product's button: VEND REQUEST, or why the controller makes none.
 func (m *Machine) Select(o protocol.Outlet) error {
 	return m.do(func() error {
@@ -440,22 +429,3 @@ func (m *Machine) Unplug() error { return m.do(func() error { m.port.unplug(); r
 
 // Replug puts the cable in again; the tty is a new one, the link points to it.
 func (m *Machine) Replug() error { return m.do(m.port.replug) }
-
-// Drops is what fell, in order.
-func (m *Machine) Drops() []Drop {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return append([]Drop(nil), m.book.drops...)
-}
-
-// View is what can be seen now.
-func (m *Machine) View() View {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.seen
-}
-
-// Wait waits until what can be seen is ok.
-func (m *Machine) Wait(ctx context.Context, ok func(View) bool) error {
-	return await(ctx, &m.watch, func() View { return m.seen }, ok)
-}
