@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,7 +41,7 @@ type Power struct {
 	Relay  string // its name at the board
 	Lane   protocol.Lane
 	Device string        // as status names it: reader
-	After  time.Duration // that it is not ready; 2 min. Each time in vain the pause doubles, up to an hour
+	After  time.Duration // that nothing is heard of it; 2 min. Each time in vain the pause doubles, up to an hour
 }
 
 // Pins is a board at pins of this computer.
@@ -196,6 +197,12 @@ func (s *shell) blink(faults []code.Fault) {
 	s.onBoard("blink", s.board.Blink(n))
 }
 
+// away reports that nothing is heard of a device: power may mend that. What it says of itself, that its paper is
+// out, power does not.
+func (d DeviceStatus) away() bool {
+	return d.State == hardware.Absent.String() || d.Code == code.Silent || d.Code == code.Garbage
+}
+
 // recoverPower takes the power of devices away that stay away while nobody buys. That it does is on the disk
 // before it is done.
 func (s *shell) recoverPower(now time.Duration) error {
@@ -210,21 +217,20 @@ func (s *shell) recoverPower(now time.Duration) error {
 		if l == nil {
 			continue
 		}
-		at := slices.IndexFunc(l.devices, func(d DeviceStatus) bool { return d.Name == p.Device })
-		if at < 0 {
+		of := func(d DeviceStatus) bool { return d.Name == p.Device || strings.HasPrefix(d.Name, p.Device+" ") }
+		if !slices.ContainsFunc(l.devices, of) {
 			continue
 		}
-		d, after := l.devices[at], p.After
-		if after == 0 {
-			after = powerAfter
-		}
-		if d.State == hardware.Ready.String() {
+		at := slices.IndexFunc(l.devices, func(d DeviceStatus) bool { return of(d) && d.away() })
+		after := cmp.Or(p.After, powerAfter)
+		if at < 0 {
 			if st.tries > 0 {
 				s.log.Info("a device is back after its power was", "lane", int(l.id), "part", p.Device, "times", st.tries)
 			}
 			*st = powerState{}
 			continue
 		}
+		d := l.devices[at]
 		idle, ok := s.device.LaneState(p.Lane)
 		if time.Since(d.Since) < after || now < st.at || !ok || !idle.Idle() {
 			continue

@@ -349,8 +349,12 @@ func (s *shell) tellStatus() {
 	s.blink(st.Faults)
 }
 
-// sees keeps how a piece of hardware stands.
+// sees keeps how a piece of hardware stands. Of a device that tells of its parts ("cash coins", "cash bills") its own
+// name stands there only while it is away, and the parts only while it is not.
 func sees(all []DeviceStatus, h hardware.Health) []DeviceStatus {
+	all = slices.DeleteFunc(all, func(d DeviceStatus) bool {
+		return strings.HasPrefix(h.Device, d.Name+" ") || strings.HasPrefix(d.Name, h.Device+" ")
+	})
 	d := DeviceStatus{Name: h.Device, State: h.State.String(), Code: code.Code(h.Code), Detail: h.Detail, Since: time.Now()}
 	for i, was := range all {
 		if was.Name == d.Name {

@@ -278,9 +278,13 @@ func TestConfig(t *testing.T) {
 type contact struct {
 	gpiotest.Pin
 	noEdges bool
+	broken  bool
 }
 
 func (c *contact) In(p gpio.Pull, e gpio.Edge) error {
+	if c.broken {
+		return errors.New("it is somebody else's")
+	}
 	if c.noEdges && e != gpio.NoEdge {
 		return errors.New("no edges here")
 	}
@@ -366,6 +370,23 @@ func TestPins(t *testing.T) {
 	cancel()
 	ends.Wait()
 	if lamp.Read() != gpio.High {
+		t.Error("the lamp stays on")
+	}
+}
+
+// TestHalfABoard: a pin that cannot be had ends the opening with all that had begun.
+func TestHalfABoard(t *testing.T) {
+	t.Parallel()
+	door, loop, lamp := register(t, "door", gpio.Low), register(t, "loop", gpio.Low), register(t, "lamp", gpio.High)
+	loop.broken = true
+	b, err := New(Config{Door: Input{Pin: door.N}, Tamper: Input{Pin: loop.N}, Lamp: Output{Pin: lamp.N}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Open(t.Context()); err == nil || !strings.Contains(err.Error(), "somebody else's") {
+		t.Error(err)
+	}
+	if lamp.Read() != gpio.Low {
 		t.Error("the lamp stays on")
 	}
 }

@@ -102,7 +102,7 @@ func openPins(c Config) (*pins, error) {
 		in.edges = in.In(pull, gpio.BothEdges) == nil
 		if !in.edges {
 			if err := in.In(pull, gpio.NoEdge); err != nil {
-				return nil, fmt.Errorf("gpio %s: %w", in, err)
+				return nil, errors.Join(fmt.Errorf("gpio %s: %w", in, err), p.Close())
 			}
 		}
 		p.wg.Go(func() { p.watch(in) })
@@ -114,6 +114,7 @@ func openPins(c Config) (*pins, error) {
 func (p *pins) watch(in *contactPin) {
 	rest := time.NewTimer(0)
 	defer rest.Stop()
+	was := in.Read()
 	for {
 		pause := askEvery
 		if in.edges {
@@ -128,7 +129,8 @@ func (p *pins) watch(in *contactPin) {
 			return
 		case <-rest.C:
 		}
-		if pause > 0 {
+		if now := in.Read(); in.edges && pause > 0 || now != was {
+			was = now
 			p.tell()
 		}
 	}
