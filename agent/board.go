@@ -117,6 +117,12 @@ func (s *shell) clearTamper(ctx context.Context, person string) error {
 	return said
 }
 
+// locked reports that a lane was opened, and nobody has cleared that.
+func (s *shell) locked(l protocol.Lane) bool {
+	st, ok := s.device.LaneState(l)
+	return ok && st.Tampered()
+}
+
 func (s *shell) looseNames() string {
 	return strings.Join(slices.Compact(slices.Sorted(maps.Values(s.loose))), ", ")
 }

@@ -11,6 +11,7 @@ import (
 	"coinop/agent"
 	"coinop/agent/journal"
 	"coinop/agent/session"
+	"coinop/hardware"
 	"coinop/hardware/dex"
 	"coinop/hardware/outlet"
 	"coinop/hardware/virtual"
@@ -169,5 +170,56 @@ func TestTamper(t *testing.T) {
 	got := s.events("tamper")
 	if len(got) != 2 || got[0] != (protocol.DeviceEvent{Code: "tamper", Device: "outlets", Detail: "found"}) || got[1].Detail != "cleared by ana" {
 		t.Errorf("%+v", got)
+	}
+}
+
+// TestTamperReaders: the reader of a lane where the card comes first looks for none while the lane is locked, and
+// who stands there is told so; a restart changes nothing.
+func TestTamperReaders(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	b := newBoard()
+	s.cfg.Board = b.config()
+	s.cfg.Lanes[0].Flow, s.cfg.Policy.MaxHold = protocol.CardFirst, 500
+	armed := func(want bool) {
+		t.Helper()
+		if err := s.reader.Wait(s.ctx(), func(v virtual.ReaderView) bool { return v.Armed == want }); err != nil {
+			t.Fatalf("armed is never %v: %v", want, err)
+		}
+	}
+	stop := s.start()
+	<-b.open
+	s.enabled()
+	armed(true)
+	b.out(hardware.Tamper{Device: "board"})
+	armed(false)
+	s.await(session.ScreenOutOfService)
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	again := newBoard()
+	s.cfg.Board = again.config()
+	for len(s.screens) > 0 {
+		<-s.screens
+	}
+	stop = s.start()
+	<-again.open
+	s.enabled()
+	s.until("still locked", func() bool {
+		st, err := agent.AskStatus(s.cfg.Data)
+		return err == nil && len(st.Lanes) == 1 && st.Lanes[0].Refuses == "tamper" && len(st.Lanes[0].Devices) == 2
+	})
+	if s.reader.View().Armed {
+		t.Error("a reader of a locked lane looks for a card")
+	}
+	if got := s.await(session.ScreenOutOfService); got.reason != "tamper" {
+		t.Errorf("%+v", got)
+	}
+	if _, err := agent.Tell(s.ctx(), s.cfg.Data, agent.Order{Do: agent.OrderTamperClear, Person: "ana"}); err != nil {
+		t.Fatal(err)
+	}
+	armed(true)
+	if err := stop(); err != nil {
+		t.Fatal(err)
 	}
 }

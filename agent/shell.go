@@ -181,6 +181,12 @@ func (s *shell) run(ctx context.Context) error {
 			s.service(l.Lane)
 		}
 	}
+	for _, l := range s.cfg.Lanes {
+		if s.locked(l.Lane) {
+			s.log.Warn("locked: it was opened", "lane", int(l.Lane), "check", code.Of(code.Tamper).Next)
+			s.service(l.Lane)
+		}
+	}
 	if err := s.handle(ins...); err != nil {
 		return err
 	}

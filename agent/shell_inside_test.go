@@ -41,7 +41,7 @@ func bareShell(err error) (*shell, *lane, *deaf) {
 	d := &deaf{err: err}
 	l := &lane{id: 2, vending: d, reader: d}
 	return &shell{
-		log: slog.New(slog.DiscardHandler), start: time.Now(), inbox: make(chan any, 2),
+		device: &Device{core: &Core{}}, log: slog.New(slog.DiscardHandler), start: time.Now(), inbox: make(chan any, 2),
 		lanes: map[protocol.Lane]*lane{2: l}, timers: map[timerKey]deadline{},
 		show: func(protocol.Lane, session.Screen, money.Amount, string) {},
 	}, l, d

@@ -244,6 +244,11 @@ func (f *fleet) perform(ctx context.Context, span time.Duration, p *printer) err
 			p.act("the line of %s is mended; it sold %d in between", second.name, p.sold(second.name))
 			return nil
 		}},
+		{0.40, func(context.Context) error {
+			p.act("the service door of %s opens: its agent writes that down", third.name)
+			return third.tell("door open")
+		}},
+		{0.45, func(context.Context) error { return third.tell("door shut") }},
 		{0.50, func(context.Context) error {
 			p.act("%s will not tell of its next cash sale", first.name)
 			return first.tell("till skip")

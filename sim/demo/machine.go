@@ -148,7 +148,7 @@ func (d description) file(dir string) (string, error) {
 		fmt.Fprintf(&b, "    audit: {port: %q}\n", filepath.Join(dir, DEXFile))
 		return b.String(), nil
 	}
-	b.WriteString("lanes:\n  - vending:\n      driver: relay-board\n      outlets:\n")
+	fmt.Fprintf(&b, "lanes:\n  - vending:\n      driver: relay-board\n      door: %d\n      outlets:\n", doorInput)
 	for _, p := range d.products {
 		fmt.Fprintf(&b, "        - {number: %d, name: %s, price: %s, relay: %d, pulses: %d, on: %s, off: 200ms, window: 500ms",
 			p.outlet, p.name, money.New(p.minor, money.EUR).Decimal(), p.relay, p.pulses, p.on)
@@ -169,6 +169,9 @@ func (d description) file(dir string) (string, error) {
 	b.WriteString("screen: {listen: \"127.0.0.1:0\"}\ntimeouts: {order_timeout: 10s}\n")
 	return b.String(), nil
 }
+
+// doorInput is where a relay board has the switch of the service door: no outlet has a button or feedback there.
+const doorInput = 8
 
 // DearOutlet sells what the host declines.
 const DearOutlet = 8
@@ -326,6 +329,12 @@ func (m *machine) command(words []string, quit func()) error {
 			return fmt.Errorf("till %q: want steal, skip or twice, of a machine that owns its cash", arg)
 		}
 		m.till.Misbehave(f)
+	case "door":
+		g, ok := m.goods.(*outlets)
+		if !ok || arg != "open" && arg != "shut" {
+			return fmt.Errorf("door %q: want open or shut, of a machine with a relay board", arg)
+		}
+		return g.board.Hold(doorInput, arg == "open")
 	case "choose":
 		n, err := strconv.ParseUint(arg, 10, 16)
 		if err != nil {
@@ -333,7 +342,7 @@ func (m *machine) command(words []string, quit func()) error {
 		}
 		set(func() { m.next = protocol.Outlet(n) })
 	default:
-		return fmt.Errorf("no command %q: want pause, resume, fail next, fault NAME, till steal|skip|twice, choose OUTLET or quit", words[0])
+		return fmt.Errorf("no command %q: want pause, resume, fail next, fault NAME, till steal|skip|twice, door open|shut, choose OUTLET or quit", words[0])
 	}
 	return nil
 }

@@ -15,7 +15,7 @@ import (
 // TestMachineAlone: without an agent nobody can buy, and commands are answered.
 func TestMachineAlone(t *testing.T) {
 	t.Parallel()
-	for _, kind := range []string{"", "snack"} { // behind an adapter, and at a raw port
+	for _, kind := range []string{"", "snack", "laundry"} { // behind an adapter, at a raw port, and a relay board
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			alone(t, kind)
@@ -77,6 +77,12 @@ func alone(t *testing.T, kind string) {
 		until(EventTold, "till steal")
 	} else {
 		until(EventBad, "of a machine that owns its cash")
+	}
+	say("door shut")
+	if kind == "laundry" {
+		until(EventTold, "door shut")
+	} else {
+		until(EventBad, "of a machine with a relay board")
 	}
 	say("fail next")
 	until(EventTold, "fail next")

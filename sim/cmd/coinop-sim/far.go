@@ -78,6 +78,7 @@ What happens is printed, one JSON object a line. Commands are read, one a line:
   fail next      the motor turns and nothing falls, and the controller says so
   fault NAME     any other fault: silent_drop, reset_jam, unplug_drop ...
   till FAULT     of a snack machine, with its next cash sale: steal, skip (not told), twice (told so)
+  door open      of a kiosk or a laundry, at input 8 of its board; or shut
   quit           end`,
 		Example: `  coinop-sim machine --dir /tmp/machine-1 --seed 1
   coinop-agent run --identity id --data data --cloud HOST:PORT --vmc /tmp/machine-1/vmc --reader /tmp/machine-1/reader --printer /tmp/machine-1/printer`,
