@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"coinop/agent/uplink"
 	"coinop/protocol"
 	"coinop/protocol/money"
 )
@@ -20,7 +21,8 @@ import (
 // folder, for the agent's user alone; an order is one line of JSON, and so is its Reply.
 type Order struct {
 	// Do is what: audit reads the machine's own books, collect says that its box is emptied into a bag,
-	// count what was found in one, tamper_clear that a person has looked at what was opened.
+	// count what was found in one, tamper_clear that a person has looked at what was opened, ping asks whether
+	// the cloud answers.
 	Do     OrderKind     `json:"do"`
 	Lane   protocol.Lane `json:"lane"`
 	Person string        `json:"person,omitempty"`
@@ -37,6 +39,7 @@ const (
 	OrderCollect     OrderKind = "collect"
 	OrderCount       OrderKind = "count"
 	OrderTamperClear OrderKind = "tamper_clear"
+	OrderPing        OrderKind = "ping"
 )
 
 // Reply is how an order ended. Error is empty when it was done.
@@ -45,6 +48,14 @@ type Reply struct {
 	File     string `json:"file,omitempty"`     // of an audit
 	Expected string `json:"expected,omitempty"` // in the bag
 	Currency string `json:"currency,omitempty"`
+	Pong     *Pong  `json:"pong,omitempty"`
+}
+
+// Pong is the cloud's answer to a ping: what it took, from here to the ledger's door and back, and
+// whether the bank could be asked.
+type Pong struct {
+	RTTMS    int64 `json:"rtt_ms"`
+	Acquirer bool  `json:"acquirer_up"`
 }
 
 const (
@@ -103,6 +114,8 @@ func (s *shell) order(ctx context.Context, o Order) Reply {
 		err = s.collect(ctx, o, &r)
 	case OrderCount:
 		err = s.count(ctx, o, &r)
+	case OrderPing:
+		err = s.ping(ctx, &r)
 	case OrderTamperClear:
 		err = s.clearTamper(ctx, o.Person)
 	default:
@@ -131,6 +144,50 @@ func (s *shell) owned(ctx context.Context, id protocol.Lane, f func(*lane) (said
 		return errors.New("the agent did not come to it in time")
 	}
 	return said
+}
+
+// pingTime is how long a cloud may take to answer, pingsMost how many may wait for it.
+const (
+	pingTime  = 3 * time.Second
+	pingsMost = 8
+)
+
+// ping asks the cloud, and waits for its answer.
+func (s *shell) ping(ctx context.Context, r *Reply) error {
+	ctx, cancel := context.WithTimeout(ctx, pingTime)
+	defer cancel()
+	pong := make(chan Pong, 1)
+	var said error
+	if !s.inOwner(ctx, func() error {
+		if s.conn == nil {
+			said = errors.New("there is no connection to the cloud")
+			return nil
+		}
+		s.pings = append(s.pings[max(0, len(s.pings)-pingsMost):], pong)
+		return s.handle(Uplink{uplink.Ping{}})
+	}) {
+		return errors.New("the agent did not come to it in time")
+	}
+	if said != nil {
+		return said
+	}
+	select {
+	case p := <-pong:
+		r.Pong = &p
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("the cloud does not answer within %s", pingTime)
+	}
+}
+
+// pinged keeps what the cloud's answer says of our clock, and tells who waits for it.
+func (s *shell) pinged(h Heard) {
+	wall := s.now().Wall.Time().Add(-h.RTT / 2)
+	s.clock = &ClockStatus{AheadMS: wall.Sub(h.Anchor.Cloud.Time()).Milliseconds(), RTTMS: h.RTT.Milliseconds(), At: time.Now()}
+	for _, p := range s.pings {
+		p <- Pong{RTTMS: h.RTT.Milliseconds(), Acquirer: s.device.Link().Way() == uplink.WayUp} // it has room for one
+	}
+	s.pings = nil
 }
 
 // auditNow reads the machine's books, and says where the file is.

@@ -149,6 +149,9 @@ type Reconnect struct{}
 // Way tells how the way to the bank stands; lanes know already.
 type Way struct{ Way uplink.Way }
 
+// Heard tells that the cloud has answered a batch, with its time, and how long that took.
+type Heard uplink.Anchored
+
 // Stopped tells that the device must not sell any more, and why; lanes know already.
 type Stopped struct{ Code string }
 
@@ -157,6 +160,7 @@ func (Publish) do()   {}
 func (WakeLink) do()  {}
 func (Reconnect) do() {}
 func (Way) do()       {}
+func (Heard) do()     {}
 func (Stopped) do()   {}
 
 // NewDevice recovers what the journal says and lets every lane say what is still owed.
@@ -501,8 +505,9 @@ func (d *Device) linkEffect(now protocol.Reading, e uplink.Effect) ([]Do, error)
 		return d.all(now, session.Answer{Response: e.Response})
 	case uplink.Anchored:
 		d.anchor, d.anchored = e.Anchor, now.Mono
+		heard := []Do{Heard(e)}
 		if !d.note { // a record of each would call for a batch, and that for an anchor, for ever
-			return nil, nil
+			return heard, nil
 		}
 		d.note = false
 		effects, err := d.core.Handle(d.reading(now), nil, protocol.Record{Body: protocol.ClockAnchor{
@@ -511,7 +516,8 @@ func (d *Device) linkEffect(now protocol.Reading, e uplink.Effect) ([]Do, error)
 		if err != nil {
 			return nil, err
 		}
-		return d.effects(now, effects)
+		do, err := d.effects(now, effects)
+		return append(heard, do...), err
 	case uplink.State:
 		do, err := d.all(now, session.Link{State: linkState(e.Way)})
 		return append(do, Way{e.Way}), err

@@ -55,6 +55,8 @@ type shell struct {
 	conn    *conn         // nil: no connection stands
 	joined  time.Time     // when it was made
 	heard   time.Time     // the cloud, last
+	clock   *ClockStatus  // this device's against the cloud's; nil: not known
+	pings   []chan Pong   // who waits for the cloud's next answer
 	last    *LastSale     // nil: none is known
 	told    protocol.Seq
 	charged map[protocol.SaleID]money.Amount // of sales that have not ended: change may be owed

@@ -32,6 +32,8 @@ func (s *shell) carryOut(all []Do) (back []Input) {
 			}
 		case Way:
 			s.tellWay(do.Way)
+		case Heard:
+			s.pinged(do)
 		case Stopped:
 			if !s.stopped {
 				s.stopped = true

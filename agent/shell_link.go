@@ -2,18 +2,14 @@ package agent
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
-	"io"
 	"math/rand/v2"
-	"net"
 	"sync"
-	"syscall"
 	"time"
 
 	"coinop/agent/uplink"
 	"coinop/protocol"
+	"coinop/protocol/code"
 )
 
 // Pauses between two connections: doubled from the first to the last, half of each random, so that a
@@ -163,31 +159,10 @@ func farewell(will []byte) []byte {
 
 // hint is what a technician can look at.
 func hint(err error) string {
-	var invalid x509.CertificateInvalidError
-	var host x509.HostnameError
-	var authority x509.UnknownAuthorityError
-	var alert tls.AlertError
-	var dns *net.DNSError
-	var op *net.OpError
-	switch {
-	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return "is this machine's clock right? else a certificate has expired"
-	case errors.As(err, &host):
-		return "the cloud's certificate is for another name: is the address the one it was set up with?"
-	case errors.As(err, &authority):
-		return "the cloud is not the one this identity was made by"
-	case errors.Is(err, uplink.ErrRefused):
-		return "was this device added at the cloud, and is this its newest identity?"
-	case errors.As(err, &alert):
-		return "the cloud refused this device's certificate: is it of that cloud, and has it expired?"
-	case errors.As(err, &dns):
-		return "the name of the cloud is not known: is the address right, and does the network work?"
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return "nothing listens at that address: is the cloud running, and is the port right?"
-	case errors.Is(err, io.EOF):
-		return "the cloud closed the connection: was this device added there, and is no other agent using its identity?"
-	case errors.As(err, &op):
-		return "does the network work, and does a firewall let this port through?"
+	c := linkCode(err)
+	if errors.Is(err, uplink.ErrRefused) {
+		c = code.IdentityUnknown
 	}
-	return "does the network work, and is the cloud running?"
+	f := code.Of(c)
+	return f.Cause + ": " + f.Next
 }

@@ -270,7 +270,7 @@ func TestUnreachableCloud(t *testing.T) {
 		t.Fatal(err)
 	}
 	log := s.log.String()
-	for _, want := range []string{"msg=booted", "no connection to the cloud", "nothing listens at that address", "code=port_lost", "msg=stopped"} {
+	for _, want := range []string{"msg=booted", "no connection to the cloud", "nothing listens at the cloud's address", "code=port_lost", "msg=stopped"} {
 		if !strings.Contains(log, want) {
 			t.Errorf("the log does not say %q", want)
 		}

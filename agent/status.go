@@ -54,6 +54,7 @@ type Status struct {
 	Storage StorageStatus `json:"storage"`
 	Journal JournalStatus `json:"journal"`
 	Link    LinkStatus    `json:"link"`
+	Clock   *ClockStatus  `json:"clock,omitempty"` // absent: the cloud has not told the time yet
 	Lanes   []LaneStatus  `json:"lanes"`
 	// Box is what belongs to no lane: the board of door, lamp and relays.
 	Box          []DeviceStatus      `json:"box,omitempty"`
@@ -94,6 +95,13 @@ type LinkStatus struct {
 	Heard     time.Time `json:"heard_at,omitzero"` // the cloud's last word
 	Acquirer  string    `json:"acquirer,omitempty"`
 	Stopped   code.Code `json:"stopped,omitempty"`
+}
+
+// ClockStatus is this device's clock against the cloud's.
+type ClockStatus struct {
+	AheadMS int64     `json:"ahead_ms"` // of the cloud; negative: behind
+	RTTMS   int64     `json:"rtt_ms"`   // of the answer that told it: it may be off by half of that
+	At      time.Time `json:"at"`
 }
 
 // LaneStatus is one place to buy.
@@ -315,6 +323,7 @@ func (s *shell) tellStatus() {
 	if s.conn != nil {
 		st.Link.Connected = s.joined
 	}
+	st.Clock = s.clock
 	switch link.Way() {
 	case uplink.WayUp:
 		st.Link.Acquirer = "up"

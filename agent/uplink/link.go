@@ -76,6 +76,10 @@ type Uploaded struct {
 // Tick: the time asked for by Wake has come (or any other time).
 type Tick struct{}
 
+// Ping: somebody wants to know whether the cloud answers. A batch is sent if none is in flight; Anchored
+// tells the answer.
+type Ping struct{}
+
 func (Connected) linkEvent()    {}
 func (Disconnected) linkEvent() {}
 func (Inbound) linkEvent()      {}
@@ -84,6 +88,7 @@ func (Outcome) linkEvent()      {}
 func (Head) linkEvent()         {}
 func (Uploaded) linkEvent()     {}
 func (Tick) linkEvent()         {}
+func (Ping) linkEvent()         {}
 
 // Effect is what Link wants done. The switch that runs them has no default.
 type Effect interface{ linkEffect() }
@@ -264,8 +269,9 @@ func (l Link) Waiting() int { return len(l.waits) }
 
 type step struct {
 	Link
-	now time.Duration
-	out []Effect
+	now  time.Duration
+	ping bool
+	out  []Effect
 }
 
 // Step takes one event in.
@@ -289,6 +295,8 @@ func (l Link) Step(now protocol.Reading, ev Event) (Link, []Effect) {
 		if ev.Err != nil {
 			s.stop(StopWanting)
 		}
+	case Ping:
+		s.ping = true
 	case Tick:
 	}
 	s.expire()
@@ -410,7 +418,7 @@ func (s *step) upload() {
 		s.backoff = min(2*s.backoff, batchRepeatMax)
 	} else {
 		asks := s.acqDown && s.now >= s.sentAt+s.poll // a lane that cannot sell has nothing to send
-		if s.known && s.head.Seq <= s.acked && !asks {
+		if s.known && s.head.Seq <= s.acked && !asks && !s.ping {
 			return
 		}
 		if s.poll = min(2*s.poll, acquirerPollMax); !asks {

@@ -239,6 +239,30 @@ func TestUpload(t *testing.T) {
 }
 
 // A stale watermark (an old nonce) neither anchors nor ends the flight nor rewinds.
+// A ping is a batch though there is nothing to send; while one is in flight, its answer is the ping's too.
+func TestPing(t *testing.T) {
+	w := newWorld(t, 5)
+	if out := w.step(Ping{}); len(effects[Upload](out)) != 0 {
+		t.Fatal("sent without a connection")
+	}
+	w.connect()
+	if out := w.step(Ping{}); len(effects[Upload](out)) != 0 {
+		t.Fatal("a second batch in flight")
+	}
+	if a := effects[Anchored](w.ack(5)); len(a) != 1 {
+		t.Fatal("the first batch's answer is no answer")
+	}
+	if out := w.step(Tick{}); len(effects[Upload](out)) != 0 {
+		t.Fatal("sent with nothing to send")
+	}
+	if up := effects[Upload](w.step(Ping{})); len(up) != 1 || up[0].After != 5 {
+		t.Fatalf("ping: %+v", up)
+	}
+	if a := effects[Anchored](w.ack(5)); len(a) != 1 {
+		t.Fatal("a ping's answer is not told")
+	}
+}
+
 func TestStaleWatermark(t *testing.T) {
 	w := newWorld(t, 5)
 	w.connect()

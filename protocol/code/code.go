@@ -35,6 +35,36 @@ const (
 	IdentityRevoked   Code = "identity.revoked"
 )
 
+// Codes of what must be right before an agent can run, and of the agent itself.
+const (
+	ConfigInvalid   Code = "config.invalid"
+	DataFolder      Code = "data.folder"
+	IdentityBroken  Code = "identity.broken"
+	IdentityExpired Code = "identity.expired"
+	IdentityExpires Code = "identity.expires"
+	IdentityRefused Code = "identity.refused"
+	IdentityUnknown Code = "identity.unknown"
+	AgentNotRunning Code = "agent.not_running"
+	AgentHung       Code = "agent.hung"
+	ClockOff        Code = "clock.off"
+	ClockUnsynced   Code = "clock.unsynced"
+	JournalNone     Code = "journal.none"
+	JournalBroken   Code = "journal.broken"
+	JournalWaiting  Code = "journal.waiting"
+)
+
+// Codes of what a connection to the cloud meets.
+const (
+	LinkAddress   Code = "link.address"
+	LinkName      Code = "link.name"
+	LinkRefused   Code = "link.refused"
+	LinkNoAnswer  Code = "link.no_answer"
+	LinkClosed    Code = "link.closed"
+	LinkExpired   Code = "link.expired"
+	LinkOtherName Code = "link.other_name"
+	LinkUntrusted Code = "link.untrusted"
+)
+
 // Codes of the way to the bank.
 const (
 	LinkDown     Code = "link.down"
@@ -44,13 +74,15 @@ const (
 
 // Codes of hardware, as drivers say them.
 const (
-	PortAbsent  Code = "port_absent"
-	PortLost    Code = "port_lost"
-	DriverPanic Code = "driver_panic"
-	Silent      Code = "device_silent"
-	Unfit       Code = "not_configured"
-	Garbage     Code = "garbage"
-	Tamper      Code = "tamper"
+	PortAbsent   Code = "port_absent"
+	PortNoDevice Code = "port_no_device"
+	PortDenied   Code = "port_denied"
+	PortLost     Code = "port_lost"
+	DriverPanic  Code = "driver_panic"
+	Silent       Code = "device_silent"
+	Unfit        Code = "not_configured"
+	Garbage      Code = "garbage"
+	Tamper       Code = "tamper"
 )
 
 // Codes of outlets that we switch ourselves, as package outlet has them.
@@ -121,10 +153,34 @@ var faults = []Fault{
 	{JournalRolledBack, "the cloud holds more than this disk: an old image was put back", "call the operator: coinop-cloud device add --replace", false},
 	{JournalWanting, "the cloud wants records that this device holds no more", "call the operator", false},
 	{IdentityRevoked, "this device's certificate was revoked", "call the operator; a new identity makes it good", false},
+	{ConfigInvalid, "the configuration file cannot be used", "coinop-agent config check FILE says where, and what to write", false},
+	{DataFolder, "the data folder cannot be looked at", "is it the folder that the agent runs with, and may this user read it? try as root", false},
+	{IdentityBroken, "this device's identity is not whole", "copy the folder again that coinop-cloud device add wrote, all four files", false},
+	{IdentityExpired, "this device's certificate has expired, or the clock is wrong", "is this machine's clock right? else call the operator: coinop-cloud device add --replace", false},
+	{IdentityExpires, "this device's certificate expires soon", "call the operator: coinop-cloud device add --replace", true},
+	{IdentityRefused, "the cloud refused this device's certificate", "is it of that cloud, and has it expired?", false},
+	{IdentityUnknown, "the cloud does not know this device", "was this device added at the cloud, and is this its newest identity?", false},
+	{AgentNotRunning, "the agent does not run", "start it: systemctl start coinop-agent; its log says why it ended: journalctl -u coinop-agent", false},
+	{AgentHung, "the agent runs and does not answer", "restart it: systemctl restart coinop-agent; send its log to support", false},
+	{ClockOff, "this machine's clock is wrong", "let NTP keep it: timedatectl set-ntp true; an old box may want a new battery", true},
+	{ClockUnsynced, "nothing keeps this machine's clock", "let NTP keep it: timedatectl set-ntp true", true},
+	{JournalNone, "there are no records yet", "nothing, before the first start of the agent; else: is it the right data folder?", true},
+	{JournalBroken, "the second copy of the records is spoiled", "leave the data folder as it is and restart the agent, which makes it good from the first; if it cannot, call support", false},
+	{JournalWaiting, "records wait for the cloud for long", "look at the connection to the cloud; nothing is lost meanwhile", true},
+	{LinkAddress, "the address of the cloud is not host:port", "write it as in cloud.example.com:8883", false},
+	{LinkName, "the name of the cloud is not known", "is the address right, and does the network work?", false},
+	{LinkRefused, "nothing listens at the cloud's address", "is the cloud running, and is the port right?", false},
+	{LinkNoAnswer, "the cloud's address does not answer", "does the network work, and does a firewall let this port through?", false},
+	{LinkClosed, "the cloud closed the connection", "was this device added there, and is no other agent using its identity?", false},
+	{LinkExpired, "the cloud's certificate is not valid at this time", "is this machine's clock right? else a certificate has expired", false},
+	{LinkOtherName, "the cloud's certificate is for another name", "is the address the one it was set up with?", false},
+	{LinkUntrusted, "the cloud is not the one this identity was made by", "is the address right? else this device wants the identity of that cloud", false},
 	{LinkDown, "no connection to the cloud", "check the network; the log says what the connection met", false},
 	{CloudSilent, "the cloud does not answer", "call the operator if it lasts", false},
 	{AcquirerDown, "the bank cannot be reached from the cloud", "call the operator if it lasts", false},
 	{PortAbsent, "a serial port is not there", "is the cable in, and is the path right? ls -l /dev/serial/by-id shows what is there", false},
+	{PortNoDevice, "the path of a port is no device", "write the path of the device: ls -l /dev/serial/by-id shows what is there", false},
+	{PortDenied, "the user may not open a port", "put the user that the agent runs as into the group dialout: usermod -a -G dialout NAME", false},
 	{PortLost, "a serial port went away", "is the cable in, and is the path right? ls -l /dev/serial/by-id shows what is there", false},
 	{DriverPanic, "a driver ended by a mistake of ours; it is started again", "send the log to support", false},
 	{Silent, "the port is open, the device says nothing", "is it switched on, and is this its port?", false},

@@ -1,0 +1,183 @@
+package main
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"coinop/agent"
+	"coinop/protocol/code"
+)
+
+func TestExplain(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		args string
+		code int
+		want string
+	}{
+		{"explain storage.full", 0, "storage.full\n  what   the disk is full"},
+		{"explain STORAGE.LOW", 0, "  sales  it sells on\n"},
+		{"explain", 0, "identity.revoked\n"},
+		{"explain storage.full link.down --json", 0, `[{"code":"storage.full"`},
+		{"explain storage.fall", exitUsage, `there is no code "storage.fall"`},
+		{"explain dns link", exitUsage, `no code "link", did you mean "link.`},
+	} {
+		code, out, errs := call(t, nil, strings.Fields(c.args)...)
+		if code != c.code || !strings.Contains(out+errs, c.want) {
+			t.Errorf("%s: ends with %d\n%s%s", c.args, code, out, errs)
+		}
+	}
+}
+
+// found runs doctor and returns what fails and warns, by code. The clock of a container is nobody's.
+func found(t *testing.T, args ...string) (status int, named []code.Code, text string) {
+	t.Helper()
+	status, out, errs := call(t, nil, append([]string{"doctor", "--json"}, args...)...)
+	var d diagnosis
+	if err := json.Unmarshal([]byte(out), &d); err != nil {
+		t.Fatalf("%v: %v\n%s%s", args, err, out, errs)
+	}
+	for _, f := range d.Findings {
+		if c := f.Fault.Code; c != "" && c != code.ClockUnsynced {
+			if code.Of(c).Next == "" {
+				t.Errorf("%s is not in the catalogue", c)
+			}
+			named = append(named, c)
+		}
+	}
+	slices.Sort(named)
+	return status, slices.Compact(named), out
+}
+
+func TestDoctorNames(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	id := newIdentity(t, dir)
+	data := someRecords(t)
+	nobody, err := net.Listen("tcp", "127.0.0.1:0") // its port is free when it is closed
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := nobody.Addr().String()
+	_ = nobody.Close()
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // takes connections, says nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = silent.Close() })
+	broken := filepath.Join(dir, "broken")
+	if err := os.Mkdir(broken, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name string
+		args []string
+		want []code.Code
+	}{
+		{"no identity", []string{"--identity", broken}, []code.Code{code.IdentityBroken}},
+		{"expires", []string{"--identity", id}, []code.Code{code.IdentityExpires}},
+		{"refused", []string{"--identity", id, "--cloud", refused}, []code.Code{code.IdentityExpires, code.LinkRefused}},
+		{"silent", []string{"--identity", id, "--cloud", silent.Addr().String()}, []code.Code{code.IdentityExpires, code.LinkNoAnswer}},
+		{"name", []string{"--identity", id, "--cloud", "no-such-host.invalid:1"}, []code.Code{code.IdentityExpires, code.LinkName}},
+		{"address", []string{"--identity", id, "--cloud", "cloud"}, []code.Code{code.IdentityExpires, code.LinkAddress}},
+		{"stranger", []string{"--identity", id, "--cloud", stranger(t, "127.0.0.1")}, []code.Code{code.IdentityExpires, code.LinkUntrusted}},
+		{"no folder", []string{"--data", filepath.Join(dir, "none")}, []code.Code{code.DataFolder, code.JournalNone}},
+		{"not running", []string{"--data", data}, []code.Code{code.AgentNotRunning, code.JournalWaiting}},
+		{"no file", []string{"--config", filepath.Join(dir, "none.yaml")}, []code.Code{code.ConfigInvalid}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			began := time.Now()
+			status, named, out := found(t, c.args...)
+			if !slices.Equal(named, c.want) {
+				t.Errorf("names %v, want %v\n%s", named, c.want, out)
+			}
+			if fails := strings.Contains(out, `"level":"fail"`); (status == exitProblem) != fails || !fails && status != 0 {
+				t.Errorf("ends with %d\n%s", status, out)
+			}
+			t.Logf("%s", time.Since(began))
+		})
+	}
+	if code, _, errs := call(t, nil, "doctor"); code != exitUsage || !strings.Contains(errs, "--config is missing") {
+		t.Errorf("%d %s", code, errs)
+	}
+}
+
+// stranger is a server that some other cloud made.
+func stranger(t *testing.T, ip string) string {
+	t.Helper()
+	key := must[*ecdsa.PrivateKey](t)(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+	form := &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "another cloud"}, NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.ParseIP(ip)},
+	}
+	der := must[[]byte](t)(x509.CreateCertificate(rand.Reader, form, form, key.Public(), key))
+	l := must[net.Listener](t)(tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_ = c.(*tls.Conn).Handshake()
+			_ = c.Close()
+		}
+	}()
+	t.Cleanup(func() { _ = l.Close(); <-done })
+	return l.Addr().String()
+}
+
+func TestDiagnosisIsPrinted(t *testing.T) {
+	t.Parallel()
+	d := diagnosis{Failures: 1, Warnings: 1, Findings: []agent.Finding{
+		{Part: "config", Level: agent.LevelOK, Says: "agent.yaml is good"},
+		{Part: "clock", Level: agent.LevelWarn, Says: "+9.00 s against the cloud", Fault: code.Of(code.ClockOff)},
+		{Part: "lane 0 reader", Level: agent.LevelFail, Says: "absent: no such file\nor directory", Fault: code.Of(code.PortAbsent)},
+		{Part: "authorize", Level: agent.LevelNone, Says: "not asked: the agent does not run"},
+	}}
+	var plain, painted bytes.Buffer
+	if err := printDiagnosis(&plain, d, false); err != nil {
+		t.Fatal(err)
+	}
+	want := ` ok    config         agent.yaml is good
+ warn  clock          +9.00 s against the cloud
+                      -> ` + code.Of(code.ClockOff).Next + `
+ FAIL  lane 0 reader  absent: no such file
+                      or directory
+                      -> ` + code.Of(code.PortAbsent).Next + `
+ -     authorize      not asked: the agent does not run
+
+1 failure, 1 warning.  Codes: clock.off port_absent.  More: coinop-agent explain clock.off
+`
+	if plain.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", plain.String(), want)
+	}
+	if err := printDiagnosis(&painted, d, true); err != nil {
+		t.Fatal(err)
+	}
+	text := painted.String()
+	for _, esc := range []string{"\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[90m", "\x1b[39m", "\x1b[0m"} {
+		text = strings.ReplaceAll(text, esc, "")
+	}
+	if text != want {
+		t.Errorf("in colour the columns are others:\n%s", text)
+	}
+	if inColor(&plain, nil) || inColor(os.Stdout, []string{"NO_COLOR=1"}) {
+		t.Error("colour where nobody sees it")
+	}
+}
