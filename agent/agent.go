@@ -39,13 +39,16 @@ type Config struct {
 	// Watchdogs are kicked as long as the goroutine that decides has gone round within HangsAfter (10 s).
 	Watchdogs  []WatchdogConfig
 	HangsAfter time.Duration
-	Plan       Plan     // what stands behind the machines' item numbers; nil: nobody says
-	Head       []string // of receipts: the seller's name, and below it the address
-	Foot       []string // of receipts
-	Storage    Storage
-	After      code.Code    // what an Again of the process before said; "": nothing
-	Software   string       // our version, for records and the cloud; "dev"
-	Log        *slog.Logger // nil: nothing is logged
+	// ModeAfter is how long a way to pay must be away before a lane's mode goes by it; 4 s. A connection that is
+	// made anew and a cable that is put back are no news to a buyer. What is back counts at once.
+	ModeAfter time.Duration
+	Plan      Plan     // what stands behind the machines' item numbers; nil: nobody says
+	Head      []string // of receipts: the seller's name, and below it the address
+	Foot      []string // of receipts
+	Storage   Storage
+	After     code.Code    // what an Again of the process before said; "": nothing
+	Software  string       // our version, for records and the cloud; "dev"
+	Log       *slog.Logger // nil: nothing is logged
 	// Telemetry is how often traces, metrics and log go to the cloud; 0: never.
 	Telemetry time.Duration
 	// Show puts a screen up; nil: a line in the log. It is called by the goroutine that decides and

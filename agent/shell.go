@@ -94,6 +94,8 @@ type lane struct {
 	columns             int             // of its paper
 	signal              hardware.Signal
 	devices             []DeviceStatus
+	health              map[part]hardware.Health
+	selling             selling
 	armed               *money.Amount // the session waits for a card for this
 	idle                bool          // armed, but the reader does not know
 	orders              bool          // are taken here: its outlets are ours
@@ -470,6 +472,9 @@ func (s *shell) due() error {
 			return err
 		}
 		if err := s.recoverPower(now); err != nil {
+			return err
+		}
+		if err := s.modes(now); err != nil {
 			return err
 		}
 		defer s.tellStatus()

@@ -58,8 +58,8 @@ func (s *shell) tellWay(w uplink.Way) {
 func (s *shell) effect(l *lane, e session.Effect) []Input {
 	switch e := e.(type) {
 	case session.Show:
-		if e.Screen == session.ScreenIdle && s.locked(l.id) {
-			e.Screen, e.Reason = session.ScreenOutOfService, "tamper"
+		if e.Screen == session.ScreenIdle {
+			e.Screen, e.Reason = s.idleScreen(l)
 		}
 		s.about(l, e)
 		s.show(l.id, e.Screen, e.Amount, e.Reason)

@@ -131,7 +131,7 @@ func (s *shell) hear(h heard) error {
 	case hardware.Tamper:
 		return s.tamper(h.from, ev, l)
 	case hardware.Health:
-		s.tellHealth(l, ev)
+		s.tellHealth(l, h.from, ev)
 		if h.from == partReader && ev.State == hardware.Ready && l.idle {
 			s.arm(l)
 		}
@@ -142,8 +142,12 @@ func (s *shell) hear(h heard) error {
 	return nil
 }
 
-func (s *shell) tellHealth(l *lane, h hardware.Health) {
+func (s *shell) tellHealth(l *lane, from part, h hardware.Health) {
 	l.devices = sees(l.devices, h)
+	if l.health == nil {
+		l.health = map[part]hardware.Health{}
+	}
+	l.health[from] = h
 	level, attrs := slog.LevelWarn, []any{"lane", int(l.id), "part", h.Device, "state", h.State.String(), "code", h.Code}
 	if h.State == hardware.Ready {
 		level = slog.LevelInfo

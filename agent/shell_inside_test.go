@@ -11,6 +11,7 @@ import (
 	"coinop/agent/session"
 	"coinop/hardware"
 	"coinop/protocol"
+	"coinop/protocol/code"
 	"coinop/protocol/money"
 )
 
@@ -43,7 +44,7 @@ func bareShell(err error) (*shell, *lane, *deaf) {
 	return &shell{
 		device: &Device{core: &Core{}}, log: slog.New(slog.DiscardHandler), start: time.Now(), inbox: make(chan any, 2),
 		lanes: map[protocol.Lane]*lane{2: l}, timers: map[timerKey]deadline{},
-		show: func(protocol.Lane, session.Screen, money.Amount, string) {},
+		show: func(protocol.Lane, session.Screen, money.Amount, string) {}, storage: code.StorageOK,
 	}, l, d
 }
 

@@ -119,7 +119,8 @@ func newSite(t *testing.T) *site {
 	s.cfg = agent.Config{
 		Identity: must[agent.Identity](t)(agent.LoadIdentity(identityFolder(t))),
 		Data:     filepath.Join(t.TempDir(), "data"), Cloud: "127.0.0.1:1", // nobody listens on tcpmux
-		Policy: protocol.Policy{Version: 1, Currency: money.EUR},
+		Policy:    protocol.Policy{Version: 1, Currency: money.EUR},
+		ModeAfter: time.Hour, // there is no cloud here, and buyers come all the same
 		Lanes: []agent.LaneConfig{{
 			Bus:     protocol.BusMDB,
 			Vending: agent.MDB(mdb.PortQibixx, s.machine.Path(), mdb.Scale{Currency: money.EUR, Decimals: 2}),

@@ -109,6 +109,7 @@ type LaneStatus struct {
 	Lane    protocol.Lane `json:"lane"`
 	Phase   string        `json:"phase"`
 	Refuses string        `json:"refuses,omitempty"` // why a sale could not begin now
+	Selling *ModeStatus   `json:"selling,omitempty"` // absent: not known yet
 	// Tampered: it was opened, and nobody has cleared that. DoorOpen is the service door, where one is wired.
 	Tampered bool           `json:"tampered,omitempty"`
 	DoorOpen bool           `json:"door_open,omitempty"`
@@ -347,7 +348,7 @@ func (s *shell) tellStatus() {
 			refuses = reason(fault)
 		}
 		st.Lanes = append(st.Lanes, LaneStatus{
-			Lane: c.Lane, Phase: state.Phase().String(), Refuses: refuses, Tampered: state.Tampered(), DoorOpen: state.Door(),
+			Lane: c.Lane, Phase: state.Phase().String(), Refuses: refuses, Selling: l.selling.status(), Tampered: state.Tampered(), DoorOpen: state.Door(),
 			Devices: append([]DeviceStatus(nil), devices...), Cash: l.cashStatus(), Terminal: l.terminalStatus(state),
 		})
 	}

@@ -237,17 +237,13 @@ func (s *shell) service(l protocol.Lane) {
 	if !ok || !st.Idle() {
 		return // a buyer stands there: what he is shown comes first
 	}
-	if st.Tampered() {
-		s.show(l, session.ScreenOutOfService, money.Amount{}, "tamper")
-		s.indicate(s.lanes[l], hardware.SignalFault)
-		return
+	screen, why := s.idleScreen(s.lanes[l])
+	sig := hardware.SignalIdle
+	if screen == session.ScreenOutOfService {
+		sig = hardware.SignalFault
 	}
-	if sessionState(s.storage) == session.StorageOK {
-		s.indicate(s.lanes[l], hardware.SignalIdle)
-		s.show(l, session.ScreenIdle, money.Amount{}, "")
-		return
-	}
-	s.show(l, session.ScreenOutOfService, money.Amount{}, reason(s.storage))
+	s.indicate(s.lanes[l], sig)
+	s.show(l, screen, money.Amount{}, why)
 }
 
 // reason is a code as screens have it: storage_full.

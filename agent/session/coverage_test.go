@@ -105,7 +105,7 @@ var everyEvent = []string{
 	"reset", "bus up", "bus down", "bus enabled evidence", "bus disabled", "complete", "port_gone",
 	"evidence v11 delivered", "evidence v11 failed", "evidence v11 presumed", "evidence v12 delivered", "evidence v12 failed",
 	"link up", "link down", "link cloud", "link acquirer", "link slow", "policy 9", "storage ok", "storage full", "storage readonly", "storage corrupt",
-	"headroom 100", "stopped", "tamper", "tamper cleared", "door open", "door",
+	"headroom 100", "means", "means link_down", "stopped", "tamper", "tamper cleared", "door open", "door",
 	"t_ready 10", "t_ready 10 due", "t_gone", "t_status p1 pin", "t_status p1 insert_card", "t_answer p1 approved 150 11", "t_answer p1 approved 149 11", "t_answer p1 declined", "t_answer p1 aborted",
 	"t_answer p1 unsent", "t_answer p1 unknown", "t_done p1 cancel ok 12", "t_done p1 cancel refused", "t_done p1 cancel lost", "t_done p1 capture not_sent", "t_done p1 capture ok 11",
 	"t_last p1 10 100", "t_last p1 11 150", "t_last p1 11 150 declined", "t_last p1 12 150 taken=11", "t_last p1 13 99", "t_last p1 ?", "t_last p1 12 150 ended", "t_close", "t_closed", "t_closed busy", "timer terminal",

@@ -269,7 +269,12 @@ type Tamper struct {
 // Door is the service door.
 type Door struct{ Open bool }
 
+// Means says whether there is any way to pay: Why is empty when there is, else it names what keeps the
+// last of them away. No order is taken then; what has begun goes on.
+type Means struct{ Why string }
+
 func (Booted) event()          {}
+func (Means) event()           {}
 func (Order) event()           {}
 func (Cancel) event()          {}
 func (CardRead) event()        {}

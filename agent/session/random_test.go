@@ -334,6 +334,7 @@ func (w *world) any() Event {
 			return NewPolicy{Policy: p}
 		},
 		func() Event { return Storage{StorageState(1 + w.rnd.IntN(2)*w.rnd.IntN(4))} }, func() Event { return Headroom{} },
+		func() Event { return Means{"link_down"} }, func() Event { return Means{} }, func() Event { return Means{} },
 		func() Event { return Tamper{Cleared: w.chance(2)} }, func() Event { return Tamper{Cleared: true} }, func() Event { return Door{w.chance(2)} },
 	}
 	return all[w.rnd.IntN(len(all))]()

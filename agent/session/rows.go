@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"math"
 
 	"coinop/protocol"
@@ -121,6 +122,8 @@ func (s *State) noted(o *Output, in In) bool {
 		s.counters, s.lease = e.Counters, e.Lease
 	case Storage:
 		s.storage = e.State
+	case Means:
+		s.means, row = e.Why, held
 	case Stopped:
 		s.stopped = e.Code
 	case Received:
@@ -359,7 +362,7 @@ func (s *State) order(o *Output, now protocol.Reading, e Order, why string) {
 		why = lines(e)
 	}
 	if why == "" {
-		why = s.gate(now)
+		why = cmp.Or(s.gate(now), s.means)
 	}
 	if why == "" && s.left(now) < minWait {
 		why = "no_time"

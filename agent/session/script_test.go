@@ -282,6 +282,12 @@ func (a args) noted() Event {
 		return NewPolicy{Policy: q}
 	case "storage":
 		return Storage{StorageState(a.name(a.at(1), "", "ok", "full", "readonly", "corrupt"))}
+	case "means": // [why]: none without one
+		why := ""
+		if len(a.w) > 1 {
+			why = a.at(1)
+		}
+		return Means{why}
 	case "headroom":
 		return Headroom{Counters: protocol.Counters{Exposure: int64(a.number(a.at(1))), Count: 1}}
 	case "stopped":

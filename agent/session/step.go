@@ -2,6 +2,7 @@ package session
 
 import (
 	"bytes"
+	"cmp"
 	"math"
 	"slices"
 	"time"
@@ -22,6 +23,7 @@ type State struct {
 	counters protocol.Counters
 	lease    protocol.LeaseID
 	link     LinkState
+	means    string // why nobody can pay
 	storage  StorageState
 	stopped  string
 	bus      BusState
@@ -162,7 +164,7 @@ func (s *State) stop(o *Output, n TimerName) {
 
 // Gate names why no sale can begin now, or is "".
 func (s State) Gate(now protocol.Reading) string {
-	if why := s.gate(now); why != "" {
+	if why := cmp.Or(s.gate(now), s.means); why != "" {
 		return why
 	}
 	if s.cfg.Cash { // then there is another way to pay

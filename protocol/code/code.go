@@ -93,6 +93,13 @@ const (
 	OutletBoard      Code = "board_error"
 )
 
+// Codes of how a lane sells.
+const (
+	SellingMode Code = "selling.mode"
+	VendingAway Code = "vending.away"
+	CashUnknown Code = "cash.unknown"
+)
+
 // Codes of the plan of a machine's products.
 const (
 	PlanUnmapped Code = "plan.unmapped"
@@ -190,6 +197,9 @@ var faults = []Fault{
 	{OutletNoFeedback, "an outlet was given its pulses and its feedback input did not move: the buyer was not charged", "look at the machine behind it, and at the wire of its feedback input", true},
 	{OutletInUse, "the feedback input of an outlet is active before it was given anything: in use, or stuck", "is the machine running? else look at the wire of its feedback input", true},
 	{OutletBoard, "the relay board said that it cannot do what it was told", "has it so many relays and inputs? the log says which it was", true},
+	{SellingMode, "a lane sells by fewer ways to pay than it has, or by all of them again", "the record says by which and why; mend what its code says", true},
+	{VendingAway, "the vending machine does not ask its card reader for anything", "is the machine on, is its door closed, and is the MDB harness in?", false},
+	{CashUnknown, "what the coin changer holds is not known, so no cash is taken", "is the changer in its place? look at its tubes", true},
 	{PlanUnmapped, "the machine sells under an item number that the plan does not have; it is sold and booked", "add the item to products in the configuration", true},
 	{PlanPrice, "the machine's price of an item is not the plan's; the machine's is charged", "set the price at the machine, or in the configuration", true},
 	{PlanFits, "an item that did not fit the plan does again", "nothing: the report of it is over", true},

@@ -85,7 +85,7 @@ func readLedger(ctx context.Context, place cloud.Place) (ours Ours, unbalanced e
 	if err != nil {
 		return ours, nil, err
 	}
-	ours.Payments = r.books
+	ours.Payments, ours.Told = r.books, r.told
 	return ours, ledger.CheckSums(balances), nil
 }
 
@@ -98,6 +98,7 @@ type reading struct {
 	ofSale map[protocol.SaleID]int
 	due    map[protocol.SaleID]money.Amount
 	cash   map[drawer]*Explained
+	told   int // CashSales
 }
 
 // drawer is the cash of one currency in a machine.
@@ -139,6 +140,8 @@ func (r *reading) records(ctx context.Context, d protocol.DeviceID) error {
 			switch b := o.Body.(type) {
 			case protocol.SaleOpened:
 				r.due[o.Sale] = b.Due
+			case protocol.CashSale:
+				r.told++
 			case protocol.ChangeUnknown:
 				r.drawer(d, b.Amount.Currency).Unknown += b.Amount.Minor
 			}

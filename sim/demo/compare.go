@@ -27,6 +27,7 @@ type Outside struct {
 type Ours struct {
 	Payments []Booked
 	Cash     []Explained
+	Told     int // sales of machines for cash of their own, of which they told
 }
 
 // AtTerminal is what the provider of a machine's payment terminal has.
@@ -90,6 +91,7 @@ type Fallen struct {
 // Verdict is what comparing the books gave.
 type Verdict struct {
 	Sales    int // payments that were captured
+	Told     int // sales of machines for cash of their own
 	Captured []money.Amount
 	Voided   int
 	Declined int

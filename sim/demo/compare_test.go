@@ -41,7 +41,7 @@ type books struct {
 }
 
 func (b books) compare() Verdict {
-	return Compare(Outside{b.host, []AtTerminal{{"1", b.terminal}}, b.drops, []InMachine{b.moved}}, Ours{b.ledger, []Explained{b.cash}})
+	return Compare(Outside{b.host, []AtTerminal{{"1", b.terminal}}, b.drops, []InMachine{b.moved}}, Ours{Payments: b.ledger, Cash: []Explained{b.cash}})
 }
 
 // by is a payment that no host knows.

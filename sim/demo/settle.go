@@ -171,7 +171,7 @@ func (f *fleet) compare(ctx context.Context) (Verdict, error) {
 		errs = append(errs, err, terr, merr)
 	}
 	v := Compare(theirs, ours)
-	v.Unbalanced = unbalanced
+	v.Unbalanced, v.Told = unbalanced, ours.Told
 	if unbalanced != nil {
 		v.Findings = append(v.Findings, unbalanced.Error())
 	}

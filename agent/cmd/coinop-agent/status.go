@@ -145,6 +145,9 @@ func printStatus(out io.Writer, st agent.Status) error {
 	}
 	for _, l := range st.Lanes {
 		sells := "sells"
+		if m := l.Selling; m != nil && m.Mode != agent.ModeFull {
+			sells = fmt.Sprintf("sells %s (%s)", strings.ReplaceAll(string(m.Mode), "_", " "), m.Reason)
+		}
 		if l.Refuses != "" {
 			sells = "sells nothing: " + l.Refuses
 		}
