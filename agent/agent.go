@@ -41,6 +41,7 @@ type Config struct {
 	HangsAfter time.Duration
 	// ModeAfter is how long a way to pay must be away before a lane's mode goes by it; 4 s. A connection that is
 	// made anew and a cable that is put back are no news to a buyer. What is back counts at once.
+	Recovery  Recovery
 	ModeAfter time.Duration
 	Plan      Plan     // what stands behind the machines' item numbers; nil: nobody says
 	Head      []string // of receipts: the seller's name, and below it the address
@@ -181,7 +182,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	cfg.Log = cfg.Log.With("device", string(cfg.Identity.Device))
 	cfg.Storage = cfg.Storage.withDefaults()
 	cfg.HangsAfter = cmp.Or(cfg.HangsAfter, hung)
-	a := &agent{cfg: cfg, log: cfg.Log, show: cfg.Show, sale: map[protocol.Lane]protocol.SaleID{}, says: map[protocol.Lane]string{}, since: time.Now(), was: cfg.After, retry: firstRetry}
+	a := &agent{cfg: cfg, log: cfg.Log, show: cfg.Show, sale: map[protocol.Lane]protocol.SaleID{}, says: map[protocol.Lane]string{}, since: time.Now(), was: diskCode(cfg.After), retry: firstRetry}
 	if a.show == nil {
 		a.show = a.showInLog
 	}

@@ -96,6 +96,7 @@ type lane struct {
 	devices             []DeviceStatus
 	health              map[part]hardware.Health
 	selling             selling
+	ladders             map[part]*ladder
 	armed               *money.Amount // the session waits for a card for this
 	idle                bool          // armed, but the reader does not know
 	orders              bool          // are taken here: its outlets are ours
@@ -472,6 +473,9 @@ func (s *shell) due() error {
 			return err
 		}
 		if err := s.recoverPower(now); err != nil {
+			return err
+		}
+		if err := s.recover(now); err != nil {
 			return err
 		}
 		if err := s.modes(now); err != nil {

@@ -153,6 +153,7 @@ type DeviceStatus struct {
 	Code   code.Code `json:"code,omitempty"`
 	Detail string    `json:"detail,omitempty"`
 	Since  time.Time `json:"since,omitzero"`
+	Count  int       `json:"count,omitempty"` // how often it went away since the agent's start
 	// Optional: the configuration says that it need not be there.
 	Optional bool `json:"optional,omitempty"`
 }
@@ -342,6 +343,10 @@ func (s *shell) tellStatus() {
 		devices := l.devices
 		if devices == nil {
 			devices = []DeviceStatus{}
+		}
+		devices = slices.Clone(devices)
+		for i, d := range devices {
+			devices[i].Count = l.times(d.Name)
 		}
 		refuses := state.Gate(s.now())
 		if fault := linkFault(link.Way()); refuses == "" && fault != "" && !l.leveled && l.terminal == nil { // no card is taken offline

@@ -48,12 +48,12 @@ const (
 	lastRetry    = 30 * time.Second
 )
 
-// Again ends a Run whose disk failed under an open journal and works again: the process must be
-// replaced by a new one, for the journal's files are still mapped. coinop-agent does it by itself.
+// Again ends a Run whose process is to be replaced by a new one: its disk failed under an open journal and works
+// again, and the journal's files are still mapped; or a device stays away. coinop-agent does it by itself.
 type Again struct{ After code.Code }
 
 func (e *Again) Error() string {
-	return fmt.Sprintf("after %s the disk works again: the agent must be started anew", e.After)
+	return fmt.Sprintf("after %s: the agent must be started anew", e.After)
 }
 
 // storageError is an error of the data folder, with its code.

@@ -124,9 +124,12 @@ const (
 
 // Codes of the board of door, lamp and relays.
 const (
-	BoardAbsent   Code = "board.absent"
-	BoardBounces  Code = "contact_bounces"
-	RecoveryPower Code = "recovery.power_cycle"
+	BoardAbsent     Code = "board.absent"
+	BoardBounces    Code = "contact_bounces"
+	RecoveryReopen  Code = "recovery.reopen"
+	RecoveryPower   Code = "recovery.power_cycle"
+	RecoveryRestart Code = "recovery.restart"
+	RecoveryOver    Code = "recovery.over"
 )
 
 // Codes of thermometers and watchdogs.
@@ -212,7 +215,10 @@ var faults = []Fault{
 	{CashByHand, "coins were taken out at the changer's own buttons; no record but this one counts them", "was it a person of ours? then count the tubes", true},
 	{BoardAbsent, "this computer has no such pins: no door, tamper loop, lamp or relay of the configuration's board works", "are the names right, as gpioinfo has them? where there are none, remove board, or write required: false", true},
 	{BoardBounces, "the contact of a door or tamper loop opens and closes all the time", "look at the switch and at its wire", true},
+	{RecoveryReopen, "a device stays away, and its port is opened again and again", "nothing yet; if it lasts, look at its cable and its power", true},
 	{RecoveryPower, "a device stayed away, and its power was taken from it for a moment", "nothing, if it is back; else look at the device", true},
+	{RecoveryRestart, "a device stayed away, and the agent started anew for it while nobody bought", "look at the device, at its cable and its power", true},
+	{RecoveryOver, "a device that stayed away is back", "nothing", true},
 	{SensorLost, "a thermometer gives no reading that can be", "look at its wires, its pull-up and its supply; ls /sys/bus/w1/devices shows what is on the 1-wire bus", true},
 	{TooHot, "it is hotter than the configuration's limit", "is the door shut, the fan free, the cooling on?", true},
 	{TooCold, "it is colder than the configuration's limit", "look at the heating, or at the cooling's thermostat", true},
