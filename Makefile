@@ -20,7 +20,7 @@ define stage
 	printf '== %s: %.1f s\n' "$(1)" "$$(echo "$$(date +%s.%N) - $$start" | awk '{print $$1 - $$3}')"
 endef
 
-.PHONY: help tools tool-gcc tool-postgres tool-mosquitto build test check sim soak defences fuzz bench demo
+.PHONY: help tools tool-gcc tool-postgres tool-mosquitto tool-zbar build test check sim soak defences fuzz bench demo
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,7 +43,7 @@ UNIT  = $$($(GO) list ./... | grep -vxE 'coinop|$(LONG)')
 # here uses those.
 APT = sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); $$sudo apt-get update -q && $$sudo apt-get install -y -q
 
-tools: tool-gcc tool-postgres tool-mosquitto tool-ext4
+tools: tool-gcc tool-postgres tool-mosquitto tool-ext4 tool-zbar
 tool-gcc:
 	@command -v gcc >/dev/null || { echo "== gcc is missing: installing it with apt"; $(APT) gcc libc6-dev; }
 tool-postgres:
@@ -56,6 +56,9 @@ tool-mosquitto:
 tool-ext4:
 	@[ -x /usr/sbin/mkfs.ext4 ] || command -v mkfs.ext4 >/dev/null || { \
 	  echo "== mkfs.ext4 is missing: installing it with apt"; $(APT) e2fsprogs; }
+
+tool-zbar:
+	@command -v zbarimg >/dev/null || { echo "== zbarimg is missing: installing it with apt"; $(APT) zbar-tools; }
 
 check: tools ## format, vet, staticcheck, the tree's shape, unit tests with -race
 	$(call stage,format,test -z "$$($(GOFUMPT) -l . | tee /dev/stderr)")

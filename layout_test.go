@@ -72,6 +72,8 @@ var doors = map[string][]string{
 	"github.com/prometheus":               {"cloud"},
 	"go.opentelemetry.io":                 {"agent/telemetry", "cloud/telemetry"},
 	"golang.org/x/image":                  {"hardware/paper"},
+	"github.com/hajimehoshi/bitmapfont":   {"hardware/paper"},
+	"github.com/boombuler/barcode":        {"hardware/paper"},
 }
 
 // pure are the packages that may not touch the world, and what touching it would need.

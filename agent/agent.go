@@ -19,6 +19,7 @@ import (
 	"coinop/hardware/escpos"
 	"coinop/hardware/mdb"
 	"coinop/hardware/outlet"
+	"coinop/hardware/paper"
 	"coinop/hardware/thermo"
 	"coinop/hardware/vivopay"
 	"coinop/protocol"
@@ -44,6 +45,7 @@ type Config struct {
 	Recovery  Recovery
 	ModeAfter time.Duration
 	Plan      Plan     // what stands behind the machines' item numbers; nil: nobody says
+	ReceiptQR bool     // receipts end with a QR code of the sale's id
 	Head      []string // of receipts: the seller's name, and below it the address
 	Foot      []string // of receipts
 	Storage   Storage
@@ -74,7 +76,7 @@ type LaneConfig struct {
 	Name      string                        // of the vending side, in health; "vmc"
 	Reader    func(Wiring) (Reader, error)  // nil: no cards here
 	Printer   func(Wiring) (Printer, error) // nil: receipts are kept, and none is printed
-	Columns   int                           // of the printer's paper; 48
+	Form      paper.Form                    // of the printer's paper; 48 columns, code page 858
 	Audit     func(Wiring) (Audit, error)   // nil: the machine's own books are not read
 	Cash      func(Wiring) (Cash, error)    // nil: no cash is taken by us
 	// Terminal is in place of Reader: it reads cards and authorizes by itself. With Cash an order says which

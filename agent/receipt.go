@@ -137,13 +137,16 @@ func (s *shell) receipt(l *lane, sale protocol.SaleID) {
 	}
 	r := receiptOf(records, sale, s.cfg.Policy.Currency)
 	r.Head, r.Foot, r.Machine, r.At = s.cfg.Head, s.cfg.Foot, string(s.cfg.Identity.Device), r.At.Local()
+	if s.cfg.ReceiptQR {
+		r.QR = r.Sale
+	}
 	if err := keepReceipt(s.cfg.Data, r); err != nil {
 		log.Warn("receipt not kept", "error", err)
 	}
 	attrs := []any{"reference", r.Reference()}
 	if l.printer != nil {
 		s.job++
-		page := r.Layout(l.columns)
+		page := r.Layout(l.form)
 		if err := l.printer.Print(s.job, page); err != nil {
 			log.Warn("receipt not printed", append(attrs, "error", err, "check", "the printer: coinop-agent receipt shows what it would have printed")...)
 			return

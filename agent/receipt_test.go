@@ -47,10 +47,10 @@ func TestReceiptOfASale(t *testing.T) {
 		}
 	}
 	s, l, _ := bareShell(nil)
-	s.journal, s.cfg.Policy.Currency, s.cfg.Data, s.cfg.Head = j, money.EUR, t.TempDir(), []string{"Coffee"}
+	s.journal, s.cfg.Policy.Currency, s.cfg.Data, s.cfg.Head, s.cfg.ReceiptQR = j, money.EUR, t.TempDir(), []string{"Coffee"}, true
 	s.cfg.Identity.Device = "m1"
 	p := &tape{}
-	l.printer, l.columns = p, paper.Width58
+	l.printer, l.form = p, paper.Form{Columns: paper.Width58}
 	for _, n := range []byte{39, 7} {
 		s.carryOut([]Do{Effect{2, session.Receipt{Sale: protocol.SaleID{n}}}})
 		kept, err := Receipts(s.cfg.Data)
@@ -63,7 +63,7 @@ func TestReceiptOfASale(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	}
-	if len(p.pages) != 2 || p.pages[0].Columns != paper.Width58 || !strings.Contains(p.pages[0].Text(), "TOTAL") {
+	if len(p.pages) != 2 || p.pages[0].Columns != paper.Width58 || !strings.Contains(p.pages[0].Text(), "TOTAL") || !strings.Contains(p.pages[0].Text(), "["+(protocol.SaleID{39}).String()) {
 		t.Errorf("%+v", p.pages)
 	}
 	p.err = hardware.ErrPortGone // no receipt ends a run

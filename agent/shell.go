@@ -91,7 +91,7 @@ type lane struct {
 	auditEvery, auditAt time.Duration
 	auditing, moved     bool            // and that the door did meanwhile
 	asking              []chan auditEnd // who waits for its end
-	columns             int             // of its paper
+	form                paper.Form      // of its paper
 	signal              hardware.Signal
 	devices             []DeviceStatus
 	health              map[part]hardware.Health
@@ -283,7 +283,8 @@ func (s *shell) install(ctx context.Context, drivers *sync.WaitGroup) error {
 			}
 			all = append(all, opening{"reader", l.reader.Open, w.Out})
 		}
-		if l.columns = cmp.Or(c.Columns, paper.Width80); c.Printer != nil {
+		if l.form = c.Form; c.Printer != nil {
+			l.form.Columns = cmp.Or(l.form.Columns, paper.Width80)
 			w.Out = s.out(ctx, l, partPrinter)
 			if l.printer, err = c.Printer(w); err != nil {
 				return fmt.Errorf("lane %d: %w", l.id, err)

@@ -182,6 +182,10 @@ type Printer struct {
 	Port Port `key:"port" default:"auto" like:"/dev/usb/lp0" flag:"printer"`
 	// Width of its paper.
 	Paper string `key:"paper" default:"80mm" one:"58mm 80mm"`
+	// Characters it is set to: cp858 is Western Europe with the euro sign; gb18030 is Chinese, at printers with that font; utf8 is for those that take Unicode. A character it lacks is a question mark on paper.
+	Charset string `key:"charset" default:"cp858" one:"cp858 gb18030 utf8"`
+	// PNG picture above every receipt, dark is black. 384 pixels are the width of 58 mm, 576 of 80 mm; a wider one is made smaller.
+	Logo Path `key:"logo" like:"/etc/coinop/logo.png"`
 }
 
 // Receipt is what stands on every receipt.
@@ -190,6 +194,8 @@ type Receipt struct {
 	Head []string `key:"head" most:"8" match:".{1,100}" says:"1 to 100 characters" like:"Coffee Ltd"`
 	// Below: whom to ask, in whose language.
 	Foot []string `key:"foot" most:"8" match:".{1,100}" says:"1 to 100 characters" like:"Questions? 0800 123 456"`
+	// on: every receipt ends with a QR code of the sale's number, for whoever scans instead of typing.
+	QR string `key:"qr" default:"off" one:"off on"`
 }
 
 // Telemetry is traces, metrics and log; no card data is in them. It costs about 1 MB a day at the default.

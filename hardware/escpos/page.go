@@ -1,34 +1,49 @@
 package escpos
 
-import (
-	"coinop/hardware/paper"
-
-	"golang.org/x/text/encoding/charmap"
-)
+import "coinop/hardware/paper"
 
 // Bytes is a page for the printer: from ESC @ to the cut.
 func Bytes(p paper.Page) []byte {
-	b := append([]byte(nil), initialize...)
-	b = append(b, 0x1B, 't', codePage858)
+	b := charset(append([]byte(nil), initialize...), p.Charset)
+	if p.Drawer {
+		b = Drawer(b, 0)
+	}
 	var now paper.Line
 	for _, l := range p.Lines {
+		switch {
+		case l.Code != nil:
+			b = Align(b, paper.Center)
+			b = Code(b, *l.Code)
+			b = Align(b, paper.Left)
+			continue
+		case l.Image != nil:
+			b = Align(b, paper.Center)
+			b = Raster(b, *l.Image)
+			b = Align(b, paper.Left)
+			continue
+		}
 		if l.Bold != now.Bold {
 			b = append(b, 0x1B, 'E', bit(l.Bold, 1))
 		}
 		if l.Big != now.Big {
-			b = append(b, 0x1D, '!', bit(l.Big, 0x11))
+			b = Size(b, 1+int(bit(l.Big, 1)), 1+int(bit(l.Big, 1)))
 		}
 		now = l
-		for _, r := range l.Text {
-			c, ok := charmap.CodePage858.EncodeRune(r)
-			if !ok || c < 0x20 {
-				c = '?'
-			}
-			b = append(b, c)
-		}
-		b = append(b, '\n')
+		b = append(Text(b, p.Charset, l.Text), '\n')
 	}
-	return append(b, 0x1D, 'V', 0x42, feedToCut)
+	return Cut(b)
+}
+
+// Text is characters; a question mark is in place of what the charset lacks.
+func Text(b []byte, c paper.Charset, s string) []byte {
+	for _, r := range s {
+		if raw, ok := c.Encode(r); ok {
+			b = append(b, raw...)
+		} else {
+			b = append(b, '?')
+		}
+	}
+	return b
 }
 
 func bit(on bool, v byte) byte {
@@ -37,10 +52,3 @@ func bit(on bool, v byte) byte {
 	}
 	return 0
 }
-
-const (
-	codePage858 = 19 // of ESC t; Epson's number, and nearly everybody's
-	feedToCut   = 0  // GS V 66 n feeds to the knife and n dots more
-)
-
-var initialize = []byte{0x1B, '@'}

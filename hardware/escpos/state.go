@@ -204,6 +204,7 @@ func (s *State) tick(o *hardware.Output, now time.Duration) {
 		s.finish(o, ReasonUnconfirmed)
 	}
 	switch {
+	case s.asked == 0 && s.busy && s.proof == 0: // the question could come to stand within a picture
 	case s.asked == 0 && now >= s.polled+pollEvery:
 		s.tried = 0
 		s.poll(o, now, 1)

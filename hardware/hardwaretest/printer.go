@@ -31,6 +31,9 @@ func Printer(t *testing.T, mk NewPrinter) {
 	t.Helper()
 	for name, f := range map[string]func(*testing.T, *printerBench){
 		"what is printed is the preview": printed,
+		"codes":                          codes,
+		"pictures":                       pictures,
+		"a stream of others":             goldenCodes,
 		"one after the other":            inTurn,
 		"paper out before": func(t *testing.T, b *printerBench) {
 			trouble(t, b, virtual.PrinterTrouble{PaperOut: true}, "paper_out")
@@ -56,7 +59,7 @@ func Printer(t *testing.T, mk NewPrinter) {
 			t.Parallel()
 			b := &printerBench{t: t, l: NewLog(t), dir: t.TempDir()}
 			var err error
-			b.far, err = virtual.NewPrinter(virtual.PrinterConfig{Link: t.TempDir() + "/printer", Pictures: b.dir, Keep: 2})
+			b.far, err = virtual.NewPrinter(virtual.PrinterConfig{Link: t.TempDir() + "/printer", Pictures: b.dir, Keep: 3})
 			must(t, err)
 			ctx, cancel := context.WithCancel(t.Context())
 			done := make(chan struct{})
@@ -105,7 +108,7 @@ func aPage(lines int) paper.Page {
 	for range lines {
 		r.Items = append(r.Items, paper.Item{Name: "Cola", Price: price, State: paper.ItemDelivered})
 	}
-	return r.Layout(paper.Width80)
+	return r.Layout(paper.Form{Columns: paper.Width80})
 }
 
 func printed(t *testing.T, b *printerBench) {
@@ -113,15 +116,22 @@ func printed(t *testing.T, b *printerBench) {
 	if r := b.print(7, page); r != "" {
 		t.Errorf("ended as %q", r)
 	}
-	var want, got bytes.Buffer
-	must(t, png.Encode(&want, page.Picture()))
-	must(t, png.Encode(&got, b.far.View().Last))
-	if !bytes.Equal(want.Bytes(), got.Bytes()) {
-		t.Error("the print is not the preview, dot by dot")
-	}
+	got := same(t, b, page)
 	if kept, err := os.ReadFile(filepath.Join(b.dir, "receipt-0001.png")); err != nil || !bytes.Equal(kept, got.Bytes()) {
 		t.Error("the picture that was kept is another", err)
 	}
+}
+
+// same: the last print is the page's preview.
+func same(t *testing.T, b *printerBench, page paper.Page) (drawn bytes.Buffer) {
+	t.Helper()
+	var want bytes.Buffer
+	must(t, png.Encode(&want, page.Picture()))
+	must(t, png.Encode(&drawn, b.far.View().Last))
+	if !bytes.Equal(want.Bytes(), drawn.Bytes()) {
+		t.Error("the print is not the preview, dot by dot")
+	}
+	return drawn
 }
 
 func inTurn(t *testing.T, b *printerBench) {
@@ -133,8 +143,8 @@ func inTurn(t *testing.T, b *printerBench) {
 			t.Errorf("%+v, want job %d", e, i)
 		}
 	}
-	if files, _ := filepath.Glob(b.dir + "/*"); b.far.View().Cuts != 5 || len(files) != 2 {
-		t.Errorf("%d cuts, files %v, want the last two", b.far.View().Cuts, files)
+	if files, _ := filepath.Glob(b.dir + "/*"); b.far.View().Cuts != 5 || len(files) != 3 {
+		t.Errorf("%d cuts, files %v, want the last three", b.far.View().Cuts, files)
 	}
 }
 

@@ -8,12 +8,7 @@
 //	err = png.Encode(f, page.Picture())
 package paper
 
-import (
-	"strings"
-	"unicode/utf8"
-
-	"golang.org/x/text/encoding/charmap"
-)
+import "strings"
 
 // Columns of font A (12 by 24 dots, 203 dots an inch) on the two widths of paper that are sold.
 const (
@@ -21,18 +16,23 @@ const (
 	Width80 = 48 // 80 mm, 576 dots
 )
 
-// Line is one line of a page. Text is at most the page's columns long; half of them when it is Big.
+// Line is one line of a page. Text is at most the page's columns long; half of them when it is Big. A
+// Code or an Image is in its place, in the middle.
 type Line struct {
-	Text string
-	Bold bool
-	Big  bool // twice as wide and as high
+	Text  string
+	Bold  bool
+	Big   bool // twice as wide and as high
+	Code  *Code
+	Image *Bitmap
 }
 
-// Page is lines of characters that every printer with code page 858 has.
+// Page is lines of characters that a printer has.
 type Page struct {
 	Columns int
+	Charset Charset
 	Lines   []Line
-	Missing int // characters that code page 858 lacks; each stands as a question mark
+	Missing int  // characters that the charset lacks; each stands as a question mark
+	Drawer  bool // the cash drawer opens with it
 }
 
 // maxLines bounds a page: about a metre of paper.
@@ -47,58 +47,39 @@ func (p *Page) add(l Line) {
 	if len(p.Lines) == maxLines {
 		return
 	}
-	l.Text = p.plain(l.Text)
-	if r := []rune(l.Text); len(r) > columns {
-		l.Text = string(r[:columns])
-	}
+	l.Text, _ = p.Charset.cut(p.plain(l.Text), columns)
 	l.Text = strings.TrimRight(l.Text, " ")
 	p.Lines = append(p.Lines, l)
 }
 
 // plain replaces what cannot be printed.
 func (p *Page) plain(s string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r == '\t' || r == '\n' || r == '\u00A0':
-			return ' '
-		case Printable(r):
-			return r
-		}
-		p.Missing++
-		return '?'
-	}, s)
-}
-
-// Printable reports whether code page 858 has a character, and it is one to be seen.
-func Printable(r rune) bool {
-	if r < 0x20 || r == 0x7F || r == utf8.RuneError {
-		return false
-	}
-	_, ok := charmap.CodePage858.EncodeRune(r)
-	return ok
+	s, missing := p.Charset.plain(s)
+	p.Missing += missing
+	return s
 }
 
 // center is s in the middle of that many columns.
-func center(s string, columns int) string {
-	return strings.Repeat(" ", max(0, columns-utf8.RuneCountInString(s))/2) + s
+func (c Charset) center(s string, columns int) string {
+	return strings.Repeat(" ", max(0, columns-c.cells(s))/2) + s
 }
 
 // maxText bounds one text, in characters: far more than anybody prints.
 const maxText = 1000
 
 // wrap is s in lines of at most that many columns, broken at blanks where there are any.
-func wrap(s string, columns int) (out []string) {
+func (c Charset) wrap(s string, columns int) (out []string) {
 	if r := []rune(s); len(r) > maxText {
 		s = string(r[:maxText])
 	}
 	line := ""
 	for _, word := range strings.Fields(s) {
 		for {
-			n, w := utf8.RuneCountInString(line), utf8.RuneCountInString(word)
+			n, w := c.cells(line), c.cells(word)
 			switch {
 			case n == 0 && w > columns: // a word longer than a line
-				r := []rune(word)
-				out, word = append(out, string(r[:columns])), string(r[columns:])
+				fits, rest := c.cut(word, max(columns, 2)) // a wide character goes on at any rate
+				out, word = append(out, fits), rest
 				continue
 			case n == 0:
 				line = word
@@ -123,8 +104,8 @@ func (p *Page) Center(style Line) {
 	if style.Big {
 		columns /= 2
 	}
-	for _, s := range wrap(style.Text, columns) {
-		style.Text = center(s, columns)
+	for _, s := range p.Charset.wrap(p.plain(style.Text), columns) {
+		style.Text = p.Charset.center(s, columns)
 		p.add(style)
 	}
 }
@@ -132,16 +113,35 @@ func (p *Page) Center(style Line) {
 // Pair adds text at the left and at the right. The right keeps its place; a left that is too long for
 // both goes on in the next lines.
 func (p *Page) Pair(left, right string, bold bool) {
-	width := max(p.Columns-utf8.RuneCountInString(right)-1, 1)
-	lines := wrap(left, width)
+	left, right = p.plain(left), p.plain(right)
+	width := max(p.Columns-p.Charset.cells(right)-1, 1)
+	lines := p.Charset.wrap(left, width)
 	if len(lines) == 0 {
 		lines = []string{""}
 	}
 	for i, s := range lines {
 		if i == 0 {
-			s += strings.Repeat(" ", max(1, p.Columns-utf8.RuneCountInString(s)-utf8.RuneCountInString(right))) + right
+			s += strings.Repeat(" ", max(1, p.Columns-p.Charset.cells(s)-p.Charset.cells(right))) + right
 		}
 		p.add(Line{Text: s, Bold: bold})
+	}
+}
+
+// Code adds a code for scanners; the error says why it cannot be on this paper, and nothing is added.
+func (p *Page) Code(c Code) error {
+	if err := c.Check(p.Columns); err != nil {
+		return err
+	}
+	if len(p.Lines) < maxLines {
+		p.Lines = append(p.Lines, Line{Code: &c})
+	}
+	return nil
+}
+
+// Image adds a picture.
+func (p *Page) Image(b *Bitmap) {
+	if len(p.Lines) < maxLines && b.Width <= p.Columns*CellWidth {
+		p.Lines = append(p.Lines, Line{Image: b})
 	}
 }
 
@@ -156,7 +156,12 @@ func (p Page) Text() string {
 	var b strings.Builder
 	for _, l := range p.Lines {
 		text := l.Text
-		if l.Big {
+		switch {
+		case l.Code != nil:
+			text = p.Charset.center("["+l.Code.Data+"]", p.Columns)
+		case l.Image != nil:
+			text = p.Charset.center("[picture]", p.Columns)
+		case l.Big:
 			text = strings.TrimRight(strings.Join(strings.Split(text, ""), " "), " ")
 		}
 		b.WriteString(text)

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-	"unicode/utf8"
 
 	"coinop/protocol/money"
 )
@@ -31,6 +30,23 @@ var samples = map[string]Receipt{
 		Items:   []Item{{"Item 7", money.New(1234567, money.EUR), ItemUnknown}},
 		Charged: money.New(1234567, money.EUR), Brand: "visa", Last4: "0119", Offline: true, Open: true, Test: true, Copy: true,
 	},
+	"in Chinese": {
+		Head: []string{"北京咖啡", "王府井大街1号"}, Foot: []string{"有问题吗？请致电 400 800 1234。谢谢惠顾，欢迎下次光临本店"}, Machine: "bj-7",
+		Sale: "0199a1b2-0000-7000-8000-000000000003", QR: "0199a1b2-0000-7000-8000-000000000003", At: time.Date(2026, 11, 24, 14, 2, 15, 0, time.UTC),
+		Items:   []Item{{"可口可乐 0.5 l ¥ € ü", money.New(600, money.CNY), ItemDelivered}, {"Müller", money.New(150, money.CNY), ItemDelivered}},
+		Charged: money.New(750, money.CNY), Brand: "unionpay", Last4: "0119", Merchant: true,
+	},
+}
+
+// charsets of the samples that are not for code page 858.
+var charsets = map[string]Charset{"in Chinese": GB18030}
+
+// cells is how wide a text of a page is.
+func cells(p Page, l Line) int {
+	if l.Code != nil || l.Image != nil {
+		return 0
+	}
+	return p.Charset.cells(l.Text)
 }
 
 // TestReceipts: what stands on each, in both widths, and that no line is longer than the paper.
@@ -38,10 +54,10 @@ func TestReceipts(t *testing.T) {
 	t.Parallel()
 	for name, r := range samples {
 		for _, columns := range []int{Width58, Width80} {
-			p := r.Layout(columns)
+			p := r.Layout(Form{Columns: columns, Charset: charsets[name]})
 			file := "testdata/" + strings.NewReplacer(" ", "-", ",", "").Replace(name) + map[int]string{Width58: "-58", Width80: "-80"}[columns]
 			for _, l := range p.Lines {
-				if n := utf8.RuneCountInString(l.Text); n > columns || l.Big && n > columns/2 {
+				if n := cells(p, l); n > columns || l.Big && n > columns/2 {
 					t.Errorf("%s: %d characters: %q", file, n, l.Text)
 				}
 			}
@@ -63,7 +79,7 @@ func TestReceipts(t *testing.T) {
 			}
 		}
 	}
-	if p := samples["offline, unknown, test, copy"].Layout(Width80); p.Missing != 1 {
+	if p := samples["offline, unknown, test, copy"].Layout(Form{Columns: Width80}); p.Missing != 1 {
 		t.Errorf("%d characters are missing, want 水", p.Missing)
 	}
 }
@@ -77,22 +93,24 @@ func write(t *testing.T, path string, b []byte) {
 
 // FuzzLayout: whatever names hold, a page keeps to its width, loses no amount, and can be drawn.
 func FuzzLayout(f *testing.F) {
-	f.Add("Cola", "visa", 32)
-	f.Add(strings.Repeat("ä€\x00\u202E水", 40), "\xff", 48)
-	f.Fuzz(func(t *testing.T, name, brand string, columns int) {
+	f.Add("Cola", "visa", 32, byte(0))
+	f.Add("北京", "￥ü", 16, byte(1))
+	f.Add("e\u0301\u202E㐀水", "x", 17, byte(2))
+	f.Add(strings.Repeat("ä€\x00\u202E水", 40), "\xff", 48, byte(0))
+	f.Fuzz(func(t *testing.T, name, brand string, columns int, set byte) {
 		columns = 16 + (columns&0x7fffffff)%64
 		p := Receipt{
 			Head: []string{name}, Machine: name, Sale: name, Items: []Item{{name, money.New(150, money.EUR), ItemDelivered}},
-			Charged: money.New(150, money.EUR), Brand: brand, Last4: "0119",
-		}.Layout(columns)
+			Charged: money.New(150, money.EUR), Brand: brand, Last4: "0119", QR: name,
+		}.Layout(Form{Columns: columns, Charset: Charset(set % 3)})
 		amounts := 0
 		for _, l := range p.Lines {
-			n := utf8.RuneCountInString(l.Text)
+			n := cells(p, l)
 			if n > columns || l.Big && n > columns/2 {
 				t.Fatalf("%d characters on %d: %q", n, columns, l.Text)
 			}
 			for _, r := range l.Text {
-				if !Printable(r) {
+				if !p.Charset.Printable(r) {
 					t.Fatalf("%q cannot be printed", r)
 				}
 			}

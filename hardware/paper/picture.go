@@ -3,13 +3,6 @@ package paper
 import (
 	"image"
 	"image/color"
-	"sync"
-
-	"golang.org/x/image/font"
-	"golang.org/x/image/font/gofont/gomono"
-	"golang.org/x/image/font/gofont/gomonobold"
-	"golang.org/x/image/font/opentype"
-	"golang.org/x/image/math/fixed"
 )
 
 // A character of font A, in dots, and the white around a page.
@@ -29,19 +22,19 @@ type Sheet struct {
 // NewSheet is blank paper.
 func NewSheet(columns int) *Sheet { return &Sheet{columns: columns} }
 
-// Set puts a character into a column, in cells of its size, below dot row y.
-func (s *Sheet) Set(column, y int, r rune, style Line) {
+// Stamp puts a character of that many cells at a dot of the line, below dot row y.
+func (s *Sheet) Stamp(left, y int, r rune, style Line, cells int) {
 	scale := 1
 	if style.Big {
 		scale = 2
 	}
-	g := glyphs.of(r, style.Bold)
+	g, w := glyphs.of(r, style.Bold, cells), CellWidth*cells
 	for dy := range CellHeight * scale {
-		for dx := range CellWidth * scale {
-			if g[dy/scale*CellWidth+dx/scale] == 0 {
+		for dx := range w * scale {
+			if g[dy/scale*w+dx/scale] == 0 {
 				continue
 			}
-			if x := column*CellWidth*scale + dx; x < s.columns*CellWidth {
+			if x := left + dx; x >= 0 && x < s.columns*CellWidth {
 				s.row(y + dy)[x] = 1
 			}
 		}
@@ -75,10 +68,22 @@ func (s *Sheet) Picture() *image.Paletted {
 func (p Page) Picture() *image.Paletted {
 	s, y := NewSheet(p.Columns), 0
 	for _, l := range p.Lines {
-		column := 0
+		switch {
+		case l.Code != nil:
+			y, _ = s.Code(y, *l.Code, Center) // it was checked
+			continue
+		case l.Image != nil:
+			y = s.Bitmap(y, *l.Image, Center)
+			continue
+		}
+		left := 0
 		for _, r := range l.Text {
-			s.Set(column, y, r, l)
-			column++
+			n := p.Charset.Cells(r)
+			s.Stamp(left, y, r, l, n)
+			left += n * CellWidth
+			if l.Big {
+				left += n * CellWidth
+			}
 		}
 		y += CellHeight
 		if l.Big {
@@ -87,56 +92,4 @@ func (p Page) Picture() *image.Paletted {
 		s.Feed(y)
 	}
 	return s.Picture()
-}
-
-// glyphs are the characters that were drawn already.
-var glyphs = &glyphCache{drawn: map[glyph][]byte{}}
-
-type glyph struct {
-	r    rune
-	bold bool
-}
-
-type glyphCache struct {
-	mu    sync.Mutex
-	faces [2]font.Face
-	drawn map[glyph][]byte
-}
-
-// of is a character in black and white, as a thermal head has no gray.
-func (c *glyphCache) of(r rune, bold bool) []byte {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	key := glyph{r, bold}
-	if g, ok := c.drawn[key]; ok {
-		return g
-	}
-	gray := image.NewGray(image.Rect(0, 0, CellWidth, CellHeight))
-	d := font.Drawer{Dst: gray, Src: image.White, Face: c.face(bold), Dot: fixed.P(0, baseline)}
-	d.DrawString(string(r))
-	g := make([]byte, CellWidth*CellHeight)
-	for i, v := range gray.Pix {
-		if v >= 0x70 {
-			g[i] = 1
-		}
-	}
-	c.drawn[key] = g
-	return g
-}
-
-func (c *glyphCache) face(bold bool) font.Face {
-	i, ttf := 0, gomono.TTF
-	if bold {
-		i, ttf = 1, gomonobold.TTF
-	}
-	if c.faces[i] == nil {
-		f, err := opentype.Parse(ttf)
-		if err == nil {
-			c.faces[i], err = opentype.NewFace(f, &opentype.FaceOptions{Size: fontSize, DPI: 72, Hinting: font.HintingFull})
-		}
-		if err != nil {
-			panic(err) // of a font that is compiled in
-		}
-	}
-	return c.faces[i]
 }

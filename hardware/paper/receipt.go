@@ -28,6 +28,15 @@ type Receipt struct {
 	Open     bool         `json:"open,omitempty"`     // a person will look into it
 	Test     bool         `json:"test,omitempty"`
 	Copy     bool         `json:"copy,omitempty"`
+	Merchant bool         `json:"merchant,omitempty"` // the seller's own
+	QR       string       `json:"qr,omitempty"`       // what a QR code at its end says; none
+}
+
+// Form is how the papers of one printer are.
+type Form struct {
+	Columns int
+	Charset Charset
+	Logo    *Bitmap // above everything; none
 }
 
 // Item is one thing that was bought, or that did not come out.
@@ -56,11 +65,17 @@ func (r Receipt) Reference() string {
 	return id[len(id)-8:len(id)-4] + " " + id[len(id)-4:]
 }
 
-// Layout lays the receipt out.
-func (r Receipt) Layout(columns int) Page {
-	p := Page{Columns: columns}
+// Layout lays the receipt out. A QR code that does not fit on the paper is left out.
+func (r Receipt) Layout(f Form) Page {
+	p := Page{Columns: f.Columns, Charset: f.Charset}
+	if f.Logo != nil {
+		p.Image(f.Logo)
+	}
 	if r.Copy {
 		p.Center(Line{Text: "COPY", Bold: true})
+	}
+	if r.Merchant {
+		p.Center(Line{Text: "SELLER'S RECEIPT", Bold: true})
 	}
 	for i, s := range r.Head {
 		p.Center(Line{Text: s, Big: i == 0, Bold: i == 0})
@@ -119,6 +134,12 @@ func (r Receipt) Layout(columns int) Page {
 	}
 	for _, s := range r.Foot {
 		p.Center(Line{Text: s})
+	}
+	if r.QR != "" {
+		p.Blank()
+		if p.Code(NewQR(r.QR)) == nil {
+			p.Blank()
+		}
 	}
 	return p
 }

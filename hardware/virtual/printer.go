@@ -10,8 +10,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"golang.org/x/text/encoding/charmap"
-
 	"coinop/hardware/paper"
 )
 
@@ -40,6 +38,8 @@ type PrinterView struct {
 	Unknown []string       // commands it does not know: a driver's mistake
 	Trouble PrinterTrouble //
 	Asked   int            // DLE EOT heard
+	Drawer  int            // pulses at its connector
+	Tallest int            // rows of the tallest band of a picture
 }
 
 // Printer is the printer: it understands the bytes by itself and draws what they say, dot by dot.
@@ -50,10 +50,11 @@ type Printer struct {
 	watch
 	seen   PrinterView
 	in     []byte // not worked through yet
+	now    []byte // of a DLE EOT that is not whole yet
 	auto   byte   // GS a
-	page   byte   // ESC t
-	style  paper.Line
+	mode          // what commands have set
 	column int
+	line   []drawn // characters that wait for a line feed
 	y      int
 	sheet  *paper.Sheet
 	outAt  int // the paper ends after so many lines more; 0: it lasts
@@ -69,8 +70,11 @@ func NewPrinter(cfg PrinterConfig) (*Printer, error) {
 		cfg.Keep = 20
 	}
 	p, err := newPort(cfg.Link)
-	return &Printer{cfg: cfg, port: p, sheet: paper.NewSheet(cfg.Columns)}, err
+	return &Printer{cfg: cfg, port: p, sheet: paper.NewSheet(cfg.Columns), mode: reset()}, err
 }
+
+// Feed gives it bytes beside the line, as from another program.
+func (p *Printer) Feed(b []byte) { p.hear(b) }
 
 // Path is the tty the agent opens: the link where there is one.
 func (p *Printer) Path() string { return p.port.name() }
@@ -148,15 +152,18 @@ func (p *Printer) say(b ...byte) {
 func (p *Printer) hear(b []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	// DLE EOT is answered when it comes, before what waits.
-	for {
-		i := bytes.Index(b, []byte{0x10, 0x04})
-		if i < 0 || i+2 >= len(b) {
-			break
+	// DLE EOT is answered when it comes, before what waits, and wherever it stands: in a picture too.
+	for _, c := range b {
+		switch n := len(p.now); {
+		case n == 2:
+			p.seen.Asked++
+			p.say(p.status(c))
+			p.now = nil
+		case n == 1 && c == 0x04, n == 0 && c == 0x10:
+			p.now = append(p.now, c)
+		default:
+			p.now = nil
 		}
-		p.seen.Asked++
-		p.say(p.status(b[i+2]))
-		b = append(b[:i:i], b[i+3:]...)
 	}
 	p.in = append(p.in, b...)
 	p.work()
@@ -214,121 +221,11 @@ func (p *Printer) work() {
 	}
 }
 
-// one carries out the first command of b and returns its length; 0: some of it is still to come.
-func (p *Printer) one(b []byte) int {
-	need := func(n int) bool { return len(b) < n }
-	switch b[0] {
-	case '\n':
-		p.feed()
-		return 1
-	case 0x1B:
-		switch {
-		case need(2):
-			return 0
-		case b[1] == '@':
-			p.style, p.page = paper.Line{}, 0
-			return 2
-		case need(3):
-			return 0
-		}
-		switch b[1] {
-		case 't':
-			p.page = b[2]
-		case 'E':
-			p.style.Bold = b[2]&1 != 0
-		case 'd':
-			for range b[2] {
-				p.feed()
-			}
-		default:
-			p.unknown(b[:3])
-		}
-		return 3
-	case 0x1D:
-		if need(3) {
-			return 0
-		}
-		switch b[1] {
-		case '!':
-			p.style.Big = b[2] == 0x11
-			if b[2] != 0 && b[2] != 0x11 {
-				p.unknown(b[:3])
-			}
-		case 'a':
-			if p.auto = b[2]; p.auto != 0 {
-				p.say(p.automatic()...)
-			}
-		case 'r':
-			low := byte(0)
-			if p.seen.Trouble.PaperLow {
-				low = 0x03
-			}
-			p.say(low)
-		case 'V':
-			if b[2] == 0x42 {
-				if need(4) {
-					return 0
-				}
-				p.cut()
-				return 4
-			}
-			p.cut()
-		default:
-			p.unknown(b[:3])
-		}
-		return 3
-	}
-	if b[0] < 0x20 {
-		p.unknown(b[:1])
-		return 1
-	}
-	p.character(b[0])
-	return 1
-}
-
-func (p *Printer) unknown(b []byte) { p.seen.Unknown = append(p.seen.Unknown, fmt.Sprintf("% x", b)) }
-
-func (p *Printer) character(b byte) {
-	r := rune(b)
-	if b >= 0x80 {
-		if p.page != 19 { // code page 858 is the one that it draws
-			p.unknown([]byte{0x1B, 't', p.page, b})
-		}
-		r = charmap.CodePage858.DecodeByte(b)
-	}
-	columns := p.cfg.Columns
-	if p.style.Big {
-		columns /= 2
-	}
-	if p.column >= columns {
-		p.feed()
-	}
-	p.sheet.Set(p.column, p.y, r, p.style)
-	p.column++
-}
-
-func (p *Printer) feed() {
-	p.y += paper.CellHeight
-	if p.style.Big {
-		p.y += paper.CellHeight
-	}
-	p.sheet.Feed(p.y)
-	p.column = 0
-	p.seen.Lines++
-	if p.outAt > 0 {
-		if p.outAt--; p.outAt == 0 {
-			t := p.seen.Trouble
-			t.PaperOut = true
-			p.trouble(t)
-		}
-	}
-}
-
 func (p *Printer) cut() {
 	p.seen.Cuts++
 	p.seen.Last = p.sheet.Picture()
 	p.seen.Lines = 0
-	p.sheet, p.y, p.column = paper.NewSheet(p.cfg.Columns), 0, 0
+	p.sheet, p.y, p.column, p.line = paper.NewSheet(p.cfg.Columns), 0, 0, nil
 	if p.cfg.Pictures != "" && p.err == nil {
 		p.err = p.keep(p.seen.Last)
 	}

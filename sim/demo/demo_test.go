@@ -171,11 +171,11 @@ func printed(t *testing.T, dir string, sales int) {
 			t.Fatal(err)
 		}
 		var want bytes.Buffer
-		if err := png.Encode(&want, last.Layout(paper.Width80).Picture()); err != nil {
+		if err := png.Encode(&want, last.Layout(paper.Form{Columns: paper.Width80}).Picture()); err != nil {
 			t.Fatal(err)
 		}
 		if !bytes.Equal(got, want.Bytes()) {
-			t.Errorf("%s is not the last receipt:\n%s", drawn[len(drawn)-1], last.Layout(paper.Width80).Text())
+			t.Errorf("%s is not the last receipt:\n%s", drawn[len(drawn)-1], last.Layout(paper.Form{Columns: paper.Width80}).Text())
 		}
 	}
 	if charged < sales-1 || charged > sales {

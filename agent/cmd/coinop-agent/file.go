@@ -108,7 +108,7 @@ func (f fileOptions) config(a configs.Agent, stderr io.Writer) (agent.Config, er
 	}
 	cfg := agent.Config{
 		Identity: id, Data: string(a.Data), Cloud: string(a.Cloud), Software: version,
-		Telemetry: telemetryOf(a.Telemetry), Head: a.Receipt.Head, Foot: a.Receipt.Foot,
+		Telemetry: telemetryOf(a.Telemetry), Head: a.Receipt.Head, Foot: a.Receipt.Foot, ReceiptQR: a.Receipt.QR == "on",
 		Log: slog.New(card.LogHandler(handler)),
 		Storage: agent.Storage{
 			Low: int64(a.Storage.WarnBelow), Full: int64(a.Storage.StopBelow), Ballast: cmp.Or(int64(a.Storage.Ballast), -1), KeepFor: a.Storage.KeepFor,
@@ -187,7 +187,11 @@ func (f fileOptions) config(a configs.Agent, stderr io.Writer) (agent.Config, er
 		}
 		if l.Printer != nil {
 			lane.Printer = agent.ESCPOS(port(fmt.Sprintf("lanes.%d.printer.port", i), l.Printer.Port, l.Printer.Driver))
-			lane.Columns = columns[l.Printer.Paper]
+			form, what := formOf(*l.Printer)
+			if what != "" {
+				problems = append(problems, a.Refuse(fmt.Sprintf("lanes.%d.printer.logo", i), what, "write the path of a PNG file, or remove the line"))
+			}
+			lane.Form = form
 		}
 		if c := l.Cash; c != nil && c.Owner == "agent" {
 			lane.Cash = agent.MDBCash(portOf[c.Driver], port(fmt.Sprintf("lanes.%d.cash.port", i), c.Port, "mdb cash"), scale[i].Currency, c.Bills == "on")
@@ -264,6 +268,23 @@ func passwordOf(file configs.Path) (password, what string) {
 		return "", "the file does not hold six digits"
 	}
 	return password, ""
+}
+
+// formOf is how a printer's papers are; what says why its logo cannot be on them.
+func formOf(p configs.Printer) (f paper.Form, what string) {
+	f = paper.Form{Columns: columns[p.Paper], Charset: paper.Charsets[p.Charset]}
+	if p.Logo == "" {
+		return f, ""
+	}
+	file, err := os.Open(string(p.Logo)) //nolint:gosec // the technician's
+	if err != nil {
+		return f, err.Error()
+	}
+	defer func() { _ = file.Close() }()
+	if f.Logo, err = paper.ReadPNG(file, f.Columns); err != nil {
+		return f, fmt.Sprintf("%s: %v", p.Logo, err)
+	}
+	return f, ""
 }
 
 // columns of the papers a printer can have.

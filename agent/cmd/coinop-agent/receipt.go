@@ -17,7 +17,7 @@ import (
 )
 
 func newReceipt(env []string) *cobra.Command {
-	var data, picture string
+	var data, picture, charset string
 	var columns int
 	var asJSON bool
 	c := &cobra.Command{
@@ -39,6 +39,10 @@ The agent may run meanwhile.`,
 			if columns < 16 || columns > 80 {
 				return usage("--columns %d: want 16 to 80; 32 is paper of 58 mm, 48 of 80 mm", columns)
 			}
+			set, known := paper.Charsets[charset]
+			if !known {
+				return usage("--charset %s: want cp858, gb18030 or utf8", charset)
+			}
 			all, err := agent.Receipts(data)
 			if err != nil {
 				if len(all) == 0 {
@@ -57,7 +61,7 @@ The agent may run meanwhile.`,
 			if err != nil {
 				return err
 			}
-			page := r.Layout(columns)
+			page := r.Layout(paper.Form{Columns: columns, Charset: set})
 			switch {
 			case picture != "":
 				return draw(picture, page)
@@ -72,6 +76,7 @@ The agent may run meanwhile.`,
 	f.StringVar(&data, "data", "", "`folder` of the journal (required)")
 	f.StringVar(&picture, "png", "", "`file` for a picture of it")
 	f.IntVar(&columns, "columns", paper.Width80, "characters on a line: 32 on paper of 58 mm, 48 of 80 mm")
+	f.StringVar(&charset, "charset", "cp858", "characters of the printer: cp858, gb18030 or utf8")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }
