@@ -17,6 +17,7 @@ import (
 	"coinop/agent/session"
 	"coinop/hardware"
 	"coinop/hardware/escpos"
+	"coinop/hardware/magstripe"
 	"coinop/hardware/mdb"
 	"coinop/hardware/outlet"
 	"coinop/hardware/paper"
@@ -147,6 +148,14 @@ func Outlets(c outlet.Config) func(Wiring) (Vending, error) {
 func ViVOpay(path string, c money.Currency) func(Wiring) (Reader, error) {
 	return func(w Wiring) (Reader, error) {
 		return vivopay.New(vivopay.Config{Path: path, Currency: c, Clock: w.Clock}, w.Out)
+	}
+}
+
+// Magstripe is a reader of magnetic stripes.
+func Magstripe(c magstripe.Config) func(Wiring) (Reader, error) {
+	return func(w Wiring) (Reader, error) {
+		c.Clock = w.Clock
+		return magstripe.New(c, w.Out)
 	}
 }
 

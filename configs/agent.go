@@ -148,10 +148,18 @@ type Product struct {
 
 // Reader is a card reader.
 type Reader struct {
-	// Make of the reader.
-	Driver string `key:"driver" default:"vivopay" one:"vivopay"`
-	// Serial port of the reader; auto when only one is plugged in. ls -l /dev/serial/by-id shows what is there.
+	// What it is: vivopay, a contactless reader of ID TECH's; magstripe, a reader of stripes.
+	Driver string `key:"driver" default:"vivopay" one:"vivopay magstripe"`
+	// Serial port of the reader; auto when only one is plugged in. ls -l /dev/serial/by-id shows what is there, and of readers that are keyboards ls -l /dev/input/by-id.
 	Port Port `key:"port" default:"auto" like:"/dev/serial/by-id/usb-ID_TECH_VP3300_0-if00" flag:"reader"`
+	// With magstripe, what it is connected by: keyboard (the default), it types; serial, at 9600 baud; magtek and idtech, heads that encrypt: /dev/hidraw0, or a serial port.
+	Head string `key:"head" one:"keyboard serial magtek idtech"`
+	// With magstripe, from which heads bank cards are taken: encrypted (the default), only from those that encrypt; none; clear, from all: their numbers then pass through this computer, which puts it under PCI DSS.
+	BankCards string `key:"bank_cards" one:"encrypted none clear"`
+	// With magstripe: taken, where the stripe of a card is read that has a chip; whoever does that bears the loss of copied cards. Without it the buyer is told to use the chip.
+	ChipCards string `key:"chip_cards" one:"refused taken"`
+	// With magstripe, the first digits of cards of your own, as 6000 or 600000-600099. They go on as a reference; their number does not.
+	OwnCards []string `key:"own_cards" most:"32" match:"[0-9]{1,12}(-[0-9]{1,12})?" says:"the first digits, or two of them as 600000-600099" like:"600000-600099"`
 }
 
 // Terminal is a payment terminal that authorizes by itself.
@@ -317,6 +325,7 @@ func (a Agent) check() []Problem {
 		}
 		if l.Reader != nil {
 			see(fmt.Sprintf("lanes.%d.reader.port", i), l.Reader.Driver, l.Reader.Port)
+			ps = append(ps, a.checkReader(fmt.Sprintf("lanes.%d.reader.", i), *l.Reader)...)
 		}
 		if l.Terminal != nil {
 			key, at := fmt.Sprintf("lanes.%d.terminal", i), ".address"

@@ -17,6 +17,7 @@ type Card struct {
 	Reader string      // serial number of the reader
 	Track2 card.Track2 // only from a reader without its own encryption
 	PAN    card.PAN    // tag 5A, where there is no track
+	Masked card.PAN    // as a reader shows it that encrypts: the first and the last digits, zeros between
 	ICC    Hidden      // all data objects as read, card number and track among them
 	KSN    []byte      // of Cipher
 	Scheme string      // of Cipher
@@ -68,6 +69,9 @@ func (c Card) number() card.PAN {
 	if !c.Track2.IsZero() {
 		return c.Track2.PAN()
 	}
+	if c.PAN.IsZero() {
+		return c.Masked
+	}
 	return c.PAN
 }
 
@@ -75,6 +79,7 @@ func (c Card) number() card.PAN {
 func (c Card) Wipe() {
 	c.Track2.Wipe()
 	c.PAN.Wipe()
+	c.Masked.Wipe()
 	c.ICC.Wipe()
 }
 

@@ -15,6 +15,7 @@ import (
 	"coinop/hardware"
 	"coinop/hardware/dex"
 	"coinop/hardware/escpos"
+	"coinop/hardware/magstripe"
 	"coinop/hardware/mdb"
 	board "coinop/hardware/outlet"
 	"coinop/hardware/terminal"
@@ -109,6 +110,35 @@ func TestVivopay(t *testing.T) {
 		}
 		return r, r.Open, nil
 	})
+}
+
+// TestMagstripe: heads that type, at a serial line, and of two makes that encrypt.
+func TestMagstripe(t *testing.T) {
+	t.Parallel()
+	for name, h := range map[string]struct {
+		head magstripe.Head
+		kind virtual.StripeKind
+		bank magstripe.Bank
+	}{
+		"keyboard": {magstripe.HeadKeyboard, virtual.StripeKeyboard, magstripe.BankClear},
+		"serial":   {magstripe.HeadSerial, virtual.StripeSerial, magstripe.BankClear},
+		"MagTek":   {magstripe.HeadMagTek, virtual.StripeMagTek, magstripe.BankEncrypted},
+		"ID TECH":  {magstripe.HeadIDTECH, virtual.StripeIDTECH, magstripe.BankEncrypted},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			StripeReader(t, h.kind, func(path string, out func(hardware.Event)) (hardware.CardReader, func(context.Context) (hardware.Driver, error), error) {
+				r, err := magstripe.New(magstripe.Config{
+					Path: path, Head: h.head, Currency: money.EUR, Gap: 300 * time.Millisecond, // a test's machine is slow
+					Rules: magstripe.Rules{Bank: h.bank, Own: []magstripe.Range{{From: StripeOwn, To: StripeOwn}}},
+				}, out)
+				if err != nil {
+					return nil, nil, err
+				}
+				return r, r.Open, nil
+			})
+		})
+	}
 }
 
 func TestESCPOS(t *testing.T) {

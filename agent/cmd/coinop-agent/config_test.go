@@ -114,6 +114,7 @@ func TestExamples(t *testing.T) {
 func TestFindPort(t *testing.T) {
 	t.Parallel()
 	const hat, card, other = "/by-id/usb-Qibixx_MDB-HAT_0-if00", "/by-id/usb-ID_TECH_VP3300_0-if00", "/by-id/usb-FTDI_x"
+	const typed = "/dev/input/by-id/usb-ID_TECH_MiniMag_0-event-kbd"
 	for _, c := range []struct {
 		port         configs.Port
 		driver       string
@@ -123,6 +124,9 @@ func TestFindPort(t *testing.T) {
 		{"/dev/x", "qibixx", nil, "/dev/x", ""},
 		{configs.Auto, "qibixx", []string{hat, card, other}, hat, ""},
 		{configs.Auto, "vivopay", []string{hat, card, other}, card, ""},
+		{configs.Auto, typing + "magstripe", []string{card, typed}, typed, ""},
+		{configs.Auto, "vivopay", []string{card, typed}, card, ""},
+		{configs.Auto, typing + "magstripe", []string{card}, "", "auto found no keyboard at all"},
 		{configs.Auto, "vivopay", []string{hat, other}, "", "auto found no vivopay among " + hat + ", " + other},
 		{configs.Auto, "qibixx", []string{hat, hat + "2"}, "", "auto found 2 of qibixx: " + hat + ", " + hat + "2"},
 		{configs.Auto, "qibixx", nil, "", "auto found no serial port at all"},

@@ -172,7 +172,7 @@ func (f fileOptions) config(a configs.Agent, stderr io.Writer) (agent.Config, er
 			cfg.Plan[lane.Lane] = p
 		}
 		if l.Reader != nil {
-			lane.Reader = agent.ViVOpay(port(fmt.Sprintf("lanes.%d.reader.port", i), l.Reader.Port, l.Reader.Driver), scale[i].Currency)
+			lane.Reader = readerOf(*l.Reader, port(fmt.Sprintf("lanes.%d.reader.port", i), l.Reader.Port, readerPort(*l.Reader)), scale[i].Currency)
 		}
 		if t := l.Terminal; t != nil && t.Driver == "mdb" {
 			path := port(fmt.Sprintf("lanes.%d.terminal.port", i), t.Port, "mdb reader")
@@ -219,7 +219,7 @@ func telemetryOf(t configs.Telemetry) time.Duration {
 var portOf = map[string]mdb.Port{"qibixx": mdb.PortQibixx, "waferstar": mdb.PortWaferstar, "mdb-raw": mdb.PortRaw, "mdb": mdb.PortRaw}
 
 // knownAs are words in a port's name under /dev/serial/by-id, in small letters, by driver.
-var knownAs = map[string][]string{"qibixx": {"qibixx", "mdb"}, "vivopay": {"id_tech", "idtech", "vivo"}, "escpos": {"printer", "epson", "star", "bixolon"}, "dex": {"dex"}, "relay-board": {"rs485", "rs-485", "modbus"}}
+var knownAs = map[string][]string{"qibixx": {"qibixx", "mdb"}, "vivopay": {"id_tech", "idtech", "vivo"}, "escpos": {"printer", "epson", "star", "bixolon"}, "dex": {"dex"}, "relay-board": {"rs485", "rs-485", "modbus"}, "magstripe": {"magtek", "idtech", "id_tech", "msr", "swipe", "stripe", "magnetic"}}
 
 // planOf is the plan of a lane's products. What its numbers and amounts mean is seen here.
 func planOf(a configs.Agent, lane int, c money.Currency) (map[protocol.Outlet]agent.Planned, configs.Errors) {
@@ -290,14 +290,19 @@ func formOf(p configs.Printer) (f paper.Form, what string) {
 // columns of the papers a printer can have.
 var columns = map[string]int{"58mm": paper.Width58, "80mm": paper.Width80}
 
-// findPort is the path of a port; auto is the one that is a driver's by its name. what says why not.
+// findPort is the path of a port; auto is the one that is a driver's by its name, among keyboards where typing
+// stands before that. what says why not.
 func findPort(p configs.Port, driver string, ports func() []string) (path, what string) {
 	if p != configs.Auto {
 		return string(p), ""
 	}
-	all := ports()
-	var fit []string
-	for _, path := range all {
+	typed, driver := strings.HasPrefix(driver, typing), strings.TrimPrefix(driver, typing)
+	var all, fit []string
+	for _, path := range ports() {
+		if keyboard := strings.HasPrefix(path, "/dev/input/"); keyboard != typed {
+			continue
+		}
+		all = append(all, path)
 		name := strings.ToLower(filepath.Base(path))
 		for _, word := range knownAs[driver] {
 			if strings.Contains(name, word) {
@@ -314,12 +319,20 @@ func findPort(p configs.Port, driver string, ports func() []string) (path, what 
 	case len(all) > 0:
 		return "", fmt.Sprintf("auto found no %s among %s", driver, strings.Join(all, ", "))
 	}
+	if typed {
+		return "", "auto found no keyboard at all"
+	}
 	return "", "auto found no serial port at all"
 }
 
+// typing stands before a driver whose port is a keyboard.
+const typing = "keyboard "
+
+// serialPorts are the ports that are plugged in, those of keyboards among them.
 func serialPorts() []string {
 	paths, _ := filepath.Glob("/dev/serial/by-id/*") // of a pattern that is right
-	return paths
+	keyboards, _ := filepath.Glob("/dev/input/by-id/*-event-kbd")
+	return append(paths, keyboards...)
 }
 
 // given reports whether a flag, or its variable, says something.

@@ -1,0 +1,32 @@
+package configs
+
+import (
+	"strconv"
+	"strings"
+)
+
+// checkReader finds what no single value of a reader shows.
+func (a Agent) checkReader(at string, r Reader) (ps []Problem) {
+	for _, k := range []struct{ key, value string }{
+		{"head", r.Head}, {"bank_cards", r.BankCards}, {"chip_cards", r.ChipCards}, {"own_cards", strings.Join(r.OwnCards, " ")},
+	} {
+		if r.Driver != "magstripe" && k.value != "" {
+			ps = append(ps, a.Refuse(at+k.key, "is for a reader of stripes, and the driver is "+r.Driver, "write driver: magstripe, or remove the line"))
+		}
+	}
+	for _, own := range r.OwnCards {
+		if from, to := CardRange(own); len(from) != len(to) || from > to {
+			ps = append(ps, a.Refuse(at+"own_cards", strconv.Quote(own)+" is no range of first digits", "as many digits on both sides, the smaller first: 600000-600099"))
+		}
+	}
+	return ps
+}
+
+// CardRange is the first and the last of a range of first digits, as "600000-600099"; one alone is both.
+func CardRange(own string) (from, to string) {
+	from, to, ok := strings.Cut(own, "-")
+	if !ok {
+		to = from
+	}
+	return from, to
+}

@@ -1,0 +1,136 @@
+package magstripe
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"strings"
+	"time"
+
+	"coinop/hardware"
+	"coinop/protocol"
+	"coinop/protocol/card"
+)
+
+// Range is numbers of cards by their first digits: From to To, of one length; a prefix alone is both.
+type Range struct{ From, To string }
+
+func (r Range) has(number string) bool {
+	n := len(r.From)
+	return len(number) >= n && number[:n] >= r.From && number[:n] <= r.To
+}
+
+// Bank says from which heads bank cards are taken.
+type Bank uint8
+
+// Heads that bank cards are taken from.
+const (
+	BankEncrypted Bank = iota // only from those that encrypt: in clear they put this computer under PCI DSS
+	BankNone
+	BankClear
+)
+
+// Rules are which cards are taken.
+type Rules struct {
+	Own  []Range // cards of the operator's own; they go before everything else
+	Bank Bank
+	Chip bool // the stripe of a card with a chip is taken too: whoever does bears the loss of a copied one
+}
+
+// Refs of own cards begin with it.
+const refPrefix = "loop:"
+
+// Ref is the card reference of a number: the same on every device and in the cloud, and not the number.
+func Ref(number string) string {
+	h := sha256.Sum256([]byte("coinop/own-card\x00" + number))
+	return refPrefix + hex.EncodeToString(h[:16])
+}
+
+// Clear decides about the tracks of a head that does not encrypt, on that day: a card, or the reason why not.
+// t is wiped.
+func (r Rules) Clear(t Tracks, today time.Time) (c hardware.Card, reason string) {
+	defer t.Wipe()
+	if n := t.number(); n != "" {
+		for _, own := range r.Own {
+			if own.has(n) {
+				return hardware.Card{Entry: protocol.EntryStripe, Token: Ref(n)}, ""
+			}
+		}
+	}
+	if t.T[1] == nil {
+		return c, hardware.ReasonUnreadable // banks want track 2
+	}
+	track, err := card.ParseTrack2(string(t.T[1]))
+	if err != nil || !track.PAN().Valid() {
+		track.Wipe()
+		return c, hardware.ReasonUnsupported // a card of somebody else's, or none for money
+	}
+	if r.Bank != BankClear {
+		track.Wipe()
+		return c, hardware.ReasonBankCard
+	}
+	entry, reason := r.accepts(track.Service(), track.Expiry().Reveal(), today)
+	if reason != "" {
+		track.Wipe()
+		return c, reason
+	}
+	return hardware.Card{Entry: entry, Track2: track}, ""
+}
+
+// number is the card's, from track 2 or from track 1 in format B.
+func (t Tracks) number() string {
+	if b := t.T[1]; b != nil {
+		n := b[1 : len(b)-1]
+		if i := bytes.IndexByte(n, '='); i >= 0 {
+			n = n[:i]
+		}
+		return string(n)
+	}
+	if b := t.T[0]; len(b) > 3 && b[1] == 'B' {
+		if n, _, ok := strings.Cut(string(b[2:]), "^"); ok {
+			return strings.ReplaceAll(n, " ", "") // American Express once grouped them
+		}
+	}
+	return ""
+}
+
+// accepts reads a service code (ISO/IEC 7813, table 5) and an expiry date. Zeros and stars are what a head that
+// encrypts shows in their place: the host decides then.
+func (r Rules) accepts(service, expiry string, today time.Time) (protocol.EntryMode, string) {
+	if expired(expiry, today) {
+		return 0, hardware.ReasonExpired
+	}
+	entry := protocol.EntryStripe
+	if len(service) != 3 || strings.Trim(service, "0*") == "" {
+		return entry, ""
+	}
+	switch service[0] {
+	case '2', '6': // a chip
+		if !r.Chip {
+			return 0, hardware.ReasonUseChip
+		}
+		entry = protocol.EntryFallback
+	case '7': // among whom it was agreed
+		return 0, hardware.ReasonUnsupported
+	}
+	switch service[2] {
+	case '0', '5': // PIN always
+		return 0, hardware.ReasonPIN
+	case '3': // cash machines only
+		return 0, hardware.ReasonUnsupported
+	}
+	return entry, ""
+}
+
+// expired reports that a card's last month is over everywhere on earth. A clock that cannot be right says
+// nothing.
+func expired(yymm string, today time.Time) bool {
+	end, err := time.Parse("0601", yymm)
+	if err != nil || today.Year() < 2025 || today.Year() > 2080 {
+		return false
+	}
+	if end.Year() < 2000 {
+		end = end.AddDate(100, 0, 0)
+	}
+	return today.After(end.AddDate(0, 1, 0).Add(12 * time.Hour))
+}
