@@ -48,6 +48,24 @@ func CardReasons() []string {
 	}
 }
 
+// CodeRead is a code that a scanner read, UTF-8 of at most 512 characters without control characters. It may
+// be as good as a card for a minute, and for one payment: nobody keeps it, or shows more of it than its kind.
+type CodeRead struct {
+	Code Hidden
+	At   time.Duration // by the driver's clock
+}
+
+// CodeRefused is one that is not given: Reason is a name.
+type CodeRefused struct{ Reason string }
+
+// Reasons of CodeRefused.
+const (
+	CodeStale   = "code_stale"    // it was given before
+	CodeTooLong = "code_too_long" // more than 512 characters
+	CodeControl = "code_garbled"  // control characters, or no text
+	CodeTorn    = "code_torn"     // half of it came
+)
+
 // CardRemoved is a contact card taken out.
 type CardRemoved struct{}
 
@@ -272,6 +290,8 @@ const (
 func (CardRead) event()        {}
 func (CardFailed) event()      {}
 func (CardRemoved) event()     {}
+func (CodeRead) event()        {}
+func (CodeRefused) event()     {}
 func (VendRequest) event()     {}
 func (VendCancel) event()      {}
 func (Approval) event()        {}

@@ -142,6 +142,16 @@ type Audit interface {
 	Read() error
 }
 
+// Scanner reads barcodes and QR codes.
+type Scanner interface {
+	Driver
+	// Scan gives a CodeRead or a CodeRefused for each code that is shown, until Stop or the opening's end.
+	// The same code is given once; a code that was shown before is dropped.
+	Scan() error
+	// Stop gives none any more.
+	Stop() error
+}
+
 // Evidence is what can say, beside the bus, what became of a vend: a drop sensor, audit counters.
 // It answers with EvidenceSeen; Failed only when the item can not fall any more, so not while a motor
 // may still turn.

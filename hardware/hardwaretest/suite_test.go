@@ -18,6 +18,7 @@ import (
 	"coinop/hardware/magstripe"
 	"coinop/hardware/mdb"
 	board "coinop/hardware/outlet"
+	"coinop/hardware/scanner"
 	"coinop/hardware/terminal"
 	"coinop/hardware/virtual"
 	"coinop/hardware/vivopay"
@@ -136,6 +137,33 @@ func TestMagstripe(t *testing.T) {
 					return nil, nil, err
 				}
 				return r, r.Open, nil
+			})
+		})
+	}
+}
+
+// TestScanner: at a serial line with each suffix, as a keyboard, and with each maker's trigger.
+func TestScanner(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		kind virtual.ScannerKind
+		cfg  scanner.Config
+	}{
+		"CR":        {virtual.ScannerCR, scanner.Config{}},
+		"CR LF":     {virtual.ScannerCRLF, scanner.Config{}},
+		"no suffix": {virtual.ScannerBare, scanner.Config{}},
+		"keyboard":  {virtual.ScannerKeyboard, scanner.Config{Keyboard: true}},
+		"Honeywell": {virtual.ScannerHoneywell, scanner.Config{Trigger: scanner.Honeywell}},
+		"Newland":   {virtual.ScannerNewland, scanner.Config{Trigger: scanner.Newland}},
+		"GM65":      {virtual.ScannerGM65, scanner.Config{Trigger: scanner.GM65}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			Scanner(t, c.kind, func(path string, clock hardware.Clock, out func(hardware.Event)) (hardware.Scanner, func(context.Context) (hardware.Driver, error)) {
+				cfg := c.cfg
+				cfg.Path, cfg.Clock, cfg.Gap = path, clock, 300*time.Millisecond // a test's machine is slow
+				s := scanner.New(cfg, out)
+				return s, s.Open
 			})
 		})
 	}

@@ -1,0 +1,126 @@
+// Package scanner is readers of barcodes and QR codes: at a serial line, or keyboards to the computer.
+//
+//	s, err := scanner.New(scanner.Config{Path: "/dev/serial/by-id/…", Trigger: scanner.Honeywell}, out)
+//	go hardware.Supervise(ctx, "scanner", s.Open, out)
+//	s.Scan()                       // then hardware.CodeRead for each code, until Stop
+//
+// What it promises:
+//
+//   - A code is given once: the same one again within Same is the scanner seeing it still, and is dropped;
+//     later, within Life, it is a CodeRefused (hardware.CodeStale), also over unplugging.
+//   - What is remembered of a code is an HMAC of it under a key that this process alone has.
+//   - No code of more than 512 characters, with control characters, or of half a reading is given.
+//   - A code that nobody asked for is dropped.
+package scanner
+
+import (
+	"context"
+	"crypto/rand"
+	"time"
+
+	"coinop/hardware"
+	"coinop/hardware/keyboard"
+)
+
+// Trigger is how a scanner is told to look; one without looks by itself.
+type Trigger uint8
+
+// Triggers.
+const (
+	NoTrigger Trigger = iota
+	Honeywell
+	Newland
+	GM65 // modules of this family; believed
+)
+
+// Config is one scanner. The zero value of a field is its default.
+type Config struct {
+	Device   string // its name in Health; "scanner"
+	Path     string // required
+	Keyboard bool   // it types: Path is an event device
+	Baud     int    // at a serial line; 9,600
+	Trigger  Trigger
+	Gap      time.Duration // that ends a code without a suffix; 50 ms, 100 ms of a keyboard
+	Same     time.Duration // the same code again within it is seen still; 2.5 s
+	Life     time.Duration // of a code; 10 min
+	Key      []byte        // of what is remembered; drawn at New
+	Clock    hardware.Clock
+}
+
+func (c Config) withDefaults() Config {
+	if c.Device == "" {
+		c.Device = "scanner"
+	}
+	if c.Baud == 0 {
+		c.Baud = 9600
+	}
+	if c.Gap == 0 {
+		if c.Gap = gapTime; c.Keyboard {
+			c.Gap = 2 * gapTime
+		}
+	}
+	if c.Same == 0 {
+		c.Same = sameTime
+	}
+	if c.Life == 0 {
+		c.Life = lifeTime
+	}
+	if c.Clock == nil {
+		c.Clock = hardware.Since()
+	}
+	return c
+}
+
+// Scanner is a hardware.Scanner.
+type Scanner struct {
+	cfg   Config
+	out   func(hardware.Event)
+	state State
+	port  hardware.Port
+	box   hardware.Mailbox
+}
+
+var _ hardware.Scanner = (*Scanner)(nil)
+
+// New starts and opens nothing.
+func New(cfg Config, out func(hardware.Event)) *Scanner {
+	cfg = cfg.withDefaults()
+	if cfg.Key == nil {
+		cfg.Key = make([]byte, 32)
+		_, _ = rand.Read(cfg.Key) // never fails
+	}
+	return &Scanner{cfg: cfg, out: out, state: NewState(cfg)}
+}
+
+// Open opens the port for one Run; it is what Supervise calls.
+func (s *Scanner) Open(context.Context) (hardware.Driver, error) {
+	open := func() (hardware.Port, error) { return hardware.OpenTTY(s.cfg.Path, s.cfg.Baud) }
+	if s.cfg.Keyboard {
+		open = func() (hardware.Port, error) { return keyboard.Open(s.cfg.Path) }
+	}
+	var err error
+	if s.port, err = open(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Run serves the opening until the port fails or ctx ends. Only after Open.
+func (s *Scanner) Run(ctx context.Context) error {
+	step := func(now time.Duration, in any) (o hardware.Output) {
+		s.state, o = s.state.Step(now, in)
+		return o
+	}
+	return hardware.Serve(ctx, s.port, s.cfg.Clock, step, &s.box, s.out)
+}
+
+type (
+	scan struct{}
+	stop struct{}
+)
+
+// Scan gives codes from now on.
+func (s *Scanner) Scan() error { return s.box.Post(scan{}) }
+
+// Stop gives none any more.
+func (s *Scanner) Stop() error { return s.box.Post(stop{}) }
