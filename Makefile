@@ -20,7 +20,7 @@ define stage
 	printf '== %s: %.1f s\n' "$(1)" "$$(echo "$$(date +%s.%N) - $$start" | awk '{print $$1 - $$3}')"
 endef
 
-.PHONY: help tools tool-gcc tool-postgres tool-mosquitto tool-zbar build test check sim soak defences fuzz bench demo
+.PHONY: help tools tool-gcc tool-postgres tool-mosquitto tool-zbar tool-ext4 tool-nfc build test check sim soak defences fuzz bench demo
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,7 +43,7 @@ UNIT  = $$($(GO) list ./... | grep -vxE 'coinop|$(LONG)')
 # here uses those.
 APT = sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); $$sudo apt-get update -q && $$sudo apt-get install -y -q
 
-tools: tool-gcc tool-postgres tool-mosquitto tool-ext4 tool-zbar
+tools: tool-gcc tool-postgres tool-mosquitto tool-ext4 tool-zbar tool-nfc
 tool-gcc:
 	@command -v gcc >/dev/null || { echo "== gcc is missing: installing it with apt"; $(APT) gcc libc6-dev; }
 tool-postgres:
@@ -59,6 +59,12 @@ tool-ext4:
 
 tool-zbar:
 	@command -v zbarimg >/dev/null || { echo "== zbarimg is missing: installing it with apt"; $(APT) zbar-tools; }
+
+# What judges the readers of closed-loop cards: a host driver for our virtual PN532, and a smart card
+# service with a virtual reader. The tests start a service of their own.
+tool-nfc:
+	@command -v nfc-list >/dev/null && [ -x /usr/sbin/pcscd ] && ls /usr/lib/pcsc/drivers/serial/libifdvpcd.so* >/dev/null 2>&1 || { \
+	  echo "== nfc-list, pcscd or its virtual reader is missing: installing them with apt"; $(APT) libnfc-bin pcscd vsmartcard-vpcd; }
 
 check: tools ## format, vet, staticcheck, the tree's shape, unit tests with -race
 	$(call stage,format,test -z "$$($(GOFUMPT) -l . | tee /dev/stderr)")

@@ -27,7 +27,8 @@ type Card struct {
 	Capability string
 	// TapKey is 9F26, 9F36, 9F37: what tells one tap from another.
 	TapKey []byte
-	Token  string // the reader's token or PAR (9F24), empty when it gives none
+	Token  string   // the reader's token or PAR (9F24), empty when it gives none
+	Loop   LoopCard // a card of the operator's own; then there is nothing of a bank's above
 }
 
 // Cryptogram is what an EMV card answered: tag 9F27, bits 8 and 7 (EMV Book 3, table 15).
@@ -86,6 +87,9 @@ func (c Card) Wipe() {
 // String names the brand, the last four digits and how it was read.
 func (c Card) String() string {
 	n := c.number()
+	if !c.Loop.IsZero() {
+		return fmt.Sprintf("closed-loop card (%s)", c.Entry)
+	}
 	if n.IsZero() {
 		return fmt.Sprintf("card(%s)", c.Entry)
 	}
