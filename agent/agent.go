@@ -21,6 +21,7 @@ import (
 	"coinop/hardware/mdb"
 	"coinop/hardware/outlet"
 	"coinop/hardware/paper"
+	"coinop/hardware/pn532"
 	"coinop/hardware/thermo"
 	"coinop/hardware/vivopay"
 	"coinop/protocol"
@@ -156,6 +157,13 @@ func Magstripe(c magstripe.Config) func(Wiring) (Reader, error) {
 	return func(w Wiring) (Reader, error) {
 		c.Clock = w.Clock
 		return magstripe.New(c, w.Out)
+	}
+}
+
+// PN532 is a PN532 at a tty, or at an I2C bus, for closed-loop cards.
+func PN532(path string, c money.Currency, keys hardware.LoopKeys) func(Wiring) (Reader, error) {
+	return func(w Wiring) (Reader, error) {
+		return pn532.New(pn532.Config{Path: path, Currency: c, Keys: keys, Clock: w.Clock}, w.Out)
 	}
 }
 

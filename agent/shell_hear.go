@@ -58,6 +58,10 @@ func (s *shell) hear(h heard) error {
 	tell := func(ev session.Event) error { return s.handle(Lane{l.id, ev}) }
 	switch ev := h.ev.(type) {
 	case hardware.CardRead:
+		if !ev.Card.Loop.IsZero() { // its account would be in the cloud, and there is none yet
+			ev.Card.Wipe()
+			return s.hear(heard{l, h.from, hardware.CardFailed{Reason: hardware.ReasonNotAccepted}})
+		}
 		l.armed, l.idle = nil, false // it looks for one card; the session arms it anew
 		s.indicate(l, hardware.SignalCard)
 		return s.card(l, ev.Card)

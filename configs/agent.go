@@ -148,9 +148,9 @@ type Product struct {
 
 // Reader is a card reader.
 type Reader struct {
-	// What it is: vivopay, a contactless reader of ID TECH's; magstripe, a reader of stripes.
-	Driver string `key:"driver" default:"vivopay" one:"vivopay magstripe"`
-	// Serial port of the reader; auto when only one is plugged in. ls -l /dev/serial/by-id shows what is there, and of readers that are keyboards ls -l /dev/input/by-id.
+	// What it is: vivopay, a contactless reader of ID TECH's; magstripe, a reader of stripes; pn532, a chip for closed-loop cards, the operator's own MIFARE Classic and DESFire, which are read and refused by name: nothing can be paid with them yet.
+	Driver string `key:"driver" default:"vivopay" one:"vivopay magstripe pn532"`
+	// Serial port of the reader; auto when only one is plugged in. ls -l /dev/serial/by-id shows what is there, and of readers that are keyboards ls -l /dev/input/by-id. A pn532 may also hang at an I2C bus: /dev/i2c-1.
 	Port Port `key:"port" default:"auto" like:"/dev/serial/by-id/usb-ID_TECH_VP3300_0-if00" flag:"reader"`
 	// With magstripe, what it is connected by: keyboard (the default), it types; serial, at 9600 baud; magtek and idtech, heads that encrypt: /dev/hidraw0, or a serial port.
 	Head string `key:"head" one:"keyboard serial magtek idtech"`
@@ -160,6 +160,8 @@ type Reader struct {
 	ChipCards string `key:"chip_cards" one:"refused taken"`
 	// With magstripe, the first digits of cards of your own, as 6000 or 600000-600099. They go on as a reference; their number does not.
 	OwnCards []string `key:"own_cards" most:"32" match:"[0-9]{1,12}(-[0-9]{1,12})?" says:"the first digits, or two of them as 600000-600099" like:"600000-600099"`
+	// With pn532, a file with the keys of closed-loop cards, a line each: mac KEY, classic BLOCK KEY, desfire APPLICATION KEYNUMBER FILE KEY. Without it such a card is its chip's number, which anyone can copy.
+	Keys Path `key:"keys_file" like:"/etc/coinop/cards.keys"`
 }
 
 // Terminal is a payment terminal that authorizes by itself.

@@ -19,7 +19,7 @@ func (a Agent) checkReader(at string, r Reader) (ps []Problem) {
 			ps = append(ps, a.Refuse(at+"own_cards", strconv.Quote(own)+" is no range of first digits", "as many digits on both sides, the smaller first: 600000-600099"))
 		}
 	}
-	return ps
+	return append(ps, a.checkLoopReader(at, r)...)
 }
 
 // CardRange is the first and the last of a range of first digits, as "600000-600099"; one alone is both.
@@ -29,4 +29,15 @@ func CardRange(own string) (from, to string) {
 		to = from
 	}
 	return from, to
+}
+
+// checkLoopReader finds what a reader of closed-loop cards needs, and another does not have.
+func (a Agent) checkLoopReader(key string, r Reader) (ps []Problem) {
+	if r.Driver == "pn532" && r.Port == Auto {
+		ps = append(ps, a.Refuse(key+"port", "a serial port does not say that a pn532 hangs at it", "write the path; ls -l /dev/serial/by-id shows what is there; I2C is /dev/i2c-1"))
+	}
+	if r.Driver != "pn532" && r.Keys != "" {
+		ps = append(ps, a.Refuse(key+"keys_file", "is for closed-loop cards, and the driver is "+r.Driver, "write driver: pn532, or remove the line"))
+	}
+	return ps
 }

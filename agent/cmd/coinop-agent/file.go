@@ -172,7 +172,12 @@ func (f fileOptions) config(a configs.Agent, stderr io.Writer) (agent.Config, er
 			cfg.Plan[lane.Lane] = p
 		}
 		if l.Reader != nil {
-			lane.Reader = readerOf(*l.Reader, port(fmt.Sprintf("lanes.%d.reader.port", i), l.Reader.Port, readerPort(*l.Reader)), scale[i].Currency)
+			key := fmt.Sprintf("lanes.%d.reader.", i)
+			keys, what := loopKeysOf(l.Reader.Keys)
+			if what != "" {
+				problems = append(problems, a.Refuse(key+"keys_file", what, "write a line mac KEY into it, and a line for each kind of card: coinop-agent config explain lanes"))
+			}
+			lane.Reader = readerOf(*l.Reader, port(key+"port", l.Reader.Port, readerPort(*l.Reader)), scale[i].Currency, keys)
 		}
 		if t := l.Terminal; t != nil && t.Driver == "mdb" {
 			path := port(fmt.Sprintf("lanes.%d.terminal.port", i), t.Port, "mdb reader")

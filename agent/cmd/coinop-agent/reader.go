@@ -1,8 +1,11 @@
 package main
 
 import (
+	"os"
+
 	"coinop/agent"
 	"coinop/configs"
+	"coinop/hardware"
 	"coinop/hardware/magstripe"
 	"coinop/protocol/money"
 )
@@ -21,9 +24,12 @@ func readerPort(r configs.Reader) string {
 	return r.Driver
 }
 
-func readerOf(r configs.Reader, path string, c money.Currency) func(agent.Wiring) (agent.Reader, error) {
-	if r.Driver != "magstripe" {
+func readerOf(r configs.Reader, path string, c money.Currency, keys hardware.LoopKeys) func(agent.Wiring) (agent.Reader, error) {
+	switch r.Driver {
+	case "vivopay":
 		return agent.ViVOpay(path, c)
+	case "pn532":
+		return agent.PN532(path, c, keys)
 	}
 	rules := magstripe.Rules{Bank: banks[r.BankCards], Chip: r.ChipCards == "taken"}
 	for _, own := range r.OwnCards {
@@ -31,4 +37,20 @@ func readerOf(r configs.Reader, path string, c money.Currency) func(agent.Wiring
 		rules.Own = append(rules.Own, magstripe.Range{From: from, To: to})
 	}
 	return agent.Magstripe(magstripe.Config{Path: path, Head: heads[r.Head], Currency: c, Rules: rules})
+}
+
+// loopKeysOf are the keys of closed-loop cards; what says why there are none. No file: none.
+func loopKeysOf(file configs.Path) (keys hardware.LoopKeys, what string) {
+	if file == "" {
+		return keys, ""
+	}
+	b, err := os.ReadFile(string(file)) //nolint:gosec // the technician's
+	if err == nil {
+		keys, err = hardware.ParseLoopKeys(b)
+		clear(b)
+	}
+	if err != nil {
+		return keys, err.Error()
+	}
+	return keys, ""
 }
