@@ -229,6 +229,23 @@ type EvidenceSeen struct {
 type Printed struct {
 	Job    uint32
 	Reason string
+	Result PrintResult
+}
+
+// PrintResult is what of a print job is on paper.
+type PrintResult uint8
+
+// Results of a print job. One copy of what is unknown may be tried; what is unsaid leaves no doubt that
+// a copy could end.
+const (
+	PrintWhole   PrintResult = iota // the printer has said that it worked all of it through
+	PrintNone                       // nothing of it was written
+	PrintUnknown                    // nothing, a part or all of it
+	PrintUnsaid                     // all was written, to a printer that never says anything
+)
+
+func (r PrintResult) String() string {
+	return name([]string{"whole", "none", "unknown", "unsaid"}, r)
 }
 
 // AuditRead is the end of a reading of a machine's own books: the file as it came, or why there is none.

@@ -1,4 +1,4 @@
-// Package escpos is receipt printers that take ESC/POS, on a serial line or a USB printer device.
+// Package escpos is receipt printers that take ESC/POS: on a serial line, a USB printer device, or TCP.
 //
 //	p := escpos.New(escpos.Config{Path: "/dev/usb/lp0"}, out)
 //	go hardware.Supervise(ctx, "printer", p.Open, out)
@@ -12,21 +12,16 @@ package escpos
 import (
 	"cmp"
 	"context"
-	"fmt"
-	"os"
-	"strings"
 	"time"
 
 	"coinop/hardware"
 	"coinop/hardware/paper"
-
-	"golang.org/x/sys/unix"
 )
 
 // Config is one printer. The zero value of a field is its default.
 type Config struct {
 	Device string         // its name in Health; "printer"
-	Path   string         // of the tty, or of the USB printer device, /dev/usb/lp0; required
+	Path   string         // of the tty, or of the USB printer device, /dev/usb/lp0; or host:port, usually 9100; required
 	Baud   int            // of a tty; 115,200
 	Clock  hardware.Clock // starts at New
 }
@@ -38,6 +33,8 @@ type Printer struct {
 	state State
 	port  hardware.Port
 	box   hardware.Mailbox
+	// status asks the kernel how a USB printer is; nil: not at USB.
+	status func() (lpStatus, bool)
 }
 
 var _ hardware.Printer = (*Printer)(nil)
@@ -52,38 +49,26 @@ func New(cfg Config, out func(hardware.Event)) *Printer {
 }
 
 // Open opens the device for one Run; it is what Supervise calls.
-func (p *Printer) Open(context.Context) (hardware.Driver, error) {
+func (p *Printer) Open(ctx context.Context) (hardware.Driver, error) {
 	var err error
-	if strings.HasPrefix(p.cfg.Path, "/dev/usb/") { // no serial line: it has no speed
-		p.port, err = openRaw(p.cfg.Path)
-	} else {
-		p.port, err = hardware.OpenTTY(p.cfg.Path, p.cfg.Baud)
-	}
-	if err != nil {
+	if p.port, p.status, err = open(ctx, p.cfg.Path, p.cfg.Baud); err != nil {
 		return nil, err
 	}
 	return p, nil
-}
-
-// openRaw opens a USB printer device. The kernel lets one process have it at a time.
-func openRaw(path string) (hardware.Port, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NONBLOCK, 0) //nolint:gosec // configured
-	if err != nil {
-		return nil, err
-	}
-	if err := f.SetWriteDeadline(time.Time{}); err != nil {
-		_ = f.Close()
-		return nil, fmt.Errorf("open %s: no printer device: %w", path, err)
-	}
-	return f, nil
 }
 
 // Run serves the opening until the port fails, a printer that had spoken falls silent, or ctx ends.
 // Only after Open.
 func (p *Printer) Run(ctx context.Context) error {
 	step := func(now time.Duration, in any) (o hardware.Output) {
-		p.state, o = p.state.Step(now, in)
-		return o
+		if _, tick := in.(hardware.Wake); tick && p.status != nil && p.state.blind && !p.state.spoke && (!p.state.busy || p.state.proof > 0) {
+			if b, ok := p.status(); ok {
+				p.state, o = p.state.Step(now, b)
+			}
+		}
+		var more hardware.Output
+		p.state, more = p.state.Step(now, in)
+		return hardware.Output{Do: append(o.Do, more.Do...), Wake: more.Wake, End: more.End}
 	}
 	return hardware.Serve(ctx, p.port, p.cfg.Clock, step, &p.box, p.out)
 }

@@ -3,6 +3,8 @@ package escpos
 import (
 	"bytes"
 	"encoding/hex"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -58,11 +60,7 @@ func (b *bench) step(in any) {
 
 func (b *bench) hear(text string) {
 	b.t.Helper()
-	raw, err := hex.DecodeString(strings.ReplaceAll(text, " ", ""))
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	b.in(hardware.Bytes{B: raw})
+	b.in(hardware.Bytes{B: unhex(b.t, text)})
 }
 
 func (b *bench) wants(out string, events ...hardware.Event) {
@@ -120,6 +118,7 @@ func TestStatus(t *testing.T) {
 		{"the end", "12 12 12 7e", fault(CodePaperOut)},
 		{"offline", "1a 12 12 12", hardware.Health{Device: "p", State: hardware.Degraded, Code: CodeOffline}},
 		{"XON and XOFF between", "13 12 11 12 12 12", ready()},
+		{"XON and XOFF in an automatic status", "10 13 00 11 0f 00", fault(CodePaperOut)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -166,12 +165,13 @@ func TestJob(t *testing.T) {
 	t.Parallel()
 	b := opened(t)
 	text := Bytes(page(20))
+	id := func(n int) string { return fmt.Sprintf("4040404%x", n) }
 	b.in(job{1, text})
-	b.wants(hex.EncodeToString(text) + "1d7201")
+	b.wants(hex.EncodeToString(text) + "1d28480600 3030" + id(1) + "1d7201") // what it knows is not known yet
 	b.in(job{2, text})
 	b.wants("")
 	b.hear("00")
-	b.wants(hex.EncodeToString(text)+"1d7201", hardware.Printed{Job: 1})
+	b.wants(hex.EncodeToString(text)+"1d7201", hardware.Printed{Job: 1}) // no process ids
 	b.hear("00")
 	b.wants("", hardware.Printed{Job: 2})
 	b.hear("00 00") // of nobody
@@ -179,22 +179,145 @@ func TestJob(t *testing.T) {
 
 	b.in(job{3, text})
 	b.hear("18 00 0f 00")
-	b.wants("", hardware.Printed{Job: 3, Reason: ReasonPaperOut}, fault(CodePaperOut))
+	b.wants("", hardware.Printed{Job: 3, Reason: ReasonPaperOut, Result: hardware.PrintUnknown}, fault(CodePaperOut))
 	b.in(job{4, text})
-	b.wants("", hardware.Printed{Job: 4, Reason: ReasonPaperOut})
+	b.wants("", hardware.Printed{Job: 4, Reason: ReasonPaperOut, Result: hardware.PrintNone})
 	b.hear("10 00 00 00")
 	b.wants("", ready())
 
 	b.in(job{5, text})
 	b.now += proofTime
 	b.in(hardware.Wake{})
-	b.wants("100401", hardware.Printed{Job: 5, Reason: ReasonUnconfirmed})
+	b.wants("100401", hardware.Printed{Job: 5, Reason: ReasonUnconfirmed, Result: hardware.PrintUnknown})
 	b.in(job{6, text})
 	b.in(job{7, text})
 	b.in(hardware.Closed{})
-	b.wants("", hardware.Printed{Job: 6, Reason: ReasonPortLost}, hardware.Printed{Job: 7, Reason: ReasonPortLost})
+	b.wants("", hardware.Printed{Job: 6, Reason: ReasonPortLost, Result: hardware.PrintUnknown}, hardware.Printed{Job: 7, Reason: ReasonPortLost, Result: hardware.PrintNone})
 	b.in(job{8, text})
-	b.wants("", hardware.Printed{Job: 8, Reason: ReasonPortLost})
+	b.wants("", hardware.Printed{Job: 8, Reason: ReasonPortLost, Result: hardware.PrintNone})
+}
+
+// TestProof: GS ( H 48, among everything else that a printer says.
+func TestProof(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, answers string
+		want          []hardware.Event
+	}{
+		{"whole", "37224040404100", []hardware.Event{hardware.Printed{Job: 1}}},
+		{"XON and XOFF between", "37 13 22 11 40 40 13 40 41 11 00", []hardware.Event{hardware.Printed{Job: 1}}},
+		{"behind an answer to DLE EOT", "12 37 22 40 40 40 41 00", []hardware.Event{hardware.Printed{Job: 1}}},
+		{"an answer to DLE EOT within", "37 22 40 12 40 40 41 00", []hardware.Event{hardware.Printed{Job: 1}}},
+		{"behind an automatic status", "10 00 03 00 37 22 40 40 40 41 00", []hardware.Event{
+			hardware.Health{Device: "p", State: hardware.Degraded, Code: CodePaperLow}, hardware.Printed{Job: 1},
+		}},
+		{"an automatic status within", "37 22 40 40 10 00 00 00 40 41 00", []hardware.Event{hardware.Printed{Job: 1}}},
+		{"begun twice", "37 37 22 40 40 40 41 00", []hardware.Event{hardware.Printed{Job: 1}}},
+		{"half", "37 22 40 40", nil},
+		{"garbage", "fe ff 93 37", nil},
+	} {
+		b := opened(t)
+		b.in(job{1, Bytes(page(1))})
+		var said []hardware.Event
+		for _, raw := range unhex(t, c.answers) {
+			b.in(hardware.Bytes{B: []byte{raw}})
+			said = append(said, b.ev...)
+		}
+		if !slices.Equal(said, c.want) {
+			t.Errorf("%s: said %+v, want %+v", c.name, said, c.want)
+		}
+	}
+	b := opened(t)
+	b.in(job{1, nil})
+	b.hear("37224040404100 00") // that to GS r 1 comes behind it
+	b.wants("", hardware.Printed{Job: 1})
+	b.in(job{2, nil})
+	b.wants("1d28480600 303040404042") // only what it knows is asked for
+	b.hear("00")
+	b.wants("")
+	b.hear("37224040404100") // of another job
+	b.wants("")
+	b.hear("37224040404200")
+	b.wants("", hardware.Printed{Job: 2})
+}
+
+// TestKernelStatus: what LPGETSTATUS says counts as long as the printer itself says nothing.
+func TestKernelStatus(t *testing.T) {
+	t.Parallel()
+	silent := hardware.Health{Device: "p", State: hardware.Degraded, Code: hardware.CodeSilent, Detail: "it says nothing of its state: jobs are written and not confirmed"}
+	b := &bench{t: t, s: NewState("p")}
+	b.in(hardware.Opened{})
+	b.in(lpStatus(0x38)) // it may still speak
+	b.wants("")
+	b.now += answerTime
+	b.in(hardware.Wake{})
+	b.wants("100401", silent)
+	for _, c := range []struct {
+		status lpStatus
+		want   hardware.Event
+	}{
+		{0x38, fault(CodePaperOut)},
+		{0x18, silent},
+		{0x10, fault(CodeError)},
+		{0x08, hardware.Health{Device: "p", State: hardware.Degraded, Code: CodeOffline}},
+		{0x00, silent},
+	} {
+		b.in(c.status)
+		b.wants("", c.want)
+	}
+	b.in(job{1, nil})
+	b.now += proofTime
+	b.in(hardware.Wake{})
+	if len(b.ev) != 1 || b.ev[0] != hardware.Event(hardware.Printed{Job: 1, Reason: ReasonUnconfirmed, Result: hardware.PrintUnsaid}) {
+		t.Errorf("said %+v", b.ev)
+	}
+	b.hear("12")
+	b.in(lpStatus(0x38))
+	b.wants("")
+}
+
+// TestCutterFreed: DLE ENQ 2 at every round while the knife is stuck, and none later.
+func TestCutterFreed(t *testing.T) {
+	t.Parallel()
+	b := opened(t)
+	b.hear("18 08 00 00")
+	b.wants("", fault(CodeCutter))
+	b.now += pollEvery
+	b.in(hardware.Wake{})
+	b.wants("100502 100401")
+	b.hear("10 00 00 00")
+	b.wants("", ready())
+	b.hear("12 12 12 12")
+	b.now += pollEvery
+	b.in(hardware.Wake{})
+	b.wants("100401")
+}
+
+// TestNoQuestionInAPicture: no status is asked for while a job is written.
+func TestNoQuestionInAPicture(t *testing.T) {
+	t.Parallel()
+	b := opened(t)
+	s, o := b.s.Step(b.now, job{1, make([]byte, 10*chunk)})
+	for wrote := chunk; wrote < 10*chunk; wrote += chunk {
+		s, _ = s.Step(b.now, hardware.Wrote{N: chunk})
+		b.now += pollEvery
+		s, o = s.Step(b.now, hardware.Wake{})
+		if len(o.Do) == 0 || len(o.Do[0].Write) != chunk {
+			t.Fatalf("%d: %+v", wrote, o.Do)
+		}
+		if last := wrote+chunk == 10*chunk; !last && len(o.Do) != 1 {
+			t.Fatalf("%d: %+v", wrote, o.Do)
+		}
+	}
+}
+
+func unhex(t *testing.T, text string) []byte {
+	t.Helper()
+	raw, err := hex.DecodeString(strings.ReplaceAll(text, " ", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
 }
 
 // TestFull: more jobs than wait are answered at once.
@@ -208,7 +331,7 @@ func TestFull(t *testing.T) {
 		}
 	}
 	b.in(job{99, nil})
-	b.wants("", hardware.Printed{Job: 99, Reason: ReasonError})
+	b.wants("", hardware.Printed{Job: 99, Reason: ReasonError, Result: hardware.PrintNone})
 }
 
 // TestSilent: one that spoke and falls silent ends the opening, one that never spoke prints blind.

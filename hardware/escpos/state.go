@@ -59,8 +59,8 @@ const stops = paperOut | coverOpen | cutterError | otherError
 // State is the machine of one printer: pure, its time is given. Its commands and the bits of its
 // answers are ESC/POS as Epson's and Bixolon's manuals have them.
 //
-//	closed → asking: DLE EOT 1 to 4 → ready ⇄ printing: chunks, then GS r 1, whose answer proves that
-//	the printer has worked all of it through
+//	closed → asking: DLE EOT 1 to 4 → ready ⇄ printing: chunks, then GS ( H 48 or GS r 1, whose answer
+//	proves that the printer has worked all of it through
 type State struct {
 	device string
 	open   bool
@@ -80,7 +80,26 @@ type State struct {
 	queue []job
 	rest  []byte        // of the job that prints
 	busy  bool          // one prints
-	proof time.Duration // until when the answer to GS r 1 may come; 0: it has not been asked yet
+	proof time.Duration // until when the proof may come; 0: it has not been asked for yet
+	by    proofKind     // what proves, as far as is known
+	count uint16        // of jobs, in their proofs
+	got   int           // bytes of the proof's answer
+}
+
+// proofKind is how a printer says that it has worked through all before a question.
+type proofKind uint8
+
+const (
+	proofAny   proofKind = iota // not known yet: both are asked for
+	proofID                     // GS ( H 48: it sends a process id back. Epson's; others skip the command
+	proofPaper                  // GS r 1: the paper sensor, asked in its turn
+)
+
+// Process ids are four bytes of 4xh, which look like no other answer but the last three bytes of an
+// automatic status, and those come in one piece.
+func (s *State) processID() []byte {
+	c := s.count
+	return []byte{0x40 | byte(c>>12), 0x40 | byte(c>>8)&15, 0x40 | byte(c>>4)&15, 0x40 | byte(c)&15} //nolint:gosec // nibbles
 }
 
 // NewState is a machine whose port is not open yet.
@@ -92,7 +111,7 @@ func (s State) Step(now time.Duration, in any) (State, hardware.Output) {
 	s.queue, s.auto = slices.Clone(s.queue), slices.Clone(s.auto)
 	switch in := in.(type) {
 	case hardware.Opened:
-		s = State{device: s.device, open: true}
+		s = State{device: s.device, open: true, count: s.count}
 		o.Write(append(slices.Clone(initialize), 0x1D, 'a', 0x0F)) // GS a: say changes by yourself
 		s.poll(&o, now, 1)
 	case hardware.Closed:
@@ -100,9 +119,9 @@ func (s State) Step(now time.Duration, in any) (State, hardware.Output) {
 			s.finish(&o, ReasonPortLost)
 		}
 		for _, j := range s.queue {
-			o.Emit(hardware.Printed{Job: j.id, Reason: ReasonPortLost})
+			s.refuse(&o, j, ReasonPortLost)
 		}
-		s = State{device: s.device}
+		s = State{device: s.device, count: s.count}
 	case hardware.Bytes:
 		for _, b := range in.B {
 			s.hear(&o, now, b)
@@ -111,6 +130,8 @@ func (s State) Step(now time.Duration, in any) (State, hardware.Output) {
 	case hardware.Wake:
 		s.tick(&o, now)
 		s.printNext(&o, now)
+	case lpStatus:
+		s.lineStatus(&o, in)
 	case job:
 		s.take(&o, in)
 		s.printNext(&o, now)
@@ -142,11 +163,11 @@ func (s *State) wake(now time.Duration) time.Duration {
 func (s *State) take(o *hardware.Output, j job) {
 	switch {
 	case !s.open:
-		o.Emit(hardware.Printed{Job: j.id, Reason: ReasonPortLost})
+		s.refuse(o, j, ReasonPortLost)
 	case s.says&stops != 0:
-		o.Emit(hardware.Printed{Job: j.id, Reason: s.reason()})
+		s.refuse(o, j, s.reason())
 	case len(s.queue) == maxJobs:
-		o.Emit(hardware.Printed{Job: j.id, Reason: ReasonError})
+		s.refuse(o, j, ReasonError)
 	default:
 		s.queue = append(s.queue, j)
 	}
@@ -159,12 +180,13 @@ func (s *State) printNext(o *hardware.Output, now time.Duration) {
 	}
 	if s.says&stops != 0 {
 		for _, j := range s.queue {
-			o.Emit(hardware.Printed{Job: j.id, Reason: s.reason()})
+			s.refuse(o, j, s.reason())
 		}
 		s.queue = nil
 		return
 	}
 	s.busy, s.rest, s.proof = true, s.queue[0].bytes, 0
+	s.asked, s.polled = 0, now // a question could come to stand within a picture, which would be spoiled
 	s.more(o, now)
 }
 
@@ -174,14 +196,34 @@ func (s *State) more(o *hardware.Output, now time.Duration) {
 	o.Write(s.rest[:n:n])
 	s.rest = s.rest[n:]
 	if len(s.rest) == 0 {
-		s.proof = now + proofTime
-		o.Write([]byte{0x1D, 'r', 1}) // GS r 1: paper sensor, in its turn
+		s.proof, s.got = now+proofTime, 0
+		s.count++
+		var ask []byte
+		if s.by != proofPaper {
+			ask = append([]byte{0x1D, '(', 'H', 6, 0, 0x30, 0x30}, s.processID()...)
+		}
+		if s.by != proofID {
+			ask = append(ask, 0x1D, 'r', 1)
+		}
+		o.Write(ask)
 	}
+}
+
+// refuse ends a job of which nothing was written.
+func (s *State) refuse(o *hardware.Output, j job, reason string) {
+	o.Emit(hardware.Printed{Job: j.id, Reason: reason, Result: hardware.PrintNone})
 }
 
 // finish ends the job that prints.
 func (s *State) finish(o *hardware.Output, reason string) {
-	o.Emit(hardware.Printed{Job: s.queue[0].id, Reason: reason})
+	result := hardware.PrintUnknown
+	switch {
+	case reason == "":
+		result = hardware.PrintWhole
+	case reason == ReasonUnconfirmed && !s.spoke:
+		result = hardware.PrintUnsaid
+	}
+	o.Emit(hardware.Printed{Job: s.queue[0].id, Reason: reason, Result: result})
 	s.queue, s.busy, s.rest, s.proof = s.queue[1:], false, nil, 0
 }
 
@@ -201,12 +243,16 @@ func (s *State) tick(o *hardware.Output, now time.Duration) {
 		s.more(o, now)
 	}
 	if s.busy && s.proof > 0 && now >= s.proof {
+		s.by = proofAny
 		s.finish(o, ReasonUnconfirmed)
 	}
 	switch {
-	case s.asked == 0 && s.busy && s.proof == 0: // the question could come to stand within a picture
+	case s.busy && s.proof == 0:
 	case s.asked == 0 && now >= s.polled+pollEvery:
 		s.tried = 0
+		if s.says&cutterError != 0 { // somebody may have freed it: go on, with an empty buffer
+			o.Write([]byte{0x10, 0x05, 2})
+		}
 		s.poll(o, now, 1)
 	case s.asked != 0 && now >= s.until:
 		if s.tried++; s.spoke && s.tried >= tries {
@@ -215,7 +261,7 @@ func (s *State) tick(o *hardware.Output, now time.Duration) {
 		}
 		if !s.spoke && !s.blind {
 			s.blind = true
-			s.tell(o, hardware.Degraded, hardware.CodeSilent, "it says nothing of its state: jobs are written and not confirmed")
+			s.tellBlind(o)
 		}
 		s.poll(o, now, 1)
 	}
@@ -223,6 +269,9 @@ func (s *State) tick(o *hardware.Output, now time.Duration) {
 
 // hear takes one byte: the kinds of answer differ in bits that are always the same.
 func (s *State) hear(o *hardware.Output, now time.Duration, b byte) {
+	if b == 0x11 || b == 0x13 { // XON, XOFF: wherever they are
+		return
+	}
 	if len(s.auto) > 0 {
 		if b&0x90 == 0 {
 			if s.auto = append(s.auto, b); len(s.auto) == 4 {
@@ -233,15 +282,56 @@ func (s *State) hear(o *hardware.Output, now time.Duration, b byte) {
 		s.auto = nil // cut off: what follows is something else
 	}
 	switch {
-	case b == 0x11 || b == 0x13: // XON, XOFF
 	case b&0x93 == 0x12:
 		s.realTime(o, now, b)
 	case b&0x93 == 0x10:
 		s.auto = append(s.auto, b)
-	case b&0x90 == 0 && s.busy && s.proof > 0: // the answer to GS r 1
-		s.spoke = true
+	case s.busy && s.proof > 0:
+		s.proven(o, b)
+	}
+}
+
+// proven takes a byte of the answer to a proof: 37 22, the process id, 00; or that to GS r 1, one byte
+// with bits 4 and 7 clear.
+func (s *State) proven(o *hardware.Output, b byte) {
+	if s.by != proofPaper {
+		want := append(append([]byte{0x37, 0x22}, s.processID()...), 0)
+		if b != want[s.got] && s.got > 0 {
+			s.got = 0
+		}
+		if b == want[s.got] {
+			if s.got++; s.got == len(want) {
+				s.spoke, s.by = true, proofID
+				s.finish(o, "")
+			}
+			return
+		}
+	}
+	if b&0x90 == 0 && s.by != proofID {
+		s.spoke, s.by = true, proofPaper
 		s.finish(o, "")
 	}
+}
+
+// lpStatus is the kernel's word of a USB printer (LPGETSTATUS): 20 paper empty, 10 selected, 08 no error.
+// Nothing set is a printer that does not tell.
+type lpStatus byte
+
+// lineStatus counts as long as the printer says nothing by itself.
+func (s *State) lineStatus(o *hardware.Output, b lpStatus) {
+	if s.spoke || !s.blind || !s.open {
+		return
+	}
+	var t trouble
+	switch {
+	case b&0x20 != 0:
+		t = paperOut
+	case b&0x18 == 0x10:
+		t = otherError
+	case b&0x18 == 0x08:
+		t = offline
+	}
+	s.now(o, t)
 }
 
 // realTime is the answer to DLE EOT n.
@@ -314,6 +404,8 @@ func (s *State) now(o *hardware.Output, t trouble) {
 		s.tell(o, hardware.Degraded, CodeOffline, "")
 	case t&paperLow != 0:
 		s.tell(o, hardware.Degraded, CodePaperLow, "")
+	case s.blind && !s.spoke:
+		s.tellBlind(o)
 	default:
 		s.tell(o, hardware.Ready, hardware.CodeReady, "")
 	}
@@ -329,6 +421,10 @@ func (s *State) reason() string {
 		return ReasonCutter
 	}
 	return ReasonError
+}
+
+func (s *State) tellBlind(o *hardware.Output) {
+	s.tell(o, hardware.Degraded, hardware.CodeSilent, "it says nothing of its state: jobs are written and not confirmed")
 }
 
 // tell says how it is, when that is news.

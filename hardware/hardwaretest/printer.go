@@ -26,8 +26,8 @@ type printerBench struct {
 	stop func()
 }
 
-// Printer is what every Printer must do.
-func Printer(t *testing.T, mk NewPrinter) {
+// Printer is what every Printer must do, at a far end as far says.
+func Printer(t *testing.T, mk NewPrinter, far virtual.PrinterConfig) {
 	t.Helper()
 	for name, f := range map[string]func(*testing.T, *printerBench){
 		"what is printed is the preview": printed,
@@ -51,6 +51,7 @@ func Printer(t *testing.T, mk NewPrinter) {
 		"two frames in one read":   func(t *testing.T, b *printerBench) { b.far.Line(virtual.LineJoins); inTurn(t, b) },
 		"garbage":                  func(t *testing.T, b *printerBench) { b.far.Line(virtual.LineNoise); inTurn(t, b) },
 		"gone in mid frame":        func(t *testing.T, b *printerBench) { halfStatus(t, b) },
+		"XON and XOFF between":     func(t *testing.T, b *printerBench) { b.far.Line(virtual.LineFlows); inTurn(t, b) },
 		"unplugged in the middle":  unpluggedPrinting,
 		"unplugged idle":           unpluggedIdle,
 		"nothing after the end":    printerEnd,
@@ -59,7 +60,9 @@ func Printer(t *testing.T, mk NewPrinter) {
 			t.Parallel()
 			b := &printerBench{t: t, l: NewLog(t), dir: t.TempDir()}
 			var err error
-			b.far, err = virtual.NewPrinter(virtual.PrinterConfig{Link: t.TempDir() + "/printer", Pictures: b.dir, Keep: 3})
+			cfg := far
+			cfg.Link, cfg.Pictures, cfg.Keep = t.TempDir()+"/printer", b.dir, 3
+			b.far, err = virtual.NewPrinter(cfg)
 			must(t, err)
 			ctx, cancel := context.WithCancel(t.Context())
 			done := make(chan struct{})
@@ -89,8 +92,8 @@ func (b *printerBench) print(id uint32, p paper.Page) string {
 	b.t.Helper()
 	must(b.t, b.p.Print(id, p))
 	e := Next[hardware.Printed](b.l, nil)
-	if e.Job != id {
-		b.t.Errorf("job %d ended, want %d", e.Job, id)
+	if e.Job != id || (e.Reason == "") != (e.Result == hardware.PrintWhole) {
+		b.t.Errorf("%+v, want job %d", e, id)
 	}
 	return e.Reason
 }

@@ -171,10 +171,43 @@ func TestScanner(t *testing.T) {
 
 func TestESCPOS(t *testing.T) {
 	t.Parallel()
-	Printer(t, func(path string, out func(hardware.Event)) (hardware.Printer, func(context.Context) (hardware.Driver, error)) {
+	mk := func(path string, out func(hardware.Event)) (hardware.Printer, func(context.Context) (hardware.Driver, error)) {
 		p := escpos.New(escpos.Config{Path: path}, out)
 		return p, p.Open
-	})
+	}
+	t.Run("serial", func(t *testing.T) { t.Parallel(); Printer(t, mk, virtual.PrinterConfig{}) })
+	t.Run("simple", func(t *testing.T) { t.Parallel(); Printer(t, mk, virtual.PrinterConfig{Simple: true}) })
+	t.Run("TCP", func(t *testing.T) { t.Parallel(); Printer(t, mk, virtual.PrinterConfig{TCP: true}) })
+}
+
+// TestTCPTaken: a printer with a client resets the second, which gets its turn when the first has gone.
+func TestTCPTaken(t *testing.T) {
+	t.Parallel()
+	far, err := virtual.NewPrinter(virtual.PrinterConfig{TCP: true})
+	must(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = far.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-done })
+	client := func() (*Log, *escpos.Printer, func()) {
+		l := NewLog(t)
+		p := escpos.New(escpos.Config{Path: far.Path()}, l.Out)
+		return l, p, supervise(t, l, p.Open)
+	}
+	isReady := func(e hardware.Health) bool { return e.State == hardware.Ready }
+	first, _, leave := client()
+	Next(first, isReady)
+	second, p, _ := client()
+	Next[hardware.PortGone](second, nil)
+	if far.View().Resets == 0 {
+		t.Error("nobody was reset")
+	}
+	leave()
+	Next(second, isReady)
+	must(t, p.Print(1, aPage(1)))
+	if e := Next[hardware.Printed](second, nil); e.Reason != "" {
+		t.Errorf("ended as %q", e.Reason)
+	}
 }
 
 func TestCash(t *testing.T) { // not parallel: with all others beside it, a bus has no time for its answers

@@ -12,6 +12,7 @@ const (
 	LineJoins              // what is said twice within a moment comes in one piece
 	LineNoise              // every seventh time something else comes before it
 	LineHalf               // of the next, half comes, and then the cable is out
+	LineFlows              // XOFF and XON stand between its bytes, as from a printer whose buffer is full
 )
 
 // line is a port's.
@@ -54,6 +55,12 @@ func (p *port) badly(b []byte) error {
 			p.held = nil
 		})
 		return nil
+	case LineFlows:
+		var mixed []byte
+		for _, c := range b {
+			mixed = append(mixed, 0x13, 0x11, c)
+		}
+		return p.put(mixed)
 	case LineNoise:
 		if p.said%7 == 0 {
 			b = append([]byte{0xFE, 0xFE}, b...)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"sync"
@@ -16,17 +17,24 @@ import (
 // ErrUnplugged means that the cable is out.
 var ErrUnplugged = errors.New("unplugged")
 
-// port is one end of a cable that can be unplugged: a pty and the symlink to it.
+// port is one end of a cable that can be unplugged: a pty and the symlink to it, or a socket (socket.go).
 type port struct {
 	link string
+	net  *socket // nil: a pty
 
 	mu     sync.Mutex
-	master *os.File
-	slave  *os.File // ours, held so that the line outlives the agent's process
+	master end
+	slave  io.Closer // ours, held so that the line outlives the agent's process; of a pty
 	path   string
 	plug   chan struct{} // closed and renewed when a cable is plugged in
 	lost   int
 	line
+}
+
+// end is our end of an open cable.
+type end interface {
+	io.ReadWriteCloser
+	SetWriteDeadline(t time.Time) error
 }
 
 func newPort(link string) (*port, error) {
@@ -39,6 +47,9 @@ func (p *port) replug() error {
 	defer p.mu.Unlock()
 	if p.master != nil {
 		return nil
+	}
+	if p.net != nil {
+		return p.listen()
 	}
 	blocking, s, err := pty.Open()
 	if err != nil {
@@ -93,19 +104,32 @@ func point(link, target string) error {
 	return os.Rename(tmp, link)
 }
 
-func (p *port) unplug() { p.unplugged(nil) }
-
-// unplugged takes the cable out; only when it is still that of m, unless m is nil.
-func (p *port) unplugged(m *os.File) {
+func (p *port) unplug() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if m == nil || p.master == m {
+	p.out()
+}
+
+// unplugged takes the cable out when it is still that of m; who hung up at a socket may come again.
+func (p *port) unplugged(m end) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.master != m:
+	case p.net != nil:
+		_ = m.Close()
+		p.master = nil
+	default:
 		p.out()
 	}
 }
 
 // out takes the cable out, with mu held.
 func (p *port) out() {
+	if p.net != nil {
+		p.shut()
+		return
+	}
 	if p.master == nil {
 		return
 	}
@@ -155,6 +179,9 @@ func (p *port) read(ctx context.Context, f func([]byte)) error {
 	defer func() {
 		if stop() {
 			p.unplug()
+		}
+		if p.net != nil {
+			p.net.accepting.Wait()
 		}
 	}()
 	buf := make([]byte, 4096)

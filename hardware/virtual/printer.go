@@ -16,6 +16,8 @@ import (
 // PrinterConfig is one ESC/POS receipt printer. The zero value of a field is its default.
 type PrinterConfig struct {
 	Link     string // symlink to the pty; none
+	TCP      bool   // it is at a network in place of a pty: one client at a time, a second is reset
+	Simple   bool   // it knows no process ids
 	Columns  int    // of font A on its paper; 48
 	Pictures string // folder that gets a PNG of each receipt that was cut off; none
 	Keep     int    // pictures kept there, the last ones; 20
@@ -32,14 +34,16 @@ func (t PrinterTrouble) stopped() bool { return t.PaperOut || t.CoverOpen || t.C
 
 // PrinterView is what can be seen of it.
 type PrinterView struct {
-	Cuts    int            // receipts cut off
-	Last    image.Image    // the last of them
-	Lines   int            // on the receipt that it prints
-	Unknown []string       // commands it does not know: a driver's mistake
-	Trouble PrinterTrouble //
-	Asked   int            // DLE EOT heard
-	Drawer  int            // pulses at its connector
-	Tallest int            // rows of the tallest band of a picture
+	Cuts     int            // receipts cut off
+	Last     image.Image    // the last of them
+	Lines    int            // on the receipt that it prints
+	Unknown  []string       // commands it does not know: a driver's mistake
+	Trouble  PrinterTrouble //
+	Asked    int            // DLE EOT heard
+	Recovers int            // DLE ENQ heard
+	Drawer   int            // pulses at its connector
+	Resets   int            // clients that it had no place for
+	Tallest  int            // rows of the tallest band of a picture
 }
 
 // Printer is the printer: it understands the bytes by itself and draws what they say, dot by dot.
@@ -69,14 +73,18 @@ func NewPrinter(cfg PrinterConfig) (*Printer, error) {
 	if cfg.Keep == 0 {
 		cfg.Keep = 20
 	}
-	p, err := newPort(cfg.Link)
+	open := func() (*port, error) { return newPort(cfg.Link) }
+	if cfg.TCP {
+		open = func() (*port, error) { return newSocket("tcp", "127.0.0.1:0") }
+	}
+	p, err := open()
 	return &Printer{cfg: cfg, port: p, sheet: paper.NewSheet(cfg.Columns), mode: reset()}, err
 }
 
 // Feed gives it bytes beside the line, as from another program.
 func (p *Printer) Feed(b []byte) { p.hear(b) }
 
-// Path is the tty the agent opens: the link where there is one.
+// Path is what the agent opens: the tty, the link to it where there is one, or host:port.
 func (p *Printer) Path() string { return p.port.name() }
 
 // Run is the printer's life; it ends with ctx, unplugged. The error may be that of a picture.
@@ -111,6 +119,7 @@ func (p *Printer) Replug() error { return p.port.replug() }
 func (p *Printer) View() PrinterView {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.seen.Resets = p.port.resets()
 	return p.seen
 }
 
@@ -155,11 +164,14 @@ func (p *Printer) hear(b []byte) {
 	// DLE EOT is answered when it comes, before what waits, and wherever it stands: in a picture too.
 	for _, c := range b {
 		switch n := len(p.now); {
+		case n == 2 && p.now[1] == 0x05:
+			p.seen.Recovers++
+			p.now = nil
 		case n == 2:
 			p.seen.Asked++
 			p.say(p.status(c))
 			p.now = nil
-		case n == 1 && c == 0x04, n == 0 && c == 0x10:
+		case n == 1 && (c == 0x04 || c == 0x05), n == 0 && c == 0x10:
 			p.now = append(p.now, c)
 		default:
 			p.now = nil

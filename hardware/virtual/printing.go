@@ -217,6 +217,10 @@ func (p *Printer) code(c paper.Code) {
 // function is GS ( with its data.
 func (p *Printer) function(b []byte) {
 	switch {
+	case b[2] == 'H' && len(b) == 11 && b[5] == 0x30 && b[6] == 0x30:
+		if !p.cfg.Simple { // it sends the process id back, now that all before it is done
+			p.say(append(append([]byte{0x37, 0x22}, b[7:11]...), 0)...)
+		}
 	case b[2] != 'k' || len(b) < 8 || b[5] != 0x31:
 		p.unknown(b)
 	case b[6] == 0x41 && len(b) == 9:
