@@ -78,6 +78,7 @@ type LaneConfig struct {
 	Name      string                        // of the vending side, in health; "vmc"
 	Reader    func(Wiring) (Reader, error)  // nil: no cards here
 	Printer   func(Wiring) (Printer, error) // nil: receipts are kept, and none is printed
+	Copies    Copies                        // that are printed; the buyer's
 	Form      paper.Form                    // of the printer's paper; 48 columns, code page 858
 	Audit     func(Wiring) (Audit, error)   // nil: the machine's own books are not read
 	Cash      func(Wiring) (Cash, error)    // nil: no cash is taken by us
@@ -115,7 +116,7 @@ type Printer interface {
 	Open(context.Context) (hardware.Driver, error)
 }
 
-// ESCPOS is a receipt printer at a tty, or at a USB printer device.
+// ESCPOS is a receipt printer at a tty, a USB printer device, or host:port.
 func ESCPOS(path string) func(Wiring) (Printer, error) {
 	return func(w Wiring) (Printer, error) {
 		return escpos.New(escpos.Config{Path: path, Clock: w.Clock}, w.Out), nil

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"coinop/agent/journal"
-	"coinop/hardware"
 	"coinop/hardware/paper"
 	"coinop/protocol"
 	"coinop/protocol/money"
@@ -145,28 +144,21 @@ func (s *shell) receipt(l *lane, sale protocol.SaleID) {
 	}
 	attrs := []any{"reference", r.Reference()}
 	if l.printer != nil {
-		s.job++
-		page := r.Layout(l.form)
-		if err := l.printer.Print(s.job, page); err != nil {
-			log.Warn("receipt not printed", append(attrs, "error", err, "check", "the printer: coinop-agent receipt shows what it would have printed")...)
-			return
-		}
-		attrs = append(attrs, "job", s.job)
-		if page.Missing > 0 {
-			attrs = append(attrs, "characters_missing", page.Missing)
+		for _, one := range l.copies.of(r) {
+			p := printing{one, s.mono()}
+			page, err := s.print(l, p)
+			if err != nil {
+				s.printLater(l, p)
+				log.Warn("receipt not printed", append(attrs, "error", err, "check", "the printer: coinop-agent receipt shows what it would have printed")...)
+				continue
+			}
+			attrs = append(attrs, "job", s.job)
+			if page.Missing > 0 {
+				attrs = append(attrs, "characters_missing", page.Missing)
+			}
 		}
 	}
 	log.Info("receipt", attrs...)
-}
-
-// printed is the end of a print job.
-func (s *shell) printed(l *lane, p hardware.Printed) {
-	if p.Reason == "" {
-		s.log.Debug("printed", "lane", int(l.id), "job", p.Job)
-		return
-	}
-	s.log.Warn("receipt not printed, or not known to be", "lane", int(l.id), "job", p.Job, "reason", p.Reason,
-		"check", "paper, cover and cable of the printer; coinop-agent receipt shows it, and --png makes a picture of it")
 }
 
 // keepReceipt writes a receipt into the data folder, and forgets the oldest.

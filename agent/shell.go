@@ -92,6 +92,9 @@ type lane struct {
 	auditing, moved     bool            // and that the door did meanwhile
 	asking              []chan auditEnd // who waits for its end
 	form                paper.Form      // of its paper
+	copies              Copies
+	jobs                map[uint32]printing // at the printer
+	again               []printing          // wait for it to be right
 	signal              hardware.Signal
 	devices             []DeviceStatus
 	health              map[part]hardware.Health
@@ -284,7 +287,7 @@ func (s *shell) install(ctx context.Context, drivers *sync.WaitGroup) error {
 			all = append(all, opening{"reader", l.reader.Open, w.Out})
 		}
 		if l.form = c.Form; c.Printer != nil {
-			l.form.Columns = cmp.Or(l.form.Columns, paper.Width80)
+			l.form.Columns, l.copies = cmp.Or(l.form.Columns, paper.Width80), c.Copies
 			w.Out = s.out(ctx, l, partPrinter)
 			if l.printer, err = c.Printer(w); err != nil {
 				return fmt.Errorf("lane %d: %w", l.id, err)

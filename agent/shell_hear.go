@@ -139,6 +139,9 @@ func (s *shell) hear(h heard) error {
 		if h.from == partReader && ev.State == hardware.Ready && l.idle {
 			s.arm(l)
 		}
+		if h.from == partPrinter && (ev.State == hardware.Ready || ev.State == hardware.Degraded) {
+			s.printAgain(l)
+		}
 		if h.from == partCash && ev.State == hardware.Ready {
 			s.accept(l)
 		}

@@ -188,8 +188,12 @@ type Terminal struct {
 type Printer struct {
 	// What it understands.
 	Driver string `key:"driver" default:"escpos" one:"escpos"`
-	// Serial port, or /dev/usb/lp0 for one at USB; auto finds a serial one by its name. ls -l /dev/serial/by-id shows what is there.
+	// Serial port, or /dev/usb/lp0 for one at USB; auto finds a serial one by its name. ls -l /dev/serial/by-id shows what is there. Not with address.
 	Port Port `key:"port" default:"auto" like:"/dev/usb/lp0" flag:"printer"`
+	// Address of one in the local network, in place of its port; 9100 is usual. It must be the same after a power cut: give it a fixed one.
+	Address Address `key:"address" like:"192.168.1.50:9100"`
+	// Papers of a sale that are printed; every receipt is kept in the data folder.
+	Copies string `key:"copies" default:"buyer" one:"buyer merchant both none"`
 	// Width of its paper.
 	Paper string `key:"paper" default:"80mm" one:"58mm 80mm"`
 	// Characters it is set to: cp858 is Western Europe with the euro sign; gb18030 is Chinese, at printers with that font; utf8 is for those that take Unicode. A character it lacks is a question mark on paper.

@@ -117,7 +117,7 @@ func examFile(file string, env []string, given []configs.Flag, x *agent.Exam) []
 		if l.Terminal != nil && l.Terminal.Driver == "mdb" {
 			port(i, "terminal", l.Terminal.Port, "mdb reader")
 		}
-		if l.Printer != nil {
+		if l.Printer != nil && l.Printer.Address == "" {
 			port(i, "printer", l.Printer.Port, l.Printer.Driver)
 		}
 		if l.Cash != nil && l.Cash.Owner == "agent" {

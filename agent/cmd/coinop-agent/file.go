@@ -191,7 +191,14 @@ func (f fileOptions) config(a configs.Agent, stderr io.Writer) (agent.Config, er
 			lane.CloseEvery = t.CloseEvery
 		}
 		if l.Printer != nil {
-			lane.Printer = agent.ESCPOS(port(fmt.Sprintf("lanes.%d.printer.port", i), l.Printer.Port, l.Printer.Driver))
+			path := string(l.Printer.Address)
+			switch {
+			case path != "" && l.Printer.Port != configs.Auto:
+				problems = append(problems, a.Refuse(fmt.Sprintf("lanes.%d.printer.address", i), "a printer has a port or an address", "remove one of the two"))
+			case path == "":
+				path = port(fmt.Sprintf("lanes.%d.printer.port", i), l.Printer.Port, l.Printer.Driver)
+			}
+			lane.Printer, lane.Copies = agent.ESCPOS(path), copies[l.Printer.Copies]
 			form, what := formOf(*l.Printer)
 			if what != "" {
 				problems = append(problems, a.Refuse(fmt.Sprintf("lanes.%d.printer.logo", i), what, "write the path of a PNG file, or remove the line"))
@@ -291,6 +298,9 @@ func formOf(p configs.Printer) (f paper.Form, what string) {
 	}
 	return f, ""
 }
+
+// copies are the papers of a sale.
+var copies = map[string]agent.Copies{"buyer": agent.BuyersCopy, "merchant": agent.SellersCopy, "both": agent.BothCopies, "none": agent.NoCopies}
 
 // columns of the papers a printer can have.
 var columns = map[string]int{"58mm": paper.Width58, "80mm": paper.Width80}
