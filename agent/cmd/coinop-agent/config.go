@@ -37,6 +37,7 @@ func checkFile(a configs.Agent) error {
 	for i := range a.Lanes {
 		_, ps := planOf(a, i, scale[i].Currency)
 		problems = append(problems, ps...)
+		problems = append(problems, oneWay(a, i)...)
 	}
 	if len(problems) > 0 {
 		return problems

@@ -35,6 +35,17 @@ func written(t *testing.T, text string) string {
 	return path
 }
 
+// TestLogo: a picture that is none is said with its file.
+func TestLogo(t *testing.T) {
+	t.Parallel()
+	bad := written(t, "GIF89a")
+	for _, path := range []string{"/nowhere.png", bad} {
+		if _, what := formOf(configs.Printer{Paper: "58mm", Logo: configs.Path(path)}); !strings.Contains(what, path) {
+			t.Errorf("%s: %q", path, what)
+		}
+	}
+}
+
 func TestConfigCheck(t *testing.T) {
 	t.Parallel()
 	good, bad := written(t, small), written(t, small+"curency: EUR\ntimeouts: {wait: 1s}\n")
@@ -68,7 +79,6 @@ func TestConfigCheck(t *testing.T) {
 		"  - vending: {port: /w, scale: 0.05, products: [{item: 1, name: x, price: 1.505}]}\n":       "1.505 is no amount of EUR",
 		"  - vending: {port: /w, scale: 2.57}\n":                                                     ":6:32: lanes.1.vending.scale: 2.57 is factor 257",
 		"    printer: {port: /dev/usb/lp0, address: 10.0.0.1:9100}\n":                                "lanes.0.printer.address: a printer has a port or an address",
-		"    printer: {port: /dev/usb/lp0, logo: /nowhere.png}\n":                                    "lanes.0.printer.logo: open /nowhere.png",
 	} {
 		if code, out, _ := call(t, nil, "config", "check", written(t, small+text)); code != 1 || !strings.Contains(out, want) {
 			t.Errorf("%q: %d %s", text, code, out)

@@ -191,11 +191,9 @@ func (f fileOptions) config(a configs.Agent, stderr io.Writer) (agent.Config, er
 			lane.CloseEvery = t.CloseEvery
 		}
 		if l.Printer != nil {
+			problems = append(problems, oneWay(a, i)...)
 			path := string(l.Printer.Address)
-			switch {
-			case path != "" && l.Printer.Port != configs.Auto:
-				problems = append(problems, a.Refuse(fmt.Sprintf("lanes.%d.printer.address", i), "a printer has a port or an address", "remove one of the two"))
-			case path == "":
+			if path == "" {
 				path = port(fmt.Sprintf("lanes.%d.printer.port", i), l.Printer.Port, l.Printer.Driver)
 			}
 			lane.Printer, lane.Copies = agent.ESCPOS(path), copies[l.Printer.Copies]
@@ -280,6 +278,14 @@ func passwordOf(file configs.Path) (password, what string) {
 		return "", "the file does not hold six digits"
 	}
 	return password, ""
+}
+
+// oneWay: a lane's printer is at a port or in the network.
+func oneWay(a configs.Agent, lane int) configs.Errors {
+	if p := a.Lanes[lane].Printer; p != nil && p.Address != "" && p.Port != configs.Auto {
+		return configs.Errors{a.Refuse(fmt.Sprintf("lanes.%d.printer.address", lane), "a printer has a port or an address", "remove one of the two")}
+	}
+	return nil
 }
 
 // formOf is how a printer's papers are; what says why its logo cannot be on them.
