@@ -93,6 +93,20 @@ const (
 	OutletBoard      Code = "board_error"
 )
 
+// Codes of what setup finds about the wiring.
+const (
+	SetupNoPorts        Code = "setup.no_ports"
+	SetupNoVending      Code = "setup.no_vending"
+	SetupNobodyPays     Code = "setup.nobody_pays"
+	SetupSilent         Code = "setup.silent"
+	SetupTaken          Code = "setup.taken"
+	SetupNameOnly       Code = "setup.name_only"
+	SetupTooMany        Code = "setup.too_many"
+	SetupMovable        Code = "setup.movable"
+	SetupOutlets        Code = "setup.outlets"
+	SetupPrinterOffline Code = "setup.printer_offline"
+)
+
 // Codes of how a lane sells.
 const (
 	SellingMode Code = "selling.mode"
@@ -200,6 +214,16 @@ var faults = []Fault{
 	{OutletNoFeedback, "an outlet was given its pulses and its feedback input did not move: the buyer was not charged", "look at the machine behind it, and at the wire of its feedback input", true},
 	{OutletInUse, "the feedback input of an outlet is active before it was given anything: in use, or stuck", "is the machine running? else look at the wire of its feedback input", true},
 	{OutletBoard, "the relay board said that it cannot do what it was told", "has it so many relays and inputs? the log says which it was", true},
+	{SetupNoPorts, "this machine has no serial port and no USB printer", "put the adapters in; ls /dev/serial/by-id shows what the computer sees", false},
+	{SetupNoVending, "no vending side answers", "is the MDB adapter or the relay board in and powered? coinop-agent setup says what was tried where", false},
+	{SetupNobodyPays, "nobody can pay: there is no reader and no coin changer", "put a reader or a changer in; a ZVT terminal is written into the file by hand: terminal: {address: ...}", false},
+	{SetupSilent, "nobody answers at this port in any language we know", "is the device switched on? is it one of those that coinop-agent config explain driver names? a raw MDB port and a Waferstar adapter say nothing by themselves", true},
+	{SetupTaken, "another process has this port", "stop the agent first: systemctl stop coinop-agent", false},
+	{SetupNameOnly, "a port has a device's name, and the device does not answer", "is it switched on, and is its other end plugged in?", false},
+	{SetupTooMany, "there are more of these than vending sides", "one is left out of the file; add a lane for it, or take it away", true},
+	{SetupMovable, "this port's name changes when a cable is put elsewhere", "use its name under /dev/serial/by-id; an adapter without a serial number has none: use /dev/serial/by-path", true},
+	{SetupOutlets, "a relay board does not know what is wired to it", "write its outlets into the file: relay, pulses, price; the one that stands there is an example", true},
+	{SetupPrinterOffline, "the printer answers, and cannot print", "close its cover and look at its paper", true},
 	{SellingMode, "a lane sells by fewer ways to pay than it has, or by all of them again", "the record says by which and why; mend what its code says", true},
 	{VendingAway, "the vending machine does not ask its card reader for anything", "is the machine on, is its door closed, and is the MDB harness in?", false},
 	{CashUnknown, "what the coin changer holds is not known, so no cash is taken", "is the changer in its place? look at its tubes", true},

@@ -1,0 +1,183 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"coinop/agent/profile"
+	"coinop/hardware"
+	"coinop/hardware/probe"
+	"coinop/hardware/virtual"
+	"coinop/protocol/code"
+)
+
+// stands opens a profile and serves it.
+func stands(t *testing.T, name string) *profile.Profile {
+	t.Helper()
+	p, err := profile.Open(name, filepath.Join(t.TempDir(), name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- p.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-done })
+	return p
+}
+
+// set runs setup and gives what it found.
+func set(t *testing.T, args ...string) (status int, w wiring, errs string) {
+	t.Helper()
+	status, out, errs := call(t, nil, append([]string{"setup", "--json"}, args...)...)
+	if err := json.Unmarshal([]byte(out), &w); err != nil {
+		t.Fatalf("%v: %v\n%s%s", args, err, out, errs)
+	}
+	return status, w, errs
+}
+
+func (w wiring) codes() (all []string) {
+	for _, p := range w.Problems {
+		all = append(all, string(p.Code))
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// On each profile's bench every device is named, and the file that is written is good; with it the agent starts
+// and its devices are ready.
+func TestSetup(t *testing.T) {
+	t.Parallel()
+	for _, name := range profile.Names() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := stands(t, name)
+			id := newIdentity(t, t.TempDir())
+			file, data := filepath.Join(t.TempDir(), "agent.yaml"), filepath.Join(t.TempDir(), "data")
+			_, w, errs := set(t, "--port", p.Dir+"/*", "--out", file, "--identity", id, "--data", data, "--cloud", "127.0.0.1:1", "--currency", "EUR")
+			if len(w.Found) != len(p.Devices) || errs != "" {
+				t.Fatalf("%d found of %d: %+v\n%s", len(w.Found), len(p.Devices), w, errs)
+			}
+			for _, d := range p.Devices {
+				i := slices.IndexFunc(w.Found, func(f probe.Found) bool { return f.Path == d.Path })
+				if i < 0 || w.Found[i].Part != d.Part || w.Found[i].Driver != d.Driver || !w.Found[i].Sure {
+					t.Errorf("%s at %s is not named: %+v", d.Driver, d.Path, w.Found)
+				}
+			}
+			if code, out, _ := call(t, nil, "config", "check", "--here", file); code != 0 {
+				t.Errorf("%s", out)
+			}
+			if code, _, errs := call(t, nil, "setup", "--port", p.Dir+"/*", "--out", file, "--json"); code != exitFailure || !strings.Contains(errs, "--force") {
+				t.Errorf("written over: %d %s", code, errs)
+			}
+			ready(t, file, len(p.Devices))
+		})
+	}
+}
+
+// ready runs the agent with a file until its devices are.
+func ready(t *testing.T, file string, devices int) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	var log shared
+	var end sync.WaitGroup
+	end.Go(func() { execute(ctx, []string{"run", "--config", file}, nil, &log, &log) })
+	defer end.Wait()
+	defer cancel()
+	for until := time.Now().Add(20 * time.Second); strings.Count(log.String(), "state=ready") < devices; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatalf("%d devices are not ready:\n%s", devices, log.String())
+		}
+	}
+}
+
+// Each wiring that is wrong is named.
+func TestSetupNamesWrongWirings(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	snack, other, kiosk, laundry := stands(t, "snack"), stands(t, "snack"), stands(t, "kiosk"), stands(t, "laundry")
+	at := func(p *profile.Profile, name string) string { return filepath.Join(p.Dir, name) }
+	link := func(name, to string) string {
+		path := filepath.Join(dir, name)
+		if err := os.Symlink(to, path); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	mute := must[*virtual.Machine](t)(virtual.NewMachine(virtual.MachineConfig{}))
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- mute.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-done })
+	if err := mute.Mute(true); err != nil {
+		t.Fatal(err)
+	}
+	taken := stands(t, "snack")
+	port, err := hardware.OpenTTY(at(taken, "reader"), 9600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = port.Close() })
+	printer := stands(t, "snack")
+	if _, err := printer.Do("paper out"); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name  string
+		ports []string
+		want  code.Code
+	}{
+		{"nothing is in", []string{filepath.Join(dir, "*-none-*")}, code.SetupNoPorts},
+		{"no machine", []string{at(snack, "reader"), at(snack, "printer")}, code.SetupNoVending},
+		{"nobody can pay", []string{at(other, "vmc"), at(other, "printer")}, code.SetupNobodyPays},
+		{"a device is off", []string{mute.Path()}, code.SetupSilent},
+		{"a device is off, its name is known", []string{link("usb-Qibixx_MDB-HAT_1-if00", mute.Path())}, code.SetupNameOnly},
+		{"the agent runs", []string{at(taken, "reader")}, code.SetupTaken},
+		{"the cable is out", []string{filepath.Join(dir, "usb-ID_TECH_VP3300-if00")}, code.PortAbsent},
+		{"two readers, one machine", []string{at(kiosk, "vmc"), at(kiosk, "reader"), at(laundry, "reader")}, code.SetupTooMany},
+		{"a relay board", []string{at(laundry, "board")}, code.SetupOutlets},
+		{"the paper is out", []string{at(printer, "printer")}, code.SetupPrinterOffline},
+	} {
+		t.Run(c.name, func(t *testing.T) { // one after the other: two askers at a port would disturb each other
+			var args []string
+			for _, p := range c.ports {
+				args = append(args, "--port", p)
+			}
+			status, w, errs := set(t, args...)
+			if !slices.Contains(w.codes(), string(c.want)) || status != exitProblem {
+				t.Errorf("ends with %d, names %v, want %s\n%+v\n%s", status, w.codes(), c.want, w.Found, errs)
+			}
+			for _, p := range w.Problems {
+				if p.Next == "" {
+					t.Errorf("%s is not in the catalogue", p.Code)
+				}
+			}
+		})
+	}
+	if w := judge([]probe.Found{{Path: "/dev/ttyUSB0", Part: "vending", Driver: "qibixx", Sure: true}}); !slices.Contains(w.codes(), string(code.SetupMovable)) {
+		t.Errorf("%v", w.codes())
+	}
+}
+
+func TestSimulate(t *testing.T) {
+	t.Parallel()
+	if code, _, errs := call(t, nil, "simulate", "boat", "--dir", t.TempDir()); code != exitUsage || !strings.Contains(errs, "kiosk, laundry, snack") {
+		t.Errorf("%d %s", code, errs)
+	}
+	p := stands(t, "kiosk")
+	for _, line := range []string{"unplug reader", "replug reader", "door open", "coin", "select x", "tap amex", "dance"} {
+		_, err := p.Do(line)
+		if good := strings.HasPrefix(line, "unplug") || strings.HasPrefix(line, "replug"); (err == nil) != good {
+			t.Errorf("%s: %v", line, err)
+		}
+	}
+	if said, err := p.Do("help"); err != nil || !strings.Contains(said, "coin TYPE") {
+		t.Errorf("%s %v", said, err)
+	}
+}
