@@ -78,7 +78,7 @@ func newRoot(env []string) *cobra.Command {
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return exit{exitUsage, err} })
-	root.AddCommand(newRun(env), newConfig(env), newReceipt(env), newDEX(env), newCash(env), newTamper(env), newStatus(env), newDoctor(env), newExplain(), newSetup(env), newSimulate(), newSupport(env), newJournal(env), &cobra.Command{
+	root.AddCommand(newRun(env), newConfig(env), newReceipt(env), newDEX(env), newCash(env), newTamper(env), newStatus(env), newDoctor(env), newExplain(), newSetup(env), newSimulate(), newSupport(env), newTest(env), newJournal(env), &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			_, err := fmt.Fprintf(c.OutOrStdout(), "coinop-agent %s, protocol %d\n", version, protocol.Version)

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"coinop/agent/profile"
+)
+
+// sited is a profile with an identity, ready to run.
+func sited(t *testing.T, name string) *profile.Profile {
+	t.Helper()
+	p := stands(t, name)
+	if err := os.Rename(newIdentity(t, t.TempDir()), filepath.Join(p.Dir, "identity")); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// Each device of the profiles is tried while a person does what the trial asks for; and each that nobody
+// touches, or that is broken, fails by name.
+func TestTry(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		profile, what string
+		wait          string
+		does          []string // again and again
+		code          int
+		want          string
+	}{
+		{"snack", "printer", "10s", nil, 0, "printed."},
+		{"snack", "tap", "10s", []string{"tap visa"}, 0, "ends with 0119"},
+		{"snack", "vend", "20s", []string{"select 12"}, 0, "item 12 at 2.20 EUR"},
+		{"kiosk", "coin", "10s", []string{"coin 4"}, 0, "1.00 EUR came back"},
+		{"kiosk", "bill", "10s", []string{"bill 1"}, 0, "a bill of 10.00 EUR; it is given back"},
+		{"laundry", "door", "10s", []string{"door open", "door shut"}, 0, "the door is "},
+		{"snack", "reader", "200ms", nil, exitProblem, "nothing came in time"},
+		{"snack", "bill", "1s", nil, exitProblem, "the configuration names none"},
+	} {
+		t.Run(c.profile+" "+c.what+" "+c.wait, func(t *testing.T) {
+			t.Parallel()
+			p := sited(t, c.profile)
+			ctx, stop := context.WithCancel(t.Context())
+			defer stop()
+			go func() {
+				for i := 0; len(c.does) > 0 && ctx.Err() == nil; i++ {
+					_, _ = p.Do(c.does[i%len(c.does)])
+					time.Sleep(150 * time.Millisecond)
+				}
+			}()
+			code, out, errs := call(t, nil, "test", c.what, "--config", filepath.Join(p.Dir, profile.ConfigFile), "--wait", c.wait, "--json")
+			var all []tried
+			if err := json.Unmarshal([]byte(out), &all); err != nil || len(all) != 1 {
+				t.Fatalf("%v\n%s%s", err, out, errs)
+			}
+			if code != c.code || !strings.Contains(strings.Join(all[0].Said, "\n")+all[0].Error, c.want) || all[0].OK != (code == 0) {
+				t.Errorf("ends with %d: %+v", code, all[0])
+			}
+			if strings.Contains(out, "4761739001010010") {
+				t.Error("a card's number is printed")
+			}
+		})
+	}
+	p := sited(t, "snack")
+	file := filepath.Join(p.Dir, profile.ConfigFile)
+	if _, err := p.Do("unplug printer"); err != nil {
+		t.Fatal(err)
+	}
+	if code, out, _ := call(t, nil, "test", "all", "--config", file, "--wait", "300ms"); code != exitProblem || !strings.Contains(out, "printer: FAIL: it does not become ready: absent") ||
+		!strings.Contains(out, "reader: FAIL: nothing came in time") || strings.Contains(out, "coin:") {
+		t.Errorf("%d %s", code, out)
+	}
+	if code, _, errs := call(t, nil, "test", "beer", "--config", file); code != exitUsage || !strings.Contains(errs, "printer, reader") {
+		t.Errorf("%d %s", code, errs)
+	}
+}
