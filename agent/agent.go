@@ -82,6 +82,7 @@ type LaneConfig struct {
 	Form      paper.Form                    // of the printer's paper; 48 columns, code page 858
 	Audit     func(Wiring) (Audit, error)   // nil: the machine's own books are not read
 	Cash      func(Wiring) (Cash, error)    // nil: no cash is taken by us
+	Scanner   func(Wiring) (Scanner, error) // nil: none; what it reads is refused by name
 	// Terminal is in place of Reader: it reads cards and authorizes by itself. With Cash an order says which
 	// of the two it is paid by. CloseEvery is how often its day is ended; 24 h. Less
 	// than 0: it has none.

@@ -14,6 +14,7 @@ import (
 	"coinop/agent/screen"
 	"coinop/agent/session"
 	"coinop/protocol"
+	"coinop/protocol/code"
 	"coinop/protocol/money"
 )
 
@@ -196,7 +197,7 @@ func (s *shell) about(l *lane, e session.Show) {
 
 // tell passes a screen on to those who watch. The goroutine that decides calls it.
 func (a *agent) tell(l protocol.Lane, on session.Screen, amount money.Amount, reason string) {
-	what := screen.Shown{Screen: on.String(), Reason: reason, Text: a.says[l]}
+	what := screen.Shown{Screen: on.String(), Reason: reason, Text: cmp.Or(a.says[l], code.Buyer(reason))}
 	if !amount.IsZero() {
 		what.Amount, what.Money = amount.Decimal(), amount.Currency.String()
 	}

@@ -76,10 +76,12 @@ type shell struct {
 type lane struct {
 	id      protocol.Lane
 	vending Vending
-	reader  Reader  // nil: none
-	printer Printer // nil: none
-	audit   Audit   // nil: none
-	cash    Cash    // nil: none
+	reader  Reader                   // nil: none
+	printer Printer                  // nil: none
+	audit   Audit                    // nil: none
+	scanner Scanner                  // nil: none
+	scans   map[string]time.Duration // Mono when a kind of code was last recorded
+	cash    Cash                     // nil: none
 	// The terminal (nil: none): how often its day is ended, when next (Mono), and when it was.
 	terminal        Terminal
 	dayEvery, dayAt time.Duration
@@ -133,6 +135,7 @@ const (
 	partAudit
 	partCash
 	partTerminal
+	partScanner
 	partBoard // of the box: no lane's
 )
 
@@ -312,6 +315,13 @@ func (s *shell) install(ctx context.Context, drivers *sync.WaitGroup) error {
 			l.dayEvery = cmp.Or(c.CloseEvery, 24*time.Hour)
 			l.dayAt = s.mono() + l.dayEvery
 			all = append(all, opening{"terminal", l.terminal.Open, w.Out})
+		}
+		if c.Scanner != nil {
+			w.Out = s.out(ctx, l, partScanner)
+			if l.scanner, err = c.Scanner(w); err != nil {
+				return fmt.Errorf("lane %d: %w", l.id, err)
+			}
+			all = append(all, opening{"scanner", l.scanner.Open, w.Out})
 		}
 		if c.Cash != nil {
 			w.Out = s.out(ctx, l, partCash)

@@ -44,8 +44,11 @@ func (s *shell) out(ctx context.Context, l *lane, from part) func(hardware.Event
 }
 
 func wipe(ev hardware.Event) {
-	if c, ok := ev.(hardware.CardRead); ok {
-		c.Card.Wipe()
+	switch ev := ev.(type) {
+	case hardware.CardRead:
+		ev.Card.Wipe()
+	case hardware.CodeRead:
+		ev.Code.Wipe()
 	}
 }
 
@@ -72,6 +75,10 @@ func (s *shell) hear(h heard) error {
 		}
 		l.idle = l.armed != nil
 		return tell(session.CardFailed{Reason: ev.Reason})
+	case hardware.CodeRead:
+		return s.scanned(l, ev)
+	case hardware.CodeRefused:
+		return s.refuseCode(l, ev.Reason)
 	case hardware.CardRemoved:
 		return tell(session.CardRemoved{})
 	case hardware.VendRequest:
@@ -141,6 +148,11 @@ func (s *shell) hear(h heard) error {
 		}
 		if h.from == partPrinter && (ev.State == hardware.Ready || ev.State == hardware.Degraded) {
 			s.printAgain(l)
+		}
+		if h.from == partScanner && ev.State == hardware.Ready {
+			if err := l.scanner.Scan(); err != nil {
+				s.log.Warn("command not taken by the scanner", "lane", int(l.id), "command", "scan", "error", err)
+			}
 		}
 		if h.from == partCash && ev.State == hardware.Ready {
 			s.accept(l)

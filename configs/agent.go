@@ -50,6 +50,8 @@ type Lane struct {
 	Reader *Reader `key:"reader"`
 	// A payment terminal that reads cards and asks its own bank. It is in place of the reader; at a lane of outlets there may be cash too, and an order says which.
 	Terminal *Terminal `key:"terminal"`
+	// A reader of barcodes and QR codes. Nobody can pay with one yet: what is shown to it is refused by name, and its kind recorded.
+	Scanner *Scanner `key:"scanner"`
 	// The receipt printer. Without this block receipts are kept in the data folder only.
 	Printer *Printer `key:"printer"`
 	// The machine's own books, read over its DEX port. Without this block they are not.
@@ -162,6 +164,18 @@ type Reader struct {
 	OwnCards []string `key:"own_cards" most:"32" match:"[0-9]{1,12}(-[0-9]{1,12})?" says:"the first digits, or two of them as 600000-600099" like:"600000-600099"`
 	// With pn532, a file with the keys of closed-loop cards, a line each: mac KEY, classic BLOCK KEY, desfire APPLICATION KEYNUMBER FILE KEY. Without it such a card is its chip's number, which anyone can copy.
 	Keys Path `key:"keys_file" like:"/etc/coinop/cards.keys"`
+}
+
+// Scanner reads barcodes and QR codes.
+type Scanner struct {
+	// What it is connected by: serial, also as a USB serial device; keyboard, it types. Set it to a suffix of CR or Enter, a keyboard also to the US layout.
+	Driver string `key:"driver" default:"serial" one:"serial keyboard"`
+	// Its port; auto when only one is plugged in. ls -l /dev/serial/by-id shows what is there, and of keyboards ls -l /dev/input/by-id.
+	Port Port `key:"port" default:"auto" like:"/dev/serial/by-id/usb-Honeywell_Scanner-if00"`
+	// Speed of its serial port, in baud; a USB serial device does not mind.
+	Speed string `key:"speed" default:"9600" one:"9600 19200 38400 57600 115200"`
+	// How it is told to look, where it does not look all the time. gm65 is for modules of that family.
+	Trigger string `key:"trigger" default:"none" one:"none honeywell newland gm65"`
 }
 
 // Terminal is a payment terminal that authorizes by itself.
@@ -355,6 +369,12 @@ func (a Agent) check() []Problem {
 					ps = append(ps, a.Refuse(key+".address", fmt.Sprintf("%s is the terminal of %s already", l.Terminal.Address, at), "one terminal, one lane"))
 				}
 				terminals[l.Terminal.Address] = fmt.Sprintf("lanes.%d", i)
+			}
+		}
+		if sc := l.Scanner; sc != nil {
+			see(fmt.Sprintf("lanes.%d.scanner.port", i), "scanner", sc.Port)
+			if sc.Driver == "keyboard" && sc.Trigger != "none" {
+				ps = append(ps, a.Refuse(fmt.Sprintf("lanes.%d.scanner.trigger", i), "is for a scanner at a serial port, and the driver is keyboard", "remove the line, and set the scanner to look by itself"))
 			}
 		}
 		if l.Audit != nil {

@@ -25,7 +25,7 @@ import (
 	"os"
 )
 
-// Examples are files as a technician would type them: vending.yaml, kiosk.yaml, laundry.yaml, cloud.yaml.
+// Examples are files as a technician would type them: vending.yaml, kiosk.yaml, laundry.yaml, canteen.yaml, cloud.yaml.
 //
 //go:embed *.yaml
 var Examples embed.FS

@@ -23,13 +23,14 @@ import (
 type LoopCard struct {
 	UID      []byte // the chip's number; empty where a contact card has none
 	ATR      []byte // as a PC/SC reader gives it
+	Ref      string // of a stripe, in place of all else: a hash of its number; anyone can copy a stripe
 	ID       string // ten hex digits; empty without keys: then only the chip's number is known, which anyone can copy
 	Counter  uint16 // how often the card was written
 	Verified bool   // the reference was there, and its CMAC right
 }
 
 // IsZero reports that it is none.
-func (l LoopCard) IsZero() bool { return len(l.UID) == 0 && len(l.ATR) == 0 }
+func (l LoopCard) IsZero() bool { return len(l.UID) == 0 && len(l.ATR) == 0 && l.Ref == "" }
 
 // referenceSize is what a card holds for us: one block of a MIFARE Classic.
 const referenceSize = 16

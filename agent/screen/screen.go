@@ -89,7 +89,7 @@ type Shown struct {
 	Money  string `json:"currency,omitempty"`
 	Reason string `json:"reason,omitempty"`
 	Sale   string `json:"sale,omitempty"` // that it is about
-	Text   string `json:"text,omitempty"` // what a payment terminal shows, to be shown as it is
+	Text   string `json:"text,omitempty"` // what a payment terminal shows, to be shown as it is; else what the reason means, in English
 }
 
 // Refusal is an order or a cancellation that cannot be; Reason is a name.

@@ -53,7 +53,7 @@ func (r Rules) Clear(t Tracks, today time.Time) (c hardware.Card, reason string)
 	if n := t.number(); n != "" {
 		for _, own := range r.Own {
 			if own.has(n) {
-				return hardware.Card{Entry: protocol.EntryStripe, Token: Ref(n)}, ""
+				return hardware.Card{Entry: protocol.EntryStripe, Loop: hardware.LoopCard{Ref: Ref(n)}}, ""
 			}
 		}
 	}

@@ -181,10 +181,10 @@ func TestRules(t *testing.T) {
 		"track 2 unread":                 {";E?", Rules{Own: own, Bank: BankClear}, hardware.ReasonUnreadable, 0, false},
 	} {
 		got, reason := c.rules.Clear(FromText([]byte(c.line)), day)
-		if reason != c.reason || got.Entry != c.entry || (got.Token != "") != c.ref {
-			t.Errorf("%s: %q, %v, reference %t", name, reason, got, got.Token != "")
+		if reason != c.reason || got.Entry != c.entry || (got.Loop.Ref != "") != c.ref {
+			t.Errorf("%s: %q, %v, reference %t", name, reason, got, got.Loop.Ref != "")
 		}
-		if c.ref && (!got.Track2.IsZero() || !got.PAN.IsZero() || strings.Contains(got.Token, "6000")) {
+		if c.ref && (!got.Track2.IsZero() || !got.PAN.IsZero() || strings.Contains(got.Loop.Ref, "6000")) {
 			t.Errorf("%s: the number went on", name)
 		}
 	}

@@ -154,6 +154,9 @@ const (
 	WatchdogAbsent Code = "watchdog.absent"
 )
 
+// ScannerNotTaken is the code of a scanner that reads what nobody takes.
+const ScannerNotTaken Code = "scanner.not_taken"
+
 // Fault is what a code means.
 type Fault struct {
 	Code  Code   `json:"code"`
@@ -247,6 +250,7 @@ var faults = []Fault{
 	{TooHot, "it is hotter than the configuration's limit", "is the door shut, the fan free, the cooling on?", true},
 	{TooCold, "it is colder than the configuration's limit", "look at the heating, or at the cooling's thermostat", true},
 	{WatchdogAbsent, "the configuration's watchdog cannot be opened: nobody restarts the box when the agent hangs", "is there such a device, may the agent's user write to it, and has another program it open?", true},
+	{ScannerNotTaken, "a buyer showed a code to the scanner: no payments by code are taken yet", "take signs off the machine that promise it", true},
 	{Tamper, "the machine or its reader was opened, or the wire of its tamper loop is cut: nothing is sold", "look at it, and at its readers; close it; then coinop-agent tamper clear --by NAME", false},
 }
 

@@ -46,3 +46,18 @@ func TestBlinks(t *testing.T) {
 		}
 	}
 }
+
+// TestBuyer: one line a reason, each of them once, and short enough for a screen.
+func TestBuyer(t *testing.T) {
+	seen := map[string]bool{}
+	for line := range strings.Lines(buyerEnglish) {
+		reason, text, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
+		if !ok || seen[reason] || text == "" || len(text) > 100 || !strings.HasSuffix(text, ".") || Buyer(reason) != text {
+			t.Errorf("%q", line)
+		}
+		seen[reason] = true
+	}
+	if len(seen) < 30 || Buyer("no such") != "" {
+		t.Errorf("%d texts", len(seen))
+	}
+}

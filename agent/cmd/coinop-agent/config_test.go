@@ -112,7 +112,7 @@ func TestConfigExplain(t *testing.T) {
 // TestExamples: what the examples say is taken by the program too.
 func TestExamples(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"vending.yaml", "kiosk.yaml", "laundry.yaml"} {
+	for _, name := range []string{"vending.yaml", "kiosk.yaml", "laundry.yaml", "canteen.yaml"} {
 		text, err := configs.Examples.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)

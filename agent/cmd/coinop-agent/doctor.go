@@ -112,7 +112,7 @@ func examFile(file string, env []string, given []configs.Flag, x *agent.Exam) []
 			port(i, "vending", l.Vending.Port, l.Vending.Driver)
 		}
 		if l.Reader != nil {
-			port(i, "reader", l.Reader.Port, l.Reader.Driver)
+			port(i, "reader", l.Reader.Port, readerPort(*l.Reader))
 		}
 		if l.Terminal != nil && l.Terminal.Driver == "mdb" {
 			port(i, "terminal", l.Terminal.Port, "mdb reader")
@@ -122,6 +122,9 @@ func examFile(file string, env []string, given []configs.Flag, x *agent.Exam) []
 		}
 		if l.Cash != nil && l.Cash.Owner == "agent" {
 			port(i, "cash", l.Cash.Port, "mdb cash")
+		}
+		if l.Scanner != nil {
+			port(i, "scanner", l.Scanner.Port, scannerPort(*l.Scanner))
 		}
 		if l.Audit != nil {
 			port(i, "audit", l.Audit.Port, "dex")

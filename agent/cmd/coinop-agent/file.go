@@ -206,6 +206,9 @@ func (f fileOptions) config(a configs.Agent, stderr io.Writer) (agent.Config, er
 		if c := l.Cash; c != nil && c.Owner == "agent" {
 			lane.Cash = agent.MDBCash(portOf[c.Driver], port(fmt.Sprintf("lanes.%d.cash.port", i), c.Port, "mdb cash"), scale[i].Currency, c.Bills == "on")
 		}
+		if l.Scanner != nil {
+			lane.Scanner = scannerOf(*l.Scanner, port(fmt.Sprintf("lanes.%d.scanner.port", i), l.Scanner.Port, scannerPort(*l.Scanner)))
+		}
 		if l.Audit != nil {
 			lane.Audit = agent.DEX(port(fmt.Sprintf("lanes.%d.audit.port", i), l.Audit.Port, "dex"))
 			lane.AuditEvery = l.Audit.Every
@@ -229,7 +232,7 @@ func telemetryOf(t configs.Telemetry) time.Duration {
 var portOf = map[string]mdb.Port{"qibixx": mdb.PortQibixx, "waferstar": mdb.PortWaferstar, "mdb-raw": mdb.PortRaw, "mdb": mdb.PortRaw}
 
 // knownAs are words in a port's name under /dev/serial/by-id, in small letters, by driver.
-var knownAs = map[string][]string{"qibixx": {"qibixx", "mdb"}, "vivopay": {"id_tech", "idtech", "vivo"}, "escpos": {"printer", "epson", "star", "bixolon"}, "dex": {"dex"}, "relay-board": {"rs485", "rs-485", "modbus"}, "magstripe": {"magtek", "idtech", "id_tech", "msr", "swipe", "stripe", "magnetic"}}
+var knownAs = map[string][]string{"qibixx": {"qibixx", "mdb"}, "vivopay": {"id_tech", "idtech", "vivo"}, "escpos": {"printer", "epson", "star", "bixolon"}, "dex": {"dex"}, "relay-board": {"rs485", "rs-485", "modbus"}, "magstripe": {"magtek", "idtech", "id_tech", "msr", "swipe", "stripe", "magnetic"}, "scanner": {"scanner", "barcode", "honeywell", "metrologic", "newland", "datalogic", "zebra", "symbol", "gm65"}}
 
 // planOf is the plan of a lane's products. What its numbers and amounts mean is seen here.
 func planOf(a configs.Agent, lane int, c money.Currency) (map[protocol.Outlet]agent.Planned, configs.Errors) {

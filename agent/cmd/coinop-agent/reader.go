@@ -2,11 +2,13 @@ package main
 
 import (
 	"os"
+	"strconv"
 
 	"coinop/agent"
 	"coinop/configs"
 	"coinop/hardware"
 	"coinop/hardware/magstripe"
+	"coinop/hardware/scanner"
 	"coinop/protocol/money"
 )
 
@@ -53,4 +55,20 @@ func loopKeysOf(file configs.Path) (keys hardware.LoopKeys, what string) {
 		return keys, err.Error()
 	}
 	return keys, ""
+}
+
+// triggers are how a scanner is told to look; none is not among them.
+var triggers = map[string]scanner.Trigger{"honeywell": scanner.Honeywell, "newland": scanner.Newland, "gm65": scanner.GM65}
+
+// scannerPort is a scanner as findPort wants it.
+func scannerPort(s configs.Scanner) string {
+	if s.Driver == "keyboard" {
+		return typing + "scanner"
+	}
+	return "scanner"
+}
+
+func scannerOf(s configs.Scanner, path string) func(agent.Wiring) (agent.Scanner, error) {
+	baud, _ := strconv.Atoi(s.Speed) // one of those it knows
+	return agent.CodeScanner(scanner.Config{Path: path, Keyboard: s.Driver == "keyboard", Baud: baud, Trigger: triggers[s.Trigger]})
 }

@@ -1,0 +1,109 @@
+package agent_test
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"coinop/agent"
+	"coinop/agent/session"
+	"coinop/hardware"
+	"coinop/hardware/magstripe"
+	"coinop/hardware/scanner"
+	"coinop/hardware/virtual"
+	"coinop/protocol"
+	"coinop/protocol/code"
+	"coinop/protocol/money"
+)
+
+// TestBuyersReasons: every answer of a reader or a scanner has its text.
+func TestBuyersReasons(t *testing.T) {
+	t.Parallel()
+	for _, reason := range slices.Concat(hardware.CardReasons(), []string{
+		hardware.CodeStale, hardware.CodeTooLong, hardware.CodeControl, hardware.CodeTorn, "code_not_taken",
+		protocol.CardRefused.String(), protocol.CardRemoved.String(), protocol.NoAnswer.String(), "offline_off",
+	}) {
+		if code.Buyer(reason) == "" {
+			t.Errorf("%s has no text", reason)
+		}
+	}
+}
+
+// TestStripeAndScanner: each card and code that cannot be used has its own answer, and the lane goes on; what
+// was scanned is recorded by its kind, once, and stands nowhere.
+func TestStripeAndScanner(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	stripe := must[*virtual.Stripe](t)(virtual.NewStripe(virtual.StripeConfig{Link: filepath.Join(t.TempDir(), "stripe"), Kind: virtual.StripeKeyboard}))
+	codes := must[*virtual.Scanner](t)(virtual.NewScanner(filepath.Join(t.TempDir(), "scanner"), virtual.ScannerNewland))
+	s.background(stripe.Run)
+	s.background(codes.Run)
+	lane := &s.cfg.Lanes[0]
+	lane.Reader = agent.Magstripe(magstripe.Config{
+		Path: stripe.Path(), Currency: money.EUR, Rules: magstripe.Rules{Own: []magstripe.Range{{From: "600042", To: "600042"}}, Bank: magstripe.BankClear},
+	})
+	lane.Scanner = agent.CodeScanner(scanner.Config{Path: codes.Path(), Trigger: scanner.Newland})
+	stop := s.start()
+	s.enabled()
+
+	show := func(what string) {
+		t.Helper()
+		s.until("the scanner looks", func() bool { return codes.View().Looks })
+		if err := codes.Show(what); err != nil {
+			t.Fatal(err)
+		}
+	}
+	says := func(on session.Screen, reason string) {
+		t.Helper()
+		if got := s.await(on); got.reason != reason {
+			t.Errorf("%v says %q, want %q", on, got.reason, reason)
+		}
+	}
+	swipe := func(track string, on session.Screen, reason string) {
+		t.Helper()
+		for range 5 { // one that comes before the reader has heard that it is armed is dropped
+			if err := stripe.Swipe(track); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case got := <-s.screens:
+				if got.screen != on || got.reason != reason {
+					t.Errorf("shown %+v, want %v with %q", got, on, reason)
+				}
+				return
+			case <-time.After(3 * time.Second):
+			}
+		}
+		t.Fatalf("%q never came", reason)
+	}
+	const wallet, other, short = "135056725249518813", "281234567890123456", "4006381333931"
+	s.order()
+	show(wallet)
+	says(session.ScreenOtherCard, "code_not_taken")
+	codes.Misbehave(virtual.ScannerControl)
+	show(short)
+	says(session.ScreenOtherCard, hardware.CodeControl)
+	swipe("4761739001010010=30122011234567890", session.ScreenOtherCard, hardware.ReasonUseChip)
+	swipe("5413330002001155=2512101000000000", session.ScreenOtherCard, hardware.ReasonExpired)
+	swipe("6000420012345678", session.ScreenOtherCard, hardware.ReasonNotAccepted)
+	swipe("4761739001010010=30121011234567890", session.ScreenRefused, "offline_off") // the bank cannot be asked here
+	show(other)                                                                       // nobody buys
+	says(session.ScreenRefused, "code_not_taken")
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	var kinds []string
+	for _, e := range s.events(string(code.ScannerNotTaken)) {
+		kinds = append(kinds, e.Device+": "+e.Detail)
+	}
+	if want := []string{"lane 0 scanner: wechat", "lane 0 scanner: alipay or alipay_plus"}; !slices.Equal(kinds, want) {
+		t.Errorf("recorded %q", kinds)
+	}
+	for _, secret := range []string{wallet, other, short, "476173900101", "600042001234"} {
+		if strings.Contains(s.log.String(), secret) {
+			t.Errorf("the log holds what was shown: one of %d characters", len(secret))
+		}
+	}
+}
