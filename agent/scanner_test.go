@@ -23,7 +23,7 @@ func TestBuyersReasons(t *testing.T) {
 	t.Parallel()
 	for _, reason := range slices.Concat(hardware.CardReasons(), []string{
 		hardware.CodeStale, hardware.CodeTooLong, hardware.CodeControl, hardware.CodeTorn, "code_not_taken",
-		protocol.CardRefused.String(), protocol.CardRemoved.String(), protocol.NoAnswer.String(), "offline_off",
+		protocol.CardRefused.String(), protocol.CardRemoved.String(), protocol.NoAnswer.String(), "offline_off", "card_offline", "not_expected",
 	}) {
 		if code.Buyer(reason) == "" {
 			t.Errorf("%s has no text", reason)

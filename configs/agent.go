@@ -154,7 +154,7 @@ type Reader struct {
 	Driver string `key:"driver" default:"vivopay" one:"vivopay magstripe pn532"`
 	// Serial port of the reader; auto when only one is plugged in. ls -l /dev/serial/by-id shows what is there, and of readers that are keyboards ls -l /dev/input/by-id. A pn532 may also hang at an I2C bus: /dev/i2c-1.
 	Port Port `key:"port" default:"auto" like:"/dev/serial/by-id/usb-ID_TECH_VP3300_0-if00" flag:"reader"`
-	// With magstripe, what it is connected by: keyboard (the default), it types; serial, at 9600 baud; magtek and idtech, heads that encrypt: /dev/hidraw0, or a serial port.
+	// With magstripe, what it is connected by: keyboard (the default), it types, and the user of the agent must be in the group input; serial, at 9600 baud; magtek and idtech, heads that encrypt: /dev/hidraw0, or a serial port.
 	Head string `key:"head" one:"keyboard serial magtek idtech"`
 	// With magstripe, from which heads bank cards are taken: encrypted (the default), only from those that encrypt; none; clear, from all: their numbers then pass through this computer, which puts it under PCI DSS.
 	BankCards string `key:"bank_cards" one:"encrypted none clear"`
@@ -168,7 +168,7 @@ type Reader struct {
 
 // Scanner reads barcodes and QR codes.
 type Scanner struct {
-	// What it is connected by: serial, also as a USB serial device; keyboard, it types. Set it to a suffix of CR or Enter, a keyboard also to the US layout.
+	// What it is connected by: serial, also as a USB serial device; keyboard, it types, and the user of the agent must be in the group input. Set it to a suffix of CR or Enter, a keyboard also to the US layout.
 	Driver string `key:"driver" default:"serial" one:"serial keyboard"`
 	// Its port; auto when only one is plugged in. ls -l /dev/serial/by-id shows what is there, and of keyboards ls -l /dev/input/by-id.
 	Port Port `key:"port" default:"auto" like:"/dev/serial/by-id/usb-Honeywell_Scanner-if00"`

@@ -35,9 +35,6 @@ const (
 	ReasonUseChip     = "use_chip"          // the card has a chip, and its stripe is not taken
 	ReasonBankCard    = "bank_card"         // bank cards are not taken by this stripe reader
 	ReasonPIN         = "pin_required"      // the card wants a PIN, and there is nothing to enter one
-	ReasonOffline     = "card_offline"      // it approved by itself, and was asked not to
-	ReasonRefused     = "card_refused"      // it refused (AAC)
-	ReasonNotExpected = "not_expected"      // nobody waits for a card
 	ReasonWrongMAC    = "wrong_mac"         // a closed-loop card whose reference was made for another card, or by others
 	ReasonNotAccepted = "card_not_accepted" // a closed-loop card: nothing can be paid with it yet
 )
@@ -46,7 +43,7 @@ const (
 func CardReasons() []string {
 	return []string{
 		ReasonCollision, ReasonCardError, ReasonUnsupported, ReasonOverLimit, ReasonBlocked, ReasonExpired, ReasonReader, ReasonDeclined,
-		ReasonUnreadable, ReasonUseChip, ReasonBankCard, ReasonPIN, ReasonOffline, ReasonRefused, ReasonNotExpected,
+		ReasonUnreadable, ReasonUseChip, ReasonBankCard, ReasonPIN,
 		ReasonWrongMAC, ReasonNotAccepted,
 	}
 }
