@@ -430,6 +430,9 @@ func TestFrames(t *testing.T) {
 			for chunk := range slices.Chunk(slices.Clone(c.b), size) {
 				r.do(hardware.Bytes{B: chunk})
 			}
+			if n := len(r.out); size == len(mt) && c.want == "card 0010" && n != 1 {
+				t.Errorf("%s: it waits for more", name)
+			}
 			r.after(gapTime)
 			if got := r.says(); got != c.want {
 				t.Errorf("%s in pieces of %d: %q, want %q", name, size, got, c.want)

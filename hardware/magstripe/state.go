@@ -114,6 +114,9 @@ func (s *State) bytes(o *hardware.Output, now time.Duration, b []byte) {
 			s.swiped(o, now)
 		}
 	}
+	if s.cfg.Head == HeadMagTek && len(s.line) == len(b) && len(b) >= magLeast && len(b) <= magMost {
+		s.swiped(o, now) // a read of a HID device is a report: it need not wait for a gap
+	}
 }
 
 // frame reports that the length at its begin says that a frame is whole.
