@@ -100,8 +100,10 @@ func (c *chain) drive(ctx context.Context, p load.Pace, cards int, profile strin
 	if err == nil && profile != "" {
 		err = c.far.do("end")
 	}
-	// A machine that stands still for a moment finds no device free for what it should have asked meanwhile.
-	if err == nil && (ph.Done == 0 || ph.Failed()*20 > ph.Done) {
+	// A machine that stands still for a moment finds no device free for what it should have asked meanwhile: that
+	// is of the load, not of the cloud.
+	busy := ph.Errors[load.NoDevice]
+	if err == nil && (ph.Done == 0 || (ph.Failed()-busy)*20 > ph.Done || busy > ph.Done) {
 		err = fmt.Errorf("%s: %d done, errors: %v", ph.Name, ph.Done, ph.Errors)
 	}
 	return ph, float64((now - was).Microseconds()) / float64(max(ph.Done, 1)), err

@@ -12,7 +12,9 @@ import (
 	"time"
 
 	"coinop/cloud/identity"
+	"coinop/hardware"
 	"coinop/hardware/virtual"
+	"coinop/hardware/vivopay"
 	"coinop/protocol/money"
 )
 
@@ -21,6 +23,8 @@ const (
 	targetPoll    = 5.0 // ms, the bus's own limit for an answer (MDB/ICP 4.2, 2.5)
 	targetIdle    = 0.5 // % of a core, each driver
 	idleDrivers   = 3   // MDB, DEX, reader
+	targetCard    = 5.0 // ms, from the last byte of a reader's answer to the event
+	cardTaps      = 400
 	busPoll       = 25 * time.Millisecond
 	cashSaleEvery = 20 * time.Millisecond
 )
@@ -55,7 +59,67 @@ func (r *Report) drivers(ctx context.Context, o Options, dir string) error {
 		return err
 	}
 	r.less("agent idle, a POLL every 25 ms, reader, DEX", idle.cpu, "% of a core", idleDrivers*targetIdle, "0.5 % a driver")
+	taps, err := cards(ctx)
+	if err != nil {
+		return err
+	}
+	r.less("card: last byte of the reader's answer to the event, p99", ms(percentile(taps, 0.99)), "ms", targetCard,
+		fmt.Sprintf("what is wanted; %d cards at a reader on a pty", len(taps)))
 	return nil
+}
+
+// cards presents cards at a reader, and says how long each took from the answer's last byte to the event that
+// the agent gets.
+func cards(ctx context.Context) (taps []time.Duration, err error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	far, err := virtual.NewReader(virtual.ReaderConfig{})
+	if err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	read, ready := make(chan time.Time, 1), make(chan struct{}, 1)
+	out := func(ev hardware.Event) {
+		switch ev := ev.(type) {
+		case hardware.CardRead:
+			ev.Card.Wipe()
+			read <- time.Now()
+		case hardware.Health:
+			if ev.State == hardware.Ready {
+				ready <- struct{}{}
+			}
+		}
+	}
+	driver, err := vivopay.New(vivopay.Config{Path: far.Path(), Currency: money.EUR, Clock: func() time.Duration { return time.Since(began) }}, out)
+	if err != nil {
+		return nil, err
+	}
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer cancel()
+	running.Go(func() { _ = far.Run(ctx) })
+	running.Go(func() { _ = hardware.Supervise(ctx, "reader", driver.Open, out) })
+	select {
+	case <-ready:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("the reader is not ready: %w", ctx.Err())
+	}
+	for len(taps) < cardTaps {
+		if err := driver.Activate(money.New(150, money.EUR), 10*time.Second); err != nil {
+			return nil, err
+		}
+		if err := far.TapWhenArmed(ctx, virtual.VisaTest()); err != nil {
+			return nil, err
+		}
+		written := time.Now()
+		select {
+		case at := <-read:
+			taps = append(taps, max(at.Sub(written), 0))
+		case <-ctx.Done():
+			return nil, fmt.Errorf("card %d was not read: %w", len(taps)+1, ctx.Err())
+		}
+	}
+	return taps, nil
 }
 
 // bussed is what was seen at a bus.

@@ -76,6 +76,9 @@ type Phase struct {
 	Errors    map[string]int `json:"errors,omitempty"` // by reason
 }
 
+// NoDevice is the reason of what was not asked because every device was asking.
+const NoDevice = "no device was free"
+
 // Failed is how many errors there were.
 func (p Phase) Failed() (n int) {
 	for _, v := range p.Errors {
@@ -502,7 +505,7 @@ func (f *Fleet) pace(ctx context.Context, t *tally, rate float64, start func() b
 		case <-tick.C:
 			for due := int(time.Since(began).Seconds() * rate); n < due; n++ {
 				if !start() {
-					t.add(0, errors.New("no device was free"))
+					t.add(0, errors.New(NoDevice))
 				}
 			}
 		}

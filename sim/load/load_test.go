@@ -138,7 +138,7 @@ func TestErrors(t *testing.T) {
 		}
 	}
 	p := f.Drive(t.Context(), Pace{Rate: 2000, For: 200 * time.Millisecond})
-	if p.Done != 0 || p.Errors["no device was free"] == 0 || p.Errors[declined] == 0 {
+	if p.Done != 0 || p.Errors[NoDevice] == 0 || p.Errors[declined] == 0 {
 		t.Errorf("%+v", p)
 	}
 	// The same names again get new certificates: the old ones are good for nothing.
