@@ -26,8 +26,8 @@ type readerBench struct {
 	stop func()
 }
 
-// CardReader is what every CardReader must do.
-func CardReader(t *testing.T, mk NewCardReader) {
+// CardReader is what every CardReader must do, at a far end as cfg says.
+func CardReader(t *testing.T, mk NewCardReader, cfg virtual.ReaderConfig) {
 	t.Helper()
 	for name, f := range map[string]func(*testing.T, *readerBench){
 		"reads":                      reads,
@@ -55,12 +55,15 @@ func CardReader(t *testing.T, mk NewCardReader) {
 		"nothing after the end":      readerEnd,
 		"amount it cannot be asked":  badAmount,
 		"tamper":                     tamper,
+		"shows while it looks":       shows,
 		"nothing prints a card":      printsNothing,
 		"commands before it is open": early,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			far, err := virtual.NewReader(virtual.ReaderConfig{Link: t.TempDir() + "/reader"})
+			cfg := cfg
+			cfg.Link = t.TempDir() + "/reader"
+			far, err := virtual.NewReader(cfg)
 			must(t, err)
 			ctx, cancel := context.WithCancel(t.Context())
 			done := make(chan struct{})
@@ -319,6 +322,19 @@ func badAmount(t *testing.T, b *readerBench) {
 		if err := b.r.Activate(a, time.Minute); err == nil {
 			t.Errorf("armed for %v", a)
 		}
+	}
+}
+
+// shows: what the reader tells of its display ends no activation.
+func shows(t *testing.T, b *readerBench) {
+	b.arm(time.Minute)
+	for _, message := range []byte{0x15, 0x17, 0x18} { // present card, read, try again
+		b.far.Say(0x02, 0x0E, []byte{message})
+	}
+	must(t, b.far.Tap(virtual.VisaTest()))
+	Next[hardware.CardRead](b.l, nil)
+	if f := fails(b); len(f) != 0 {
+		t.Errorf("failures: %v", f)
 	}
 }
 

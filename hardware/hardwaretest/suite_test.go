@@ -102,15 +102,46 @@ func TestWaferstar(t *testing.T) {
 	t.Run("32 bit", func(t *testing.T) { t.Parallel(); Vender(t, wafer, Wafer(3, true), true) })
 }
 
+func newVivopay(path string, out func(hardware.Event)) (hardware.CardReader, func(context.Context) (hardware.Driver, error), error) {
+	r, err := vivopay.New(vivopay.Config{
+		Path: path, Currency: money.EUR,
+		Settings: []vivopay.Frame{{Cmd: 0x04, Sub: 0x03, Data: []byte{0xDF, 0xEE, 0x1A, 1, 0x57}}, {Cmd: 0x77, Sub: 1}},
+	}, out)
+	if err != nil {
+		return nil, nil, err
+	}
+	return r, r.Open, nil
+}
+
 func TestVivopay(t *testing.T) {
 	t.Parallel()
-	CardReader(t, func(path string, out func(hardware.Event)) (hardware.CardReader, func(context.Context) (hardware.Driver, error), error) {
-		r, err := vivopay.New(vivopay.Config{Path: path, Currency: money.EUR}, out)
-		if err != nil {
-			return nil, nil, err
+	t.Run("serial", func(t *testing.T) { t.Parallel(); CardReader(t, newVivopay, virtual.ReaderConfig{}) })
+	t.Run("HID", func(t *testing.T) { t.Parallel(); CardReader(t, newVivopay, virtual.ReaderConfig{HID: true}) })
+}
+
+// TestVivopayEncrypts: what the reader encrypted passes through as it is, and nothing of the card is in clear.
+func TestVivopayEncrypts(t *testing.T) {
+	t.Parallel()
+	for _, hid := range []bool{false, true} {
+		far, err := virtual.NewReader(virtual.ReaderConfig{Link: t.TempDir() + "/reader", Cipher: true, HID: hid})
+		must(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); _ = far.Run(ctx) }()
+		t.Cleanup(func() { cancel(); <-done })
+		b := &readerBench{t: t, far: far, l: NewLog(t)}
+		r, open, err := newVivopay(far.Path(), b.l.Out)
+		must(t, err)
+		b.r, b.stop = r, supervise(t, b.l, open)
+		health := Next(b.l, func(e hardware.Health) bool { return e.State == hardware.Ready })
+		if health.Detail != "630Z000001, VP3300-V1.01.118, setting 77-01 refused: 03" {
+			t.Errorf("health says %q", health.Detail)
 		}
-		return r, r.Open, nil
-	})
+		c := b.tap(virtual.VisaTest())
+		if c.Scheme != "idtech" || len(c.Cipher) != 32 || len(c.KSN) != 10 || !c.Track2.IsZero() || c.Last4() != "" || c.AC != hardware.ARQC {
+			t.Errorf("HID %t: read %v, scheme %q, %d bytes under a key of %d", hid, c, c.Scheme, len(c.Cipher), len(c.KSN))
+		}
+	}
 }
 
 // TestMagstripe: heads that type, at a serial line, and of two makes that encrypt.

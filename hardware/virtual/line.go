@@ -31,7 +31,11 @@ func (p *port) misbehave(f LineFault) {
 // badly says b, with mu held.
 func (p *port) badly(b []byte) error {
 	p.said++
-	switch p.fault {
+	fault := p.fault
+	if p.net != nil && p.net.network == "unixpacket" && fault != LineHalf {
+		fault = LineFine // reports come whole, one at a time
+	}
+	switch fault {
 	case LineDribbles:
 		for i := range b {
 			if err := p.put(b[i : i+1]); err != nil {

@@ -16,6 +16,8 @@ import (
 // ReaderConfig is one contactless reader. The zero value of a field is its default.
 type ReaderConfig struct {
 	Link   string // symlink to the pty; none
+	HID    bool   // it speaks HID reports at a socket of that name in place of a pty
+	Cipher bool   // it encrypts: neither tracks nor the card's number in clear
 	Serial string // "630Z000001"
 	Seed   uint64 // of the unpredictable numbers
 }
@@ -93,6 +95,7 @@ type Reader struct {
 	watch
 	seen   ReaderView
 	in     []byte
+	parts  []byte // of a frame in reports
 	amount []byte
 	curr   []byte
 	arm    int // counts, for timers
@@ -109,7 +112,11 @@ func NewReader(cfg ReaderConfig) (*Reader, error) {
 	if cfg.Serial == "" {
 		cfg.Serial = "630Z000001"
 	}
-	p, err := newPort(cfg.Link)
+	open := func() (*port, error) { return newPort(cfg.Link) }
+	if cfg.HID {
+		open = func() (*port, error) { return newSocket("unixpacket", cfg.Link) }
+	}
+	p, err := open()
 	return &Reader{cfg: cfg, port: p, atc: map[[32]byte]uint16{}, un: cfg.Seed}, err
 }
 
@@ -145,6 +152,9 @@ func sum(b []byte) uint16 {
 func (r *Reader) hear(b []byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.cfg.HID {
+		b = r.unpack(b)
+	}
 	r.in = append(r.in, b...)
 	for {
 		i := strings.Index(string(r.in), vivotech)
@@ -190,6 +200,10 @@ func (r *Reader) command(cmd, sub byte, data []byte) {
 		r.say(cmd, 0, nil)
 	case 0x1201:
 		r.say(cmd, 0, append([]byte(r.cfg.Serial), 0, 0, 0, 0, 0))
+	case 0x2900:
+		r.say(cmd, 0, []byte("VP3300-V1.01.118"))
+	case 0x0403: // a setting that it takes
+		r.say(cmd, 0, nil)
 	case 0x0501:
 		r.seen.Cancels++
 		r.say(cmd, 0, nil)
@@ -269,7 +283,7 @@ func (r *Reader) frame(cmd, status byte, data []byte) []byte {
 	return binary.BigEndian.AppendUint16(b, sum(b))
 }
 
-func (r *Reader) say(cmd, status byte, data []byte) { _ = r.port.write(r.frame(cmd, status, data)) }
+func (r *Reader) say(cmd, status byte, data []byte) { r.send(r.frame(cmd, status, data)) }
 
 // Tap presents a card: ErrNotArmed unless the reader looks for one.
 func (r *Reader) Tap(t Tap) error {
@@ -331,7 +345,7 @@ func (r *Reader) tap(t Tap) {
 	case ReaderTwice:
 		b = append(b, b...)
 	}
-	_ = r.port.write(b)
+	r.send(b)
 }
 
 // transaction is the data of an answer: tracks, clearing record, data objects. The cryptogram is a hash
@@ -355,8 +369,10 @@ func (r *Reader) transaction(t Tap) []byte {
 		h, _ := hex.DecodeString(tag)
 		e = append(append(append(e, h...), byte(len(v))), v...)
 	}
-	put("57", unhex(digits))
-	put("5A", unhex(even(t.Track2.PAN().Reveal())))
+	if !r.cfg.Cipher {
+		put("57", unhex(digits))
+		put("5A", unhex(even(t.Track2.PAN().Reveal())))
+	}
 	put("5F24", unhex(t.Track2.Expiry().Reveal()+"31"))
 	put("5F34", []byte{t.PSN})
 	put("84", unhex(t.AID))
@@ -375,14 +391,22 @@ func (r *Reader) transaction(t Tap) []byte {
 	put("9F1A", []byte{0x02, 0x76})
 	put("9F33", unhex("E0F8C8"))
 	put("9F34", unhex("1F0302"))
-	out := []byte{0, byte(len(track) + 2)}
-	out = append(out, ";"+track+"?"...)
+	out := []byte{0, 0}
+	if !r.cfg.Cipher {
+		out = append([]byte{0, byte(len(track) + 2)}, ";"+track+"?"...)
+	}
 	out = append(out, 0, 1, 0xE1)
 	if len(e) > 127 {
 		out = append(out, 0x81)
 	}
 	out = append(append(out, byte(len(e))), e...)
-	return append(out, 0x9F, 0x35, 1, 0x25)
+	out = append(out, 0x9F, 0x35, 1, 0x25)
+	if r.cfg.Cipher { // what a key would make of the track; nobody here can read it
+		c, ksn := sha256.Sum256(append(key[:], atc...)), binary.BigEndian.AppendUint64([]byte{0xFF, 0xFF}, r.un)
+		out = append(append(out, 0xDF, 0xEF, 0x4D, byte(len(c))), c[:]...)
+		out = append(append(out, 0xDF, 0xEE, 0x12, byte(len(ksn))), ksn...)
+	}
+	return out
 }
 
 func even(digits string) string {
@@ -425,7 +449,7 @@ func (r *Reader) Say(cmd, status byte, data []byte) {
 func (r *Reader) Unplug() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.seen.Armed, r.in = false, nil
+	r.seen.Armed, r.in, r.parts = false, nil, nil
 	r.port.unplug()
 	r.tell()
 }

@@ -73,7 +73,7 @@ func crc(b []byte) uint16 {
 }
 
 // Decoder finds responses in a stream. What is not a frame is skipped to the next header and
-// counted; a frame with a bad CRC is given with ErrCRC, so that its answer is not waited for.
+// counted, but for 00, which reports are filled up with; a frame with a bad CRC is given with ErrCRC, so that its answer is not waited for.
 type Decoder struct {
 	buf     []byte
 	Skipped int
@@ -138,7 +138,7 @@ func (d *Decoder) cut(n int, skipped bool) {
 		return
 	}
 	if skipped {
-		d.Skipped += n
+		d.Skipped += n - bytes.Count(d.buf[:n], []byte{0})
 	}
 	rest := copy(d.buf, d.buf[n:])
 	clear(d.buf[rest:])

@@ -27,19 +27,20 @@ const (
 	cmdUpdate, subUpdate       = 0x03, 0x03
 	cmdCancel, subCancel       = 0x05, 0x01
 	cmdSerial, subSerial       = 0x12, 0x01
+	cmdFirmware, subFirmware   = 0x29, 0x00
 	cmdPing, subPing           = 0x18, 0x01
 	cmdBuzzer, subBeeps        = 0x0B, 0x01 // data: how many
 	subLong                    = 0x02       // data: 02 is 600 ms
 	statusOK, statusTimeout    = 0x00, 0x08
 	statusFailed, statusTamper = 0x0A, 0x1D
-	statusOnline               = 0x23
+	statusOnline, statusUI     = 0x23, 0x0E
 )
 
 var errSilent = errors.New("the reader does not answer: check its power, its cable and the speed of its port")
 
 // phase is how far an opening is.
 //
-//	closed → setup: ping, on demand, serial number → idle ⇄ active → canceling → idle
+//	closed → setup: ping, on demand, serial number, firmware, settings → idle ⇄ active → canceling → idle
 type phase uint8
 
 const (
@@ -56,25 +57,29 @@ type State struct {
 	currency money.Currency
 	sub      byte // of activate
 
-	phase   phase
-	serial  string
-	rx      *Decoder // scratch of the opening: bytes that are no frame yet
-	wait    byte     // command whose answer is awaited; 0 none
-	until   time.Duration
-	gap     time.Duration // when half a frame is given up; 0 none
-	tried   int
-	pinged  time.Duration
-	next    *activate // to be sent when the one that runs is canceled
-	asked   int64     // minor units of the activation that runs
-	end     *finish
-	signal  hardware.Signal // to be heard; 0 none
-	tamper  bool
-	skipped int
+	phase    phase
+	serial   string
+	version  string   // of its firmware
+	settings []Frame  // that are sent at an opening
+	set      int      // of them
+	refused  string   // those that it did not take
+	rx       *Decoder // scratch of the opening: bytes that are no frame yet
+	wait     byte     // command whose answer is awaited; 0 none
+	until    time.Duration
+	gap      time.Duration // when half a frame is given up; 0 none
+	tried    int
+	pinged   time.Duration
+	next     *activate // to be sent when the one that runs is canceled
+	asked    int64     // minor units of the activation that runs
+	end      *finish
+	signal   hardware.Signal // to be heard; 0 none
+	tamper   bool
+	skipped  int
 }
 
 // NewState is a machine whose port is not open yet.
 func NewState(cfg Config) State {
-	s := State{device: cfg.Device, currency: cfg.Currency, sub: subActivate, rx: &Decoder{}}
+	s := State{device: cfg.Device, currency: cfg.Currency, sub: subActivate, rx: &Decoder{}, settings: cfg.Settings}
 	if cfg.Legacy {
 		s.sub = subActivateLegacy
 	}
@@ -89,6 +94,7 @@ func (s State) Step(now time.Duration, in any) (State, hardware.Output) {
 		s.rx.Drop()
 		*s.rx = Decoder{}
 		s.phase, s.tried, s.next, s.end, s.signal, s.skipped = setup, 0, nil, nil, 0, 0
+		s.set, s.refused, s.version = 0, "", ""
 		s.send(&o, now, answerTime, cmdPing, subPing)
 	case hardware.Closed:
 		s.closed(&o)
@@ -288,6 +294,12 @@ func (s *State) frame(o *hardware.Output, now time.Duration, f Frame) {
 			o.Emit(hardware.Health{Device: s.device, State: hardware.Fault, Code: hardware.CodeTamper})
 		}
 	}
+	if f.Sub == statusUI { // what it shows the buyer while it looks for a card: no end of that
+		if s.phase == active && f.Cmd == s.wait {
+			s.until = max(s.until, now+cardTime)
+		}
+		return
+	}
 	if f.Cmd != s.wait {
 		return // unsolicited, or the answer to what was canceled: a card in it was not asked for
 	}
@@ -310,28 +322,52 @@ func (s *State) frame(o *hardware.Output, now time.Duration, f Frame) {
 	}
 }
 
-// setup asks in turn; the answers to the second and third may be no: older firmware.
+// setup asks in turn; the answers to all but the first may be no: older firmware.
 func (s *State) setup(o *hardware.Output, now time.Duration, f Frame) {
-	switch f.Cmd {
-	case cmdPing:
+	switch {
+	case s.set > 0: // the answer to a setting
+		if f.Sub != statusOK {
+			s.refused += fmt.Sprintf(", setting %02X-%02X refused: %02X", f.Cmd, s.settings[s.set-1].Sub, f.Sub)
+		}
+		s.configure(o, now)
+	case f.Cmd == cmdPing:
 		s.send(o, now, answerTime, cmdPoll, subPoll, 0x01) // on demand: only when armed
-	case cmdPoll:
+	case f.Cmd == cmdPoll:
 		s.send(o, now, answerTime, cmdSerial, subSerial)
-	case cmdSerial:
-		s.serial = serialOf(f)
-		s.phase = idle
-		o.Emit(hardware.Health{Device: s.device, State: hardware.Ready, Code: hardware.CodeReady, Detail: s.serial})
-		s.ready(o, now)
+	case f.Cmd == cmdSerial:
+		s.serial = textOf(f)
+		s.send(o, now, answerTime, cmdFirmware, subFirmware)
+	case f.Cmd == cmdFirmware:
+		s.version = textOf(f)
+		s.configure(o, now)
 	}
 }
 
-func serialOf(f Frame) string {
+// configure sends the next setting; after the last the reader is ready.
+func (s *State) configure(o *hardware.Output, now time.Duration) {
+	if s.set < len(s.settings) {
+		c := s.settings[s.set]
+		s.set++
+		s.send(o, now, answerTime, c.Cmd, c.Sub, c.Data...)
+		return
+	}
+	s.phase, s.set = idle, 0
+	detail := s.serial
+	if s.version != "" {
+		detail += ", " + s.version
+	}
+	o.Emit(hardware.Health{Device: s.device, State: hardware.Ready, Code: hardware.CodeReady, Detail: detail + s.refused})
+	s.ready(o, now)
+}
+
+// textOf is an answer of text, such as a serial number.
+func textOf(f Frame) string {
 	if f.Sub != statusOK {
 		return ""
 	}
 	var out []byte
 	for _, c := range f.Data {
-		if c > 0x20 && c < 0x7F && len(out) < 20 {
+		if c > 0x20 && c < 0x7F && len(out) < 40 {
 			out = append(out, c)
 		}
 	}

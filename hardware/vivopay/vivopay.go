@@ -1,4 +1,5 @@
-// Package vivopay is contactless readers of ID TECH's ViVOpay family on a serial line, protocol 2.
+// Package vivopay is contactless readers of ID TECH's ViVOpay family on a serial line or as a USB HID
+// device, protocol 2.
 //
 //	r, err := vivopay.New(vivopay.Config{Path: "/dev/serial/by-id/...", Currency: money.EUR}, out)
 //	go hardware.Supervise(ctx, "reader", r.Open, out)
@@ -20,10 +21,13 @@ import (
 // Config is one reader. The zero value of a field is its default.
 type Config struct {
 	Device   string         // its name in Health; "reader"
-	Path     string         // the tty; required
-	Baud     int            // 115,200
+	Path     string         // the tty, or /dev/hidraw0; required
+	Baud     int            // of a tty; 115,200
 	Currency money.Currency // required
 	Legacy   bool           // activate with 02-01, for firmware that does not know 02-40
+	// Settings are commands that configure it, sent at each opening in this order; Sub is the subcommand.
+	// One that it refuses stands in its health, and ends nothing.
+	Settings []Frame
 	Clock    hardware.Clock // of At in events; starts at New
 }
 
@@ -58,9 +62,9 @@ func New(cfg Config, out func(hardware.Event)) (*Reader, error) {
 	return &Reader{cfg: cfg, out: out, state: NewState(cfg)}, nil
 }
 
-// Open opens the tty for one Run; it is what Supervise calls.
+// Open opens the reader for one Run; it is what Supervise calls.
 func (r *Reader) Open(context.Context) (hardware.Driver, error) {
-	p, err := hardware.OpenTTY(r.cfg.Path, r.cfg.Baud)
+	p, err := open(r.cfg.Path, r.cfg.Baud)
 	if err != nil {
 		return nil, err
 	}

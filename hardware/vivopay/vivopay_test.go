@@ -249,7 +249,8 @@ func ready(t *testing.T) *rig {
 	r.frame(cmdPing, 0)
 	r.frame(cmdPoll, 0)
 	r.frame(cmdSerial, 0, []byte("630Z000001\x00\x00")...)
-	r.want(t, "> 18-1", "> 1-1", "> 12-1", "Health")
+	r.frame(cmdFirmware, 0, []byte("V1.0")...)
+	r.want(t, "> 18-1", "> 1-1", "> 12-1", "> 29-0", "Health")
 	if r.s.serial != "630Z000001" {
 		t.Fatalf("serial number %q", r.s.serial)
 	}
@@ -324,8 +325,9 @@ func TestMachine(t *testing.T) {
 		r.frame(cmdPing, 0)
 		r.frame(cmdPoll, 3) // older firmware
 		r.frame(cmdSerial, 3)
+		r.frame(cmdFirmware, 3)
 		r.frame(cmdUpdate, 0)
-		r.want(t, "> 18-1", "> 1-1", "> 12-1", "Health", "> 3-3", "> 2-1")
+		r.want(t, "> 18-1", "> 1-1", "> 12-1", "> 29-0", "Health", "> 3-3", "> 2-1")
 	})
 	t.Run("closed while armed", func(t *testing.T) {
 		t.Parallel()
@@ -335,6 +337,24 @@ func TestMachine(t *testing.T) {
 		r.in(activate{price(150), time.Second})
 		r.want(t, "> 2-40", "CardFailed", "CardFailed")
 	})
+	t.Run("settings, one of them refused", func(t *testing.T) {
+		t.Parallel()
+		r := &rig{s: NewState(Config{Currency: money.EUR, Settings: []Frame{{Cmd: 0x60, Sub: 0x16, Data: []byte{3}}, {Cmd: 4, Sub: 3}}})}
+		for range 2 { // at each opening
+			r.in(hardware.Opened{})
+			r.frame(cmdPing, 0)
+			r.frame(cmdPoll, 0)
+			r.frame(cmdSerial, 0, []byte("630Z000001")...)
+			r.frame(cmdFirmware, 0)
+			r.in(hardware.Bytes{B: unhex(t, "5669564f746563683200600000003d35")})
+			r.frame(4, 5)
+			r.want(t, "> 18-1", "> 1-1", "> 12-1", "> 29-0", "> 60-16", "> 4-3", "Health")
+			if r.s.refused != ", setting 04-03 refused: 05" {
+				t.Errorf("refused %q", r.s.refused)
+			}
+			r.in(hardware.Closed{})
+		}
+	})
 	t.Run("failures by name", func(t *testing.T) {
 		t.Parallel()
 		for code, want := range map[byte]string{0x20: "card_error", 0x21: "collision", 0x22: "over_limit", 0x25: "blocked", 0x26: "expired", 0x27: "unsupported", 0x99: "reader_error"} {
@@ -343,4 +363,46 @@ func TestMachine(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestExchanges: what a reader says while it is armed, and what becomes of it.
+func TestExchanges(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, in string
+		want     hardware.Event // nil: it looks on
+	}{
+		{"time-out", "5669564F74656368320002080000202E", hardware.CardFailed{Reason: hardware.ReasonTimeout}},
+		{"card error", "5669564F746563683200020A0004200000007422", hardware.CardFailed{Reason: hardware.ReasonCardError}},
+		{"collision", failed(0x21), hardware.CardFailed{Reason: hardware.ReasonCollision}},
+		{"not taken without contact: the buyer falls back", failed(0x27), hardware.CardFailed{Reason: hardware.ReasonUnsupported}},
+		{"communication error", failed(0x24), hardware.CardFailed{Reason: hardware.ReasonCardError}},
+		{"the card did not respond", failed(0x30), hardware.CardFailed{Reason: hardware.ReasonCardError}},
+		{"an event of its display", hex.EncodeToString(Response(Frame{Cmd: 2, Sub: statusUI, Data: []byte{0x15}})), nil},
+		{"not allowed", hex.EncodeToString(Response(Frame{Cmd: 2, Sub: 0x0B})), hardware.CardFailed{Reason: hardware.ReasonReader}},
+		{"tamper, unsolicited", hex.EncodeToString(Response(Frame{Cmd: 0x18, Sub: statusTamper})), hardware.Tamper{Device: "reader"}},
+	} {
+		r := ready(t)
+		r.in(activate{price(150), 30 * time.Second})
+		_, o := r.s.Step(r.now, hardware.Bytes{B: unhex(t, c.in)})
+		var got hardware.Event
+		for _, a := range o.Do {
+			if a.Emit != nil && got == nil {
+				got = a.Emit
+			}
+		}
+		if got != c.want {
+			t.Errorf("%s: %+v, want %+v", c.name, got, c.want)
+		}
+	}
+	r := ready(t)
+	r.in(activate{price(150), 30 * time.Second})
+	_, o := r.s.Step(r.now, hardware.Bytes{B: unhex(t, online)})
+	if read, ok := o.Do[0].Emit.(hardware.CardRead); !ok || read.Card.AC != hardware.ARQC || read.Card.Reader != "630Z000001" {
+		t.Errorf("online: %+v", o.Do)
+	}
+}
+
+func failed(code byte) string {
+	return hex.EncodeToString(Response(Frame{Cmd: 2, Sub: statusFailed, Data: []byte{code, 0, 0, 0}}))
 }
