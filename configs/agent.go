@@ -152,7 +152,7 @@ type Product struct {
 type Reader struct {
 	// What it is: vivopay, a contactless reader of ID TECH's; magstripe, a reader of stripes; pn532, a chip for closed-loop cards, the operator's own MIFARE Classic and DESFire, which are read and refused by name: nothing can be paid with them yet.
 	Driver string `key:"driver" default:"vivopay" one:"vivopay magstripe pn532"`
-	// Serial port of the reader; auto when only one is plugged in. ls -l /dev/serial/by-id shows what is there, and of readers that are keyboards ls -l /dev/input/by-id. A pn532 may also hang at an I2C bus: /dev/i2c-1.
+	// Serial port of the reader; auto when only one is plugged in. ls -l /dev/serial/by-id shows what is there, and of readers that are keyboards ls -l /dev/input/by-id. A pn532 may also hang at an I2C bus: /dev/i2c-1. A vivopay at USB without a serial port is /dev/hidraw0.
 	Port Port `key:"port" default:"auto" like:"/dev/serial/by-id/usb-ID_TECH_VP3300_0-if00" flag:"reader"`
 	// With magstripe, what it is connected by: keyboard (the default), it types, and the user of the agent must be in the group input; serial, at 9600 baud; magtek and idtech, heads that encrypt: /dev/hidraw0, or a serial port.
 	Head string `key:"head" one:"keyboard serial magtek idtech"`
