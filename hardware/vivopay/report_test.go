@@ -5,6 +5,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -139,4 +141,24 @@ func FuzzReports(f *testing.F) {
 			t.Fatal("a part of another size")
 		}
 	})
+}
+
+// TestKindOfNode: a link to a hidraw node is one; what is neither that nor a socket is a serial line.
+func TestKindOfNode(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for _, name := range []string{"hidraw7", "ttyUSB0"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(filepath.Join(dir, name), filepath.Join(dir, "to-"+name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for path, want := range map[string]string{"to-hidraw7": "no HID device", "hidraw7": "no HID device", "to-ttyUSB0": "", "nowhere": "no such file"} {
+		_, err := open(filepath.Join(dir, path), 115200)
+		if err == nil || !strings.Contains(err.Error(), want) || want == "" && strings.Contains(err.Error(), "HID") {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
 }
