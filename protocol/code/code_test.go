@@ -27,6 +27,40 @@ func TestCatalogue(t *testing.T) {
 	}
 }
 
+// TestLanguages: each file of texts has every code once, and no other.
+func TestLanguages(t *testing.T) {
+	for _, lang := range Languages() {
+		b, err := os.ReadFile("fault." + lang + ".txt")
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := map[string]int{}
+		for _, line := range strings.Split(string(b), "\n") {
+			if line == "" || strings.HasPrefix(line, "#") {
+				continue
+			}
+			part := strings.Split(line, "\t")
+			if len(part) != 3 {
+				t.Errorf("%s.txt: %q: want code, cause, next step, tabs between them", lang, line)
+			}
+			if lines[part[0]]++; Of(Code(part[0])).Cause == "" || lines[part[0]] > 1 {
+				t.Errorf("%s.txt: %s stands there twice, or is no code", lang, part[0])
+			}
+		}
+		for _, f := range In(lang) {
+			if f.Cause == "" || lines[string(f.Code)] == 0 {
+				t.Errorf("%s.txt has no %s", lang, f.Code)
+			}
+		}
+		if len(In(lang)) != len(In(English)) {
+			t.Errorf("%s: %d codes", lang, len(In(lang)))
+		}
+	}
+	if In("xx") != nil {
+		t.Error("a language that nobody wrote")
+	}
+}
+
 // TestBlinks: every fault has its number of blinks, and the page for technicians has the same table.
 func TestBlinks(t *testing.T) {
 	page, err := os.ReadFile("../../docs/board.md")
