@@ -21,6 +21,7 @@ import (
 	"coinop/hardware/mdb"
 	"coinop/hardware/outlet"
 	"coinop/hardware/paper"
+	"coinop/hardware/pcsc"
 	"coinop/hardware/pn532"
 	"coinop/hardware/thermo"
 	"coinop/hardware/vivopay"
@@ -166,6 +167,13 @@ func Magstripe(c magstripe.Config) func(Wiring) (Reader, error) {
 func PN532(path string, c money.Currency, keys hardware.LoopKeys) func(Wiring) (Reader, error) {
 	return func(w Wiring) (Reader, error) {
 		return pn532.New(pn532.Config{Path: path, Currency: c, Keys: keys, Clock: w.Clock}, w.Out)
+	}
+}
+
+// PCSC is a reader behind pcscd, by its name or a part of it ("": there is one), for closed-loop cards.
+func PCSC(name string, c money.Currency, keys hardware.LoopKeys) func(Wiring) (Reader, error) {
+	return func(w Wiring) (Reader, error) {
+		return pcsc.New(pcsc.Config{Name: name, Currency: c, Keys: keys, Clock: w.Clock}, w.Out)
 	}
 }
 

@@ -3,6 +3,7 @@ package configs
 import (
 	"fmt"
 	"net"
+	"strings"
 	"time"
 )
 
@@ -150,10 +151,12 @@ type Product struct {
 
 // Reader is a card reader.
 type Reader struct {
-	// What it is: vivopay, a contactless reader of ID TECH's; magstripe, a reader of stripes; pn532, a chip for closed-loop cards, the operator's own MIFARE Classic and DESFire, which are read and refused by name: nothing can be paid with them yet.
-	Driver string `key:"driver" default:"vivopay" one:"vivopay magstripe pn532"`
-	// Serial port of the reader; auto when only one is plugged in. ls -l /dev/serial/by-id shows what is there, and of readers that are keyboards ls -l /dev/input/by-id. A pn532 may also hang at an I2C bus: /dev/i2c-1. A vivopay at USB without a serial port is /dev/hidraw0.
+	// What it is: vivopay, a contactless reader of ID TECH's; magstripe, a reader of stripes; pn532, a chip for closed-loop cards, the operator's own MIFARE Classic and DESFire, which are read and refused by name: nothing can be paid with them yet; pcsc, the same at a reader behind the service pcscd, also by contacts.
+	Driver string `key:"driver" default:"vivopay" one:"vivopay magstripe pn532 pcsc"`
+	// Serial port of the reader; auto when only one is plugged in. ls -l /dev/serial/by-id shows what is there, and of readers that are keyboards ls -l /dev/input/by-id. A pn532 may also hang at an I2C bus: /dev/i2c-1. A vivopay at USB without a serial port is /dev/hidraw0. Not with pcsc.
 	Port Port `key:"port" default:"auto" like:"/dev/serial/by-id/usb-ID_TECH_VP3300_0-if00" flag:"reader"`
+	// With pcsc, the reader's name as pcscd says it, or a part of it; without it there is one.
+	Name string `key:"name" match:".{1,127}" says:"1 to 127 characters" like:"ACR122U"`
 	// With magstripe, what it is connected by: keyboard (the default), it types, and the user of the agent must be in the group input; serial, at 9600 baud; magtek and idtech, heads that encrypt: /dev/hidraw0, or a serial port.
 	Head string `key:"head" one:"keyboard serial magtek idtech"`
 	// With magstripe, from which heads bank cards are taken: encrypted (the default), only from those that encrypt; none; clear, from all: their numbers then pass through this computer, which puts it under PCI DSS.
@@ -162,7 +165,7 @@ type Reader struct {
 	ChipCards string `key:"chip_cards" one:"refused taken"`
 	// With magstripe, the first digits of cards of your own, as 6000 or 600000-600099. They go on as a reference; their number does not.
 	OwnCards []string `key:"own_cards" most:"32" match:"[0-9]{1,12}(-[0-9]{1,12})?" says:"the first digits, or two of them as 600000-600099" like:"600000-600099"`
-	// With pn532, a file with the keys of closed-loop cards, a line each: mac KEY, classic BLOCK KEY, desfire APPLICATION KEYNUMBER FILE KEY. Without it such a card is its chip's number, which anyone can copy.
+	// With pn532 and pcsc, a file with the keys of closed-loop cards, a line each: mac KEY, classic BLOCK KEY, desfire APPLICATION KEYNUMBER FILE KEY (only pn532). Without it such a card is its chip's number, which anyone can copy.
 	Keys Path `key:"keys_file" like:"/etc/coinop/cards.keys"`
 }
 
@@ -344,7 +347,7 @@ func (a Agent) check() []Problem {
 			see(fmt.Sprintf("lanes.%d.vending.port", i), l.Vending.Driver, l.Vending.Port)
 		}
 		if l.Reader != nil {
-			see(fmt.Sprintf("lanes.%d.reader.port", i), l.Reader.Driver, l.Reader.Port)
+			see(fmt.Sprintf("lanes.%d.reader.port", i), strings.TrimSpace(l.Reader.Driver+" "+l.Reader.Name), l.Reader.Port)
 			ps = append(ps, a.checkReader(fmt.Sprintf("lanes.%d.reader.", i), *l.Reader)...)
 		}
 		if l.Terminal != nil {

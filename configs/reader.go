@@ -36,8 +36,14 @@ func (a Agent) checkLoopReader(key string, r Reader) (ps []Problem) {
 	if r.Driver == "pn532" && r.Port == Auto {
 		ps = append(ps, a.Refuse(key+"port", "a serial port does not say that a pn532 hangs at it", "write the path; ls -l /dev/serial/by-id shows what is there; I2C is /dev/i2c-1"))
 	}
-	if r.Driver != "pn532" && r.Keys != "" {
-		ps = append(ps, a.Refuse(key+"keys_file", "is for closed-loop cards, and the driver is "+r.Driver, "write driver: pn532, or remove the line"))
+	if r.Driver == "pcsc" && r.Port != Auto {
+		ps = append(ps, a.Refuse(key+"port", "is for readers at a port, and pcscd has that of this one", "write name: with the reader's name, or remove the line"))
+	}
+	if r.Driver != "pcsc" && r.Name != "" {
+		ps = append(ps, a.Refuse(key+"name", "is for a reader behind pcscd, and the driver is "+r.Driver, "write driver: pcsc, or remove the line"))
+	}
+	if r.Driver != "pn532" && r.Driver != "pcsc" && r.Keys != "" {
+		ps = append(ps, a.Refuse(key+"keys_file", "is for closed-loop cards, and the driver is "+r.Driver, "write driver: pn532 or pcsc, or remove the line"))
 	}
 	return ps
 }

@@ -36,7 +36,8 @@ type NFCCard struct {
 	Blocks map[byte][]byte // 16 bytes each
 	App    *DESFire        // of a DESFire
 
-	auth bool
+	auth   bool
+	loaded []byte // key, by a PC/SC reader
 }
 
 // MIFAREClassic is a card of 1 kB with that UID, of 4 or 7 bytes, and key A.

@@ -123,6 +123,24 @@ func TestExamples(t *testing.T) {
 	}
 }
 
+// TestLoopKeys: a file of closed-loop keys that is none is said where it is named, and nothing of it is.
+func TestLoopKeys(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"mac 2b7e151628aed2a6abf7158809cf4f3c\nclassic 4 a0a1a2a3a4a5\n": "",
+		"classic 4 a0a1a2a3a4a5\n":                                       "there is no line mac KEY",
+		"mac 2b7e151628aed2a6abf7158809cf4f\n":                           "line 1 is none of",
+	} {
+		keys, what := loopKeysOf(configs.Path(written(t, text)))
+		if !strings.HasPrefix(what, want) || (what == "") != (want == "") || strings.Contains(what, "2b7e") || keys.IsZero() != (want != "") {
+			t.Errorf("%q: %q", text, what)
+		}
+	}
+	if _, what := loopKeysOf("/none"); what == "" {
+		t.Error("a file that is not there")
+	}
+}
+
 func TestFindPort(t *testing.T) {
 	t.Parallel()
 	const hat, card, other = "/by-id/usb-Qibixx_MDB-HAT_0-if00", "/by-id/usb-ID_TECH_VP3300_0-if00", "/by-id/usb-FTDI_x"

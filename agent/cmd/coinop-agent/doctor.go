@@ -111,7 +111,7 @@ func examFile(file string, env []string, given []configs.Flag, x *agent.Exam) []
 		if l.Vending.Driver != "gpio" {
 			port(i, "vending", l.Vending.Port, l.Vending.Driver)
 		}
-		if l.Reader != nil {
+		if l.Reader != nil && l.Reader.Driver != "pcsc" { // pcscd has its port
 			port(i, "reader", l.Reader.Port, readerPort(*l.Reader))
 		}
 		if l.Terminal != nil && l.Terminal.Driver == "mdb" {

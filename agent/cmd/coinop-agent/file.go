@@ -177,7 +177,11 @@ func (f fileOptions) config(a configs.Agent, stderr io.Writer) (agent.Config, er
 			if what != "" {
 				problems = append(problems, a.Refuse(key+"keys_file", what, "write a line mac KEY into it, and a line for each kind of card: coinop-agent config explain lanes"))
 			}
-			lane.Reader = readerOf(*l.Reader, port(key+"port", l.Reader.Port, readerPort(*l.Reader)), scale[i].Currency, keys)
+			path := l.Reader.Name
+			if l.Reader.Driver != "pcsc" {
+				path = port(key+"port", l.Reader.Port, readerPort(*l.Reader))
+			}
+			lane.Reader = readerOf(*l.Reader, path, scale[i].Currency, keys)
 		}
 		if t := l.Terminal; t != nil && t.Driver == "mdb" {
 			path := port(fmt.Sprintf("lanes.%d.terminal.port", i), t.Port, "mdb reader")

@@ -32,6 +32,8 @@ func readerOf(r configs.Reader, path string, c money.Currency, keys hardware.Loo
 		return agent.ViVOpay(path, c)
 	case "pn532":
 		return agent.PN532(path, c, keys)
+	case "pcsc":
+		return agent.PCSC(path, c, keys)
 	}
 	rules := magstripe.Rules{Bank: banks[r.BankCards], Chip: r.ChipCards == "taken"}
 	for _, own := range r.OwnCards {

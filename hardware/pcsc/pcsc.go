@@ -1,0 +1,105 @@
+// Package pcsc is smart card readers behind pcscd, the service of PC/SC on Linux, for closed-loop cards,
+// contactless and contact. It is never for bank cards: it selects no application and reads no number.
+//
+//	r, err := pcsc.New(pcsc.Config{Name: "ACR122U", Currency: money.EUR, Keys: keys}, out)
+//	go hardware.Supervise(ctx, "reader", r.Open, out)
+//	r.Activate(price, 30*time.Second)     // then hardware.CardRead with Card.Loop, or hardware.CardFailed
+//
+// It speaks pcscd's own protocol over its socket, in Go alone, and is told of cards and readers that come and
+// go. A reader that is unplugged is Absent and comes back by itself; a service that ends is a port that is gone.
+// With keys a MIFARE Classic is opened and its reference proven (hardware.LoopCard); without, a card is its
+// chip's number, and a contact card its ATR.
+//
+// What it promises: a card is told once for each time it is presented, and CardRemoved when one that was told is gone.
+package pcsc
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"time"
+
+	"coinop/hardware"
+	"coinop/protocol/money"
+)
+
+// Socket is where pcscd listens.
+const Socket = "/run/pcscd/pcscd.comm"
+
+// Config is one reader. The zero value of a field is its default.
+type Config struct {
+	Device   string            // its name in Health; "reader"
+	Socket   string            // of pcscd; Socket
+	Name     string            // of the reader or a part of it, as pcscd tells it; "": there is one
+	Currency money.Currency    // required
+	Keys     hardware.LoopKeys // none: cards are their chip's number
+	Clock    hardware.Clock    // of At in events; starts at New
+}
+
+// Reader is a CardReader.
+type Reader struct {
+	cfg   Config
+	out   func(hardware.Event)
+	state State
+	port  hardware.Port
+	box   hardware.Mailbox
+}
+
+var _ hardware.CardReader = (*Reader)(nil)
+
+// New checks the configuration; it starts and opens nothing.
+func New(cfg Config, out func(hardware.Event)) (*Reader, error) {
+	if cfg.Device == "" {
+		cfg.Device = "reader"
+	}
+	if cfg.Socket == "" {
+		cfg.Socket = Socket
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = hardware.Since()
+	}
+	if !cfg.Currency.Known() {
+		return nil, fmt.Errorf("pcsc %s: unknown currency %d", cfg.Device, cfg.Currency)
+	}
+	return &Reader{cfg: cfg, out: out, state: NewState(cfg)}, nil
+}
+
+// Open connects to pcscd for one Run; it is what Supervise calls.
+func (r *Reader) Open(ctx context.Context) (hardware.Driver, error) {
+	d := net.Dialer{Timeout: answerTime}
+	c, err := d.DialContext(ctx, "unix", r.cfg.Socket)
+	if err != nil {
+		return nil, fmt.Errorf("is pcscd installed and running? %w", err)
+	}
+	r.port = c
+	return r, nil
+}
+
+// Run serves the connection until pcscd ends it or stays silent, or ctx ends. Only after Open.
+func (r *Reader) Run(ctx context.Context) error {
+	step := func(now time.Duration, in any) (o hardware.Output) {
+		r.state, o = r.state.Step(now, in)
+		return o
+	}
+	return hardware.Serve(ctx, r.port, r.cfg.Clock, step, &r.box, r.out)
+}
+
+type (
+	activate struct{ timeout time.Duration }
+	cancel   struct{}
+)
+
+// Activate looks for one card; one that is in already is taken, unless it was told before. The amount is not
+// told to the reader. An activation that runs is replaced: only the last one is answered.
+func (r *Reader) Activate(a money.Amount, timeout time.Duration) error {
+	if a.Currency != r.cfg.Currency || a.Minor < 0 || a.Minor > 999_999_999_999 {
+		return fmt.Errorf("%w: %s", hardware.ErrInexact, a)
+	}
+	return r.box.Post(activate{timeout})
+}
+
+// Cancel stops looking.
+func (r *Reader) Cancel() error { return r.box.Post(cancel{}) }
+
+// Finish does nothing: PC/SC has no word for lights.
+func (r *Reader) Finish(hardware.Outcome) error { return nil }
