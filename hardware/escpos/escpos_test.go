@@ -3,6 +3,7 @@ package escpos
 import (
 	"bytes"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -186,13 +187,16 @@ func TestJob(t *testing.T) {
 	b.wants("", ready())
 
 	b.in(job{5, text})
-	b.now += proofTime
-	b.in(hardware.Wake{})
-	b.wants("100401", hardware.Printed{Job: 5, Reason: ReasonUnconfirmed, Result: hardware.PrintUnknown})
 	b.in(job{6, text})
 	b.in(job{7, text})
+	b.now += 2 * proofTime
+	b.in(hardware.Wake{})
+	b.wants("", hardware.Printed{Job: 5, Reason: ReasonUnconfirmed, Result: hardware.PrintUnknown})
+	if !errors.Is(b.end, errUnproven) {
+		t.Errorf("ended as %v: what comes now could be taken for another job's proof", b.end)
+	}
 	b.in(hardware.Closed{})
-	b.wants("", hardware.Printed{Job: 6, Reason: ReasonPortLost, Result: hardware.PrintUnknown}, hardware.Printed{Job: 7, Reason: ReasonPortLost, Result: hardware.PrintNone})
+	b.wants("", hardware.Printed{Job: 6, Reason: ReasonPortLost, Result: hardware.PrintNone}, hardware.Printed{Job: 7, Reason: ReasonPortLost, Result: hardware.PrintNone})
 	b.in(job{8, text})
 	b.wants("", hardware.Printed{Job: 8, Reason: ReasonPortLost, Result: hardware.PrintNone})
 }

@@ -39,6 +39,8 @@ const (
 	CodeOffline   = "printer.offline"
 )
 
+var errUnproven = errors.New("the printer did not say that it printed: the port is opened anew, and what waits in it is dropped")
+
 var errSilent = errors.New("the printer does not answer any more: check its power, its cable, and whether it has paper")
 
 // trouble is what a printer says of itself, as bits.
@@ -128,8 +130,9 @@ func (s State) Step(now time.Duration, in any) (State, hardware.Output) {
 		}
 		s.printNext(&o, now)
 	case hardware.Wake:
-		s.tick(&o, now)
-		s.printNext(&o, now)
+		if s.tick(&o, now); o.End == nil {
+			s.printNext(&o, now)
+		}
 	case lpStatus:
 		s.lineStatus(&o, in)
 	case job:
@@ -243,8 +246,11 @@ func (s *State) tick(o *hardware.Output, now time.Duration) {
 		s.more(o, now)
 	}
 	if s.busy && s.proof > 0 && now >= s.proof {
-		s.by = proofAny
 		s.finish(o, ReasonUnconfirmed)
+		if s.spoke { // what it says from here on could be the proof of that job, and be taken for the next's
+			o.End = errUnproven
+			return
+		}
 	}
 	switch {
 	case s.busy && s.proof == 0:
