@@ -160,7 +160,7 @@ func (s *shell) look() (c code.Code, free int64) {
 	if err := unix.Statfs(s.cfg.Data, &st); err != nil {
 		return code.StorageFailing, 0
 	}
-	free = int64(st.Bavail) * st.Bsize //nolint:gosec // far below
+	free = int64(st.Bavail) * int64(st.Bsize) //nolint:gosec,unconvert // far below; on arm it is an int32
 	up := func(now code.Code, limit int64) int64 {
 		if s.storage == now {
 			return limit + limit/4

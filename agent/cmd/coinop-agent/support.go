@@ -165,7 +165,7 @@ func system(data string) []byte {
 	}
 	var fs unix.Statfs_t
 	if unix.Statfs(data, &fs) == nil {
-		fmt.Fprintf(&b, "\n== disk of %s\n%d of %d MB free, %d of %d files\n", data, int64(fs.Bavail)*fs.Bsize>>20, int64(fs.Blocks)*fs.Bsize>>20, fs.Ffree, fs.Files) //nolint:gosec // of a disk
+		fmt.Fprintf(&b, "\n== disk of %s\n%d of %d MB free, %d of %d files\n", data, int64(fs.Bavail)*int64(fs.Bsize)>>20, int64(fs.Blocks)*int64(fs.Bsize)>>20, fs.Ffree, fs.Files) //nolint:gosec,unconvert // of a disk; on arm it is an int32
 	}
 	if thermal, err := filepath.Glob("/sys/class/thermal/thermal_zone*/temp"); err == nil {
 		for _, path := range thermal {
