@@ -102,6 +102,9 @@ func LoopReader(t *testing.T, mk func(*testing.T, func(hardware.Event)) LoopRig)
 		"DESFire with a wrong proof": func(t *testing.T, b *loopBench) {
 			loopFault(t, b, DESFire(t, "\x04123456", "\x04123456"), virtual.NFCWrongProof, hardware.ReasonCardError)
 		},
+		"DESFire file spoiled": func(t *testing.T, b *loopBench) {
+			loopFault(t, b, DESFire(t, "\x04123456", "\x04123456"), virtual.NFCSpoiled, hardware.ReasonCardError)
+		},
 		"bad checksum is asked again":  func(t *testing.T, b *loopBench) { b.Fault(virtual.NFCBadSum); loopReads(t, b, good(t)) },
 		"bad checksums":                func(t *testing.T, b *loopBench) { loopFault(t, b, good(t), virtual.NFCBadSums, hardware.ReasonReader) },
 		"truncated is asked again":     func(t *testing.T, b *loopBench) { b.Fault(virtual.NFCTruncated); loopReads(t, b, good(t)) },

@@ -23,6 +23,7 @@ const (
 	NFCDamaged             // what it says of the field makes no sense
 	NFCSyntax              // it says that it did not understand
 	NFCWrongProof          // the card's proof is not that of its key
+	NFCSpoiled             // what is read of a DESFire's file has a wrong CMAC
 )
 
 // NFCCard is a card for a PN532's or a PC/SC reader's field.
@@ -212,7 +213,7 @@ func (n *PN532) say(fault NFCFault) {
 		b = append([]byte{0x12, 0x00, 0xFE, 0x34}, b...)
 	case NFCTwice:
 		b = append(b, b...)
-	case NFCFine, NFCNoACK, NFCTorn, NFCOtherChip, NFCDamaged, NFCSyntax, NFCWrongProof:
+	case NFCFine, NFCNoACK, NFCTorn, NFCOtherChip, NFCDamaged, NFCSyntax, NFCWrongProof, NFCSpoiled:
 	}
 	_ = n.port.write(b)
 }
@@ -224,6 +225,8 @@ func (n *PN532) about(cmd byte, data []byte) bool {
 		return cmd == 0x02
 	case NFCDamaged:
 		return cmd == 0x4A
+	case NFCSpoiled:
+		return cmd == 0x40 && len(data) > 2 && data[1] == 0x90 && data[2] == 0xBD
 	case NFCWrongProof:
 		return cmd == 0x40 && len(data) > 32 // the host's proof is in it
 	case NFCFine:
@@ -328,7 +331,7 @@ func (n *PN532) exchange(data []byte, fault NFCFault) []byte {
 	}
 	c := n.active[data[0]-1]
 	if c.App != nil {
-		return append([]byte{0}, c.App.apdu(data[1:], fault == NFCWrongProof)...)
+		return append([]byte{0}, c.App.apdu(data[1:], fault == NFCWrongProof || fault == NFCSpoiled)...)
 	}
 	return c.classic(data[1:])
 }
