@@ -70,6 +70,7 @@ check: tools ## format, vet, staticcheck, the tree's shape, unit tests with -rac
 	$(call stage,format,test -z "$$($(GOFUMPT) -l . | tee /dev/stderr)")
 	$(call stage,vet,$(GO) vet ./... && $(GO) vet -tags defences ./sim && cd sim/otelcol && $(GO) vet .)
 	$(call stage,staticcheck,$(STATICCHECK) ./...)
+	$(call stage,agent for arm,GOARCH=arm CGO_ENABLED=0 $(GO) build -o /dev/null ./agent/cmd/coinop-agent)
 	$(call stage,layout,$(GO) test -count=1 .)
 	$(call stage,unit with -race,$(GO) test -race -count=1 $(UNIT))
 	$(call stage,coverage of the rows of a sale,$(GO) test -count=1 -v -run 'TestCoverage$$' ./agent/session && $(GO) test -count=1 -v -run 'TestTable$$' ./cloud/payment)
