@@ -36,7 +36,9 @@ demo: build $(BROKER:%=tool-%) $(STORE:%=tool-%) ## a whole installation for DEM
 
 # Unit tests run under the race detector; what starts processes or plays whole fleets runs without it.
 LONG := coinop/sim|coinop/sim/demo|coinop/sim/bench
-UNIT  = $$($(GO) list ./... | grep -vxE 'coinop|$(LONG)')
+UNIT  = $$($(GO) list ./... | grep -vxE 'coinop|$(LONG)|$(FAR)')
+# Far ends on ptys keep the times of their buses: their suites have the machine to themselves.
+FAR   = coinop/hardware/hardwaretest
 
 # The race detector needs a C compiler, the store's tests a PostgreSQL to start and the broker's suite a
 # Mosquitto; Debian keeps both out of the path. Their packages may start servers of their own: nothing
@@ -73,6 +75,7 @@ check: tools ## format, vet, staticcheck, the tree's shape, unit tests with -rac
 	$(call stage,agent for arm,GOARCH=arm CGO_ENABLED=0 $(GO) build -o /dev/null ./agent/cmd/coinop-agent)
 	$(call stage,layout,$(GO) test -count=1 .)
 	$(call stage,unit with -race,$(GO) test -race -count=1 $(UNIT))
+	$(call stage,drivers against their far ends,$(GO) test -race -count=1 $(FAR))
 	$(call stage,coverage of the rows of a sale,$(GO) test -count=1 -v -run 'TestCoverage$$' ./agent/session && $(GO) test -count=1 -v -run 'TestTable$$' ./cloud/payment)
 
 test: check ## everything that must pass; CI runs this
