@@ -17,7 +17,7 @@ import (
 // A real agent at a raw MDB bus before a real cloud and a bank, where the card comes first: one hold, and
 // what the buyer takes is charged; a vend that fails is not, and the machine hears so once it is certain.
 func TestCardFirst(t *testing.T) {
-	t.Parallel()
+	// By itself: a raw bus keeps times of 5 ms, and beside a hundred processes nobody does.
 	w := newWorld(t, own, lines{})
 	s := newShop(t, w.add(t, "snack-3", 3), w.proxy.addr())
 	vmc := must[*virtual.Controller](t)(virtual.NewController(virtual.ControllerConfig{MachineConfig: virtual.MachineConfig{
