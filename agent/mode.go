@@ -74,9 +74,9 @@ func (s *shell) means(l *lane) (all []means) {
 		all = append(all, means{"terminal", ModeCashlessOnly, l.wrong(partTerminal)})
 	}
 	if l.cash != nil {
-		m := means{"cash", ModeCashOnly, l.wrong(partCash)}
-		if m.away == "" && !l.leveled {
-			m.away = code.CashUnknown
+		m := means{name: "cash", kind: ModeCashOnly}
+		if !l.leveled { // a validator that is away leaves the coins
+			m.away = cmp.Or(l.wrong(partCash), code.CashUnknown)
 		}
 		all = append(all, m)
 	}

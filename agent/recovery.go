@@ -3,8 +3,8 @@ package agent
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"coinop/hardware"
@@ -45,8 +45,8 @@ func (s *shell) recover(now time.Duration) error {
 		if l == nil {
 			continue
 		}
-		for _, p := range slices.Sorted(maps.Keys(l.health)) {
-			if err := s.recoverPart(l, p, now); err != nil {
+		for _, d := range l.devices {
+			if err := s.recoverDevice(l, d, now); err != nil {
 				return err
 			}
 		}
@@ -54,26 +54,39 @@ func (s *shell) recover(now time.Duration) error {
 	return nil
 }
 
-func (s *shell) recoverPart(l *lane, p part, now time.Duration) error {
-	h := l.health[p]
+// ladder is a device's. A bus that is gone and what hangs at it (cash; cash coins, cash bills) take over each
+// other's, as in sees; those at one bus have their own.
+func (l *lane) ladder(name string) *ladder {
 	if l.ladders == nil {
-		l.ladders = map[part]*ladder{}
+		l.ladders = map[string]*ladder{}
 	}
-	st := l.ladders[p]
-	if st == nil {
-		st = &ladder{}
-		l.ladders[p] = st
+	if l.ladders[name] == nil {
+		st := ladder{}
+		for other, was := range l.ladders {
+			if strings.HasPrefix(other, name+" ") || strings.HasPrefix(name, other+" ") {
+				if was.worked || !st.worked {
+					st = *was
+				}
+				delete(l.ladders, other)
+			}
+		}
+		l.ladders[name] = &st
 	}
-	name := fmt.Sprintf("lane %d %s", l.id, h.Device)
+	return l.ladders[name]
+}
+
+func (s *shell) recoverDevice(l *lane, d DeviceStatus, now time.Duration) error {
+	st := l.ladder(d.Name)
+	name := fmt.Sprintf("lane %d %s", l.id, d.Name)
 	away := time.Duration(0)
-	if h.State == hardware.Ready || h.State == hardware.Degraded {
+	if d.State == hardware.Ready.String() || d.State == hardware.Degraded.String() {
 		was := *st
 		st.worked, st.away, st.steps = true, false, 0
 		if was.steps == 0 {
 			return nil
 		}
 		away = now - was.since
-		s.log.Info("a device is back", "lane", int(l.id), "part", h.Device, "away", away.Round(time.Second).String())
+		s.log.Info("a device is back", "lane", int(l.id), "part", d.Name, "away", away.Round(time.Second).String())
 		return s.handle(Fault{Code: code.RecoveryOver, Device: name, Detail: "away for " + away.Round(time.Second).String()})
 	}
 	if !st.away {
@@ -81,7 +94,7 @@ func (s *shell) recoverPart(l *lane, p part, now time.Duration) error {
 		st.times++
 	}
 	away = now - st.since
-	detail := fmt.Sprintf("%s for %s", cmp.Or(h.Code, h.State.String()), away.Round(time.Second))
+	detail := fmt.Sprintf("%s for %s", cmp.Or(string(d.Code), d.State), away.Round(time.Second))
 	switch {
 	case st.steps == 0 && away >= cmp.Or(s.cfg.Recovery.ReopenAfter, reopenAfter):
 		st.steps = 1
@@ -91,7 +104,7 @@ func (s *shell) recoverPart(l *lane, p part, now time.Duration) error {
 		if err := s.handle(Fault{Code: code.RecoveryRestart, Device: name, Detail: detail}); err != nil {
 			return err
 		}
-		s.log.Warn("the agent starts anew for a device that stays away", "lane", int(l.id), "part", h.Device, "because", detail)
+		s.log.Warn("the agent starts anew for a device that stays away", "lane", int(l.id), "part", d.Name, "because", detail)
 		return &Again{code.RecoveryRestart}
 	}
 	return nil
@@ -114,10 +127,8 @@ func (s *shell) nobodyBuys() bool {
 
 // times is how often a device went away since the agent's start.
 func (l *lane) times(name string) int {
-	for p, h := range l.health {
-		if st := l.ladders[p]; st != nil && h.Device == name {
-			return st.times
-		}
+	if st := l.ladders[name]; st != nil {
+		return st.times
 	}
 	return 0
 }

@@ -101,11 +101,11 @@ type lane struct {
 	devices             []DeviceStatus
 	health              map[part]hardware.Health
 	selling             selling
-	ladders             map[part]*ladder
-	armed               *money.Amount // the session waits for a card for this
-	idle                bool          // armed, but the reader does not know
-	orders              bool          // are taken here: its outlets are ours
-	refused             string        // why the last screen refused
+	ladders             map[string]*ladder // by the device's name
+	armed               *money.Amount      // the session waits for a card for this
+	idle                bool               // armed, but the reader does not know
+	orders              bool               // are taken here: its outlets are ours
+	refused             string             // why the last screen refused
 }
 
 type timerKey struct {

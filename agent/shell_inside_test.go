@@ -222,3 +222,25 @@ func TestWords(t *testing.T) {
 		t.Error("a key of nothing")
 	}
 }
+
+// A bus and what hangs at it take over each other's ladders, and leave none behind; a validator that is away
+// has no part in what the changer did.
+func TestLadders(t *testing.T) {
+	t.Parallel()
+	l := &lane{}
+	l.ladder("cash coins").worked = true
+	if l.ladder("cash bills").worked {
+		t.Error("a validator that never was there is said to have worked")
+	}
+	gone := l.ladder("cash")
+	if !gone.worked || len(l.ladders) != 1 {
+		t.Errorf("the bus that is gone: %+v of %d", gone, len(l.ladders))
+	}
+	gone.away, gone.steps = true, 1
+	if back := l.ladder("cash coins"); !back.worked || back.steps != 1 {
+		t.Errorf("the changer is back: %+v", back)
+	}
+	if bills := l.ladder("cash bills"); bills.worked || bills.away || len(l.ladders) != 2 {
+		t.Errorf("the validator is not: %+v of %d", bills, len(l.ladders))
+	}
+}
