@@ -34,9 +34,12 @@ build: ## bin/coinop-agent, bin/coinop-cloud, bin/coinop-sim, and every package 
 demo: build $(BROKER:%=tool-%) $(STORE:%=tool-%) ## a whole installation for DEMO_FOR (20s) with the buyers of SEED (1), on BROKER=mosquitto STORE=postgres; Ctrl-C ends it, the books are compared
 	@bin/coinop-sim demo --for $(DEMO_FOR) --seed $(SEED) --receipts out/receipts $(BROKER:%=--broker %) $(STORE:%=--store %)
 
-# Unit tests run under the race detector; what starts processes or plays whole fleets runs without it.
-LONG := coinop/sim|coinop/sim/demo|coinop/sim/bench
-UNIT  = $$($(GO) list ./... | grep -vxE 'coinop|$(LONG)|$(FAR)')
+# Unit tests run under the race detector, which takes ten times as long. What starts processes or plays whole
+# fleets runs without it, and so does what one goroutine plays: pure packages, and models in others.
+LONG  := coinop/sim|coinop/sim/demo|coinop/sim/bench
+PURE  := coinop/protocol|coinop/agent/session|coinop/agent/cashbook|coinop/cloud/ledger
+UNIT   = $$($(GO) list ./... | grep -vxE 'coinop|$(LONG)|$(FAR)|$(PURE)')
+MODELS = ^(TestModel|TestCashlessRandom|TestEveryOperationFails|TestOpeningGivesMemoryBack)$$
 # Far ends on ptys keep the times of their buses: their suites have the machine to themselves.
 FAR   = coinop/hardware/hardwaretest
 
@@ -74,7 +77,8 @@ check: tools ## format, vet, staticcheck, the tree's shape, unit tests with -rac
 	$(call stage,staticcheck,$(STATICCHECK) ./...)
 	$(call stage,agent for arm,GOARCH=arm CGO_ENABLED=0 $(GO) build -o /dev/null ./agent/cmd/coinop-agent)
 	$(call stage,layout,$(GO) test -count=1 .)
-	$(call stage,unit with -race,$(GO) test -race -count=1 $(UNIT))
+	$(call stage,pure packages and models,$(GO) test -count=1 $(subst |, ,$(PURE)) && $(GO) test -count=1 -run '$(MODELS)' ./cloud/store ./hardware/mdb ./agent/journal)
+	$(call stage,unit with -race,$(GO) test -race -count=1 -skip '$(MODELS)' $(UNIT))
 	$(call stage,drivers against their far ends,$(GO) test -race -count=1 $(FAR))
 	$(call stage,coverage of the rows of a sale,$(GO) test -count=1 -v -run 'TestCoverage$$' ./agent/session && $(GO) test -count=1 -v -run 'TestTable$$' ./cloud/payment)
 
