@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"runtime"
 	"time"
@@ -41,6 +42,10 @@ func Supervise(ctx context.Context, device string, open func(context.Context) (D
 		if opened {
 			out(PortGone{Device: device})
 			h.Code = CodePortLost
+			var s Silence
+			if errors.As(err, &s) || errors.Is(err, os.ErrDeadlineExceeded) { // it takes nothing
+				h.Code = CodeSilent
+			}
 		}
 		if errors.As(err, &p) {
 			h.State, h.Code = Fault, CodeDriverPanic
@@ -76,6 +81,12 @@ func serve(ctx context.Context, open func(context.Context) (Driver, error)) (ope
 	}
 	return opened, err
 }
+
+// Silence ends the opening of a device that does not answer: its port is there, and Health says CodeSilent
+// in place of CodePortLost.
+type Silence string
+
+func (s Silence) Error() string { return string(s) }
 
 type panicked struct{ what string }
 

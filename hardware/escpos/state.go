@@ -1,7 +1,6 @@
 package escpos
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -39,9 +38,9 @@ const (
 	CodeOffline   = "printer.offline"
 )
 
-var errUnproven = errors.New("the printer did not say that it printed: the port is opened anew, and what waits in it is dropped")
+var errUnproven = hardware.Silence("the printer did not say that it printed: the port is opened anew, and what waits in it is dropped")
 
-var errSilent = errors.New("the printer does not answer any more: check its power, its cable, and whether it has paper")
+var errSilent = hardware.Silence("the printer does not answer any more: check its power, its cable, and whether it has paper")
 
 // trouble is what a printer says of itself, as bits.
 type trouble uint8

@@ -1,7 +1,6 @@
 package mdb
 
 import (
-	"errors"
 	"slices"
 	"time"
 
@@ -36,7 +35,7 @@ const (
 	ReaderBusy       = "busy"
 )
 
-var errReaderSilent = errors.New("mdb: the reader does not answer")
+var errReaderSilent = hardware.Silence("mdb: the reader does not answer")
 
 type readerDo uint8
 

@@ -1,7 +1,6 @@
 package mdb
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -24,7 +23,7 @@ const (
 	tries      = 3
 )
 
-var errSilent = errors.New("the adapter does not answer: check its power and that this tty is its")
+var errSilent = hardware.Silence("the adapter does not answer: check its power and that this tty is its")
 
 // phase is how far an opening is.
 //

@@ -31,7 +31,7 @@ const (
 )
 
 var (
-	errSilent  = errors.New("the board does not answer: check its power, A and B of the RS-485 line, its address and speed")
+	errSilent  = hardware.Silence("the board does not answer: check its power, A and B of the RS-485 line, its address and speed")
 	errDoubt   = errors.New("the board did not say whether it gave a pulse: nothing is repeated")
 	errCut     = errors.New("the relay went off before its time: the board lost its power")
 	errRelayOn = errors.New("a relay stays on: switch the machine off and look at the board")

@@ -18,7 +18,7 @@ const (
 )
 
 var (
-	errSilent  = errors.New("pcscd does not answer: restart it")
+	errSilent  = hardware.Silence("pcscd does not answer: restart it")
 	errVersion = errors.New("pcscd speaks another protocol than 4.4")
 )
 

@@ -46,7 +46,7 @@ const (
 )
 
 var (
-	errSilent = errors.New("the reader does not answer: check its power, its cable, and that its switches are set for this line (UART or I2C)")
+	errSilent = hardware.Silence("the reader does not answer: check its power, its cable, and that its switches are set for this line (UART or I2C)")
 	errOther  = errors.New("what answers is no PN532")
 )
 

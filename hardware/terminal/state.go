@@ -31,6 +31,12 @@ const (
 	linesByte  = 0xBE
 )
 
+// Codes of Health beside hardware's own: what the terminal asks for, and does not get through with.
+const (
+	CodeInitialisation = "terminal_initialisation"
+	CodeDiagnosis      = "terminal_diagnosis"
+)
+
 // Commands (PA00P015 2) and what a terminal sends.
 var (
 	registration   = [2]byte{0x06, 0x00}
@@ -542,7 +548,7 @@ func (s *State) registered(o *hardware.Output, ok bool, code byte, data []byte) 
 // mend lets the terminal do what it says it needs, a few times.
 func (s *State) mend(o *hardware.Output, command [2]byte) {
 	if s.mends++; s.mends > mendsMost {
-		s.unready(o, pick(command == initialisation, "initialisation", "diagnosis"))
+		s.unready(o, pick(command == initialisation, CodeInitialisation, CodeDiagnosis))
 		return
 	}
 	s.queue = append([]job{{do: toMend, command: command}}, s.queue...)
@@ -552,7 +558,7 @@ func (s *State) mend(o *hardware.Output, command [2]byte) {
 func (s *State) unready(o *hardware.Output, why string) {
 	if s.trouble != why {
 		s.trouble = why
-		o.Emit(hardware.Health{Device: device, State: hardware.Degraded, Code: "terminal_" + why})
+		o.Emit(hardware.Health{Device: device, State: hardware.Degraded, Code: why})
 	}
 }
 

@@ -2,7 +2,6 @@ package vivopay
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"time"
 
@@ -36,7 +35,7 @@ const (
 	statusOnline, statusUI     = 0x23, 0x0E
 )
 
-var errSilent = errors.New("the reader does not answer: check its power, its cable and the speed of its port")
+var errSilent = hardware.Silence("the reader does not answer: check its power, its cable and the speed of its port")
 
 // phase is how far an opening is.
 //

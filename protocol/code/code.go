@@ -49,6 +49,7 @@ const (
 	IdentityUnknown Code = "identity.unknown"
 	AgentNotRunning Code = "agent.not_running"
 	AgentHung       Code = "agent.hung"
+	AgentUnclean    Code = "agent.unclean"
 	ClockOff        Code = "clock.off"
 	ClockUnsynced   Code = "clock.unsynced"
 	JournalNone     Code = "journal.none"
@@ -86,6 +87,7 @@ const (
 	Unfit        Code = "not_configured"
 	Garbage      Code = "garbage"
 	Tamper       Code = "tamper"
+	Door         Code = "door"
 )
 
 // Codes of outlets that we switch ourselves, as package outlet has them.
@@ -137,6 +139,9 @@ const (
 	CashJammed Code = "cash.jammed"
 	CashCount  Code = "cash.count"
 	CashByHand Code = "cash.by_hand"
+	CashOwed   Code = "cash.owed"
+	CashUnsure Code = "cash.unsure"
+	CashExact  Code = "cash.exact"
 )
 
 // Codes of the board of door, lamp and relays.
@@ -157,8 +162,39 @@ const (
 	WatchdogAbsent Code = "watchdog.absent"
 )
 
-// ScannerNotTaken is the code of a scanner that reads what nobody takes.
-const ScannerNotTaken Code = "scanner.not_taken"
+// Codes of scanners: ScannerNotTaken of what nobody takes yet, the others are the reasons of package hardware
+// behind a dot.
+const (
+	ScannerNotTaken Code = "scanner.not_taken"
+	ScannerStale    Code = "scanner.code_stale"
+	ScannerTooLong  Code = "scanner.code_too_long"
+	ScannerGarbled  Code = "scanner.code_garbled"
+	ScannerTorn     Code = "scanner.code_torn"
+)
+
+// Codes of printers; those of package escpos, and of a way to one in the network.
+const (
+	PrinterPaperLow  Code = "printer.paper_low"
+	PrinterPaperOut  Code = "printer.paper_out"
+	PrinterCoverOpen Code = "printer.cover_open"
+	PrinterCutter    Code = "printer.cutter"
+	PrinterError     Code = "printer.error"
+	PrinterOffline   Code = "printer.offline"
+	PrinterName      Code = "printer.name"
+	PrinterRefused   Code = "printer.refused"
+	PrinterNoAnswer  Code = "printer.no_answer"
+)
+
+// Codes of readers and payment terminals.
+const (
+	CardTorn           Code = "card.torn"
+	ReaderMalfunction  Code = "reader.malfunction"
+	PCSCService        Code = "pcsc.service"
+	PCSCDenied         Code = "pcsc.denied"
+	PCSCReader         Code = "pcsc.reader"
+	TerminalInitialize Code = "terminal_initialisation"
+	TerminalDiagnosis  Code = "terminal_diagnosis"
+)
 
 // Fault is what a code means.
 type Fault struct {
@@ -196,6 +232,7 @@ var sells = []struct {
 	{IdentityUnknown, false},
 	{AgentNotRunning, false},
 	{AgentHung, false},
+	{AgentUnclean, true},
 	{ClockOff, true},
 	{ClockUnsynced, true},
 	{JournalNone, true},
@@ -247,6 +284,9 @@ var sells = []struct {
 	{CashJammed, true},
 	{CashCount, true},
 	{CashByHand, true},
+	{CashOwed, true},
+	{CashUnsure, true},
+	{CashExact, true},
 	{BoardAbsent, true},
 	{BoardBounces, true},
 	{RecoveryReopen, true},
@@ -258,7 +298,28 @@ var sells = []struct {
 	{TooCold, true},
 	{WatchdogAbsent, true},
 	{ScannerNotTaken, true},
+	{ScannerStale, true},
+	{ScannerTooLong, true},
+	{ScannerGarbled, true},
+	{ScannerTorn, true},
+	{PrinterPaperLow, true},
+	{PrinterPaperOut, true},
+	{PrinterCoverOpen, true},
+	{PrinterCutter, true},
+	{PrinterError, true},
+	{PrinterOffline, true},
+	{PrinterName, true},
+	{PrinterRefused, true},
+	{PrinterNoAnswer, true},
+	{CardTorn, true},
+	{ReaderMalfunction, false},
+	{PCSCService, false},
+	{PCSCDenied, false},
+	{PCSCReader, false},
+	{TerminalInitialize, false},
+	{TerminalDiagnosis, false},
 	{Tamper, false},
+	{Door, true},
 }
 
 // texts are what the codes mean, a file a language.
