@@ -250,21 +250,22 @@ func Run(ctx context.Context, cfg Config) (err error) {
 
 // agent is what outlives a journal that cannot be used.
 type agent struct {
-	cfg    Config
-	log    *slog.Logger
-	show   func(protocol.Lane, session.Screen, money.Amount, string)
-	since  time.Time
-	was    code.Code     // of storage, before this life; "": nothing was wrong
-	retry  time.Duration // until the journal is opened again
-	status statusServer
-	screen *screen.Server                    // nil: no orders over HTTP
-	door   door                              // where it is
-	sale   map[protocol.Lane]protocol.SaleID // that a lane's screen is about
-	says   map[protocol.Lane]string          // what a lane's terminal shows, while that is told
-	lives  atomic.Pointer[living]            // nil: there is no shell
-	alive  atomic.Int64                      // span since since, until which the goroutine that decides need say nothing
-	dogs   sync.WaitGroup                    // who kicks
-	box    []DeviceStatus                    // of what outlives a shell
+	cfg     Config
+	log     *slog.Logger
+	show    func(protocol.Lane, session.Screen, money.Amount, string)
+	since   time.Time
+	was     code.Code     // of storage, before this life; "": nothing was wrong
+	retry   time.Duration // until the journal is opened again
+	status  statusServer
+	screen  *screen.Server                    // nil: no orders over HTTP
+	door    door                              // where it is
+	sale    map[protocol.Lane]protocol.SaleID // that a lane's screen is about
+	says    map[protocol.Lane]string          // what a lane's terminal shows, while that is told
+	lives   atomic.Pointer[living]            // nil: there is no shell
+	alive   atomic.Int64                      // span since since, until which the goroutine that decides need say nothing
+	dogs    sync.WaitGroup                    // who kicks
+	unclean string                            // how the run before ended, when it did not say so and no journal has heard of it yet
+	box     []DeviceStatus                    // of what outlives a shell
 }
 
 // live is one life of the journal: from its opening to an error or the end of ctx. open: it had begun
@@ -278,6 +279,9 @@ func (a *agent) live(ctx context.Context) (open bool, err error) {
 		defer unlock()
 	} else if ofStorage(err) == "" {
 		return false, err
+	}
+	if err == nil && a.status.l == nil && cfg.After == "" {
+		a.unclean = unclean(cfg.Data)
 	}
 	if err := a.status.serve(cfg.Data, cfg.Log); err != nil {
 		a.log.Warn("status is not served", "error", err)

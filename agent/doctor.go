@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -11,6 +12,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -218,28 +220,60 @@ func examAgent(x Exam) []Finding {
 		out = append(out, bad("cloud's word", LevelFail, c, ""))
 	}
 	if st.Running != IsRunning {
-		return append(out, examPorts(x, st.Running == NotAnswering)...)
+		return append(append(out, examPorts(x, st.Running == NotAnswering)...), examLately(st)...)
+	}
+	for _, d := range st.Box {
+		out = append(out, examDevice(d.Name, d))
 	}
 	for _, l := range st.Lanes {
+		lane := fmt.Sprintf("lane %d ", l.Lane)
 		for _, d := range l.Devices {
-			part := fmt.Sprintf("lane %d %s", l.Lane, d.Name)
-			says := d.State
-			if d.Detail != "" {
-				says += ": " + d.Detail
-			}
-			says += ", for " + time.Since(d.Since).Round(time.Second).String()
-			switch d.State {
-			case hardware.Ready.String():
-				out = append(out, good(part, "%s", says))
-			case hardware.Starting.String(), hardware.Degraded.String():
-				out = append(out, bad(part, LevelWarn, d.Code, "%s", says))
-			default:
-				out = append(out, bad(part, LevelFail, d.Code, "%s", says))
-			}
+			out = append(out, examDevice(lane+d.Name, d))
+		}
+		if c := l.Cash; c != nil && c.Known && c.Exact {
+			out = append(out, bad(lane+"change", LevelWarn, code.CashExact, "%s in the tubes", c.Change))
 		}
 		if l.Tampered {
-			out = append(out, bad(fmt.Sprintf("lane %d tamper", l.Lane), LevelFail, code.Tamper, ""))
+			out = append(out, bad(lane+"tamper", LevelFail, code.Tamper, ""))
 		}
+		if m := l.Selling; m != nil && m.Mode != ModeFull && m.Reason != "" {
+			level := LevelWarn // what it lacks has a finding of its own
+			if m.Reason == code.VendingAway {
+				level = LevelFail
+			}
+			out = append(out, bad(lane+"sells", level, m.Reason, "%s", strings.ReplaceAll(string(m.Mode), "_", " ")))
+		}
+	}
+	return append(out, examLately(st)...)
+}
+
+// examDevice is what a piece of hardware says of itself.
+func examDevice(part string, d DeviceStatus) Finding {
+	says := d.State
+	if d.Detail != "" {
+		says += ": " + d.Detail
+	}
+	says += ", for " + time.Since(d.Since).Round(time.Second).String()
+	switch {
+	case !d.missed():
+		return good(part, "%s", says)
+	case d.State == hardware.Starting.String(), d.State == hardware.Degraded.String():
+		return bad(part, LevelWarn, d.Code, "%s", says)
+	}
+	return bad(part, LevelFail, d.Code, "%s", says)
+}
+
+// examLately is what went wrong and is over, or is for a person.
+func examLately(st Status) (out []Finding) {
+	for _, l := range st.Lately {
+		says := "last at " + l.At.Local().Format(time.TimeOnly)
+		if l.Count > 1 {
+			says = fmt.Sprintf("%d times, %s", l.Count, says)
+		}
+		if l.Detail != "" {
+			says += ": " + l.Detail
+		}
+		out = append(out, bad(cmp.Or(l.Device, "agent"), LevelWarn, l.Code, "%s", says))
 	}
 	return out
 }

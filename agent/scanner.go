@@ -2,9 +2,7 @@ package agent
 
 import (
 	"context"
-	"fmt"
 	"strings"
-	"time"
 
 	"coinop/agent/session"
 	"coinop/hardware"
@@ -30,10 +28,6 @@ func CodeScanner(c scanner.Config) func(Wiring) (Scanner, error) {
 // reasonCode is what a buyer is told who shows a code: nobody is paid by one yet.
 const reasonCode = "code_not_taken"
 
-// scansEvery is how often a lane records that a kind of code was shown: who plays with a scanner does not fill
-// the journal.
-const scansEvery = time.Hour
-
 // scanned is a code before a lane's scanner. It is refused by name, and recorded by its kind; the code itself
 // goes nowhere.
 func (s *shell) scanned(l *lane, c hardware.CodeRead) error {
@@ -45,14 +39,7 @@ func (s *shell) scanned(l *lane, c hardware.CodeRead) error {
 	if err := s.refuseCode(l, reasonCode); err != nil {
 		return err
 	}
-	if last, ok := l.scans[kind]; ok && s.mono()-last < scansEvery {
-		return nil
-	}
-	if l.scans == nil {
-		l.scans = map[string]time.Duration{}
-	}
-	l.scans[kind] = s.mono()
-	return s.handle(Fault{Code: code.ScannerNotTaken, Device: fmt.Sprintf("lane %d scanner", l.id), Detail: kind})
+	return s.happened(l, code.ScannerNotTaken, "scanner", kind)
 }
 
 // refuseCode tells the buyer: as of a card that cannot be used where he is to pay, else where nobody buys. One

@@ -59,6 +59,8 @@ type shell struct {
 	pings   []chan Pong   // who waits for the cloud's next answer
 	last    *LastSale     // nil: none is known
 	told    protocol.Seq
+	lately  lately
+	wrote   map[string]time.Duration         // Mono when a kind of it last became a record
 	charged map[protocol.SaleID]money.Amount // of sales that have not ended: change may be owed
 	stopped bool
 	job     uint32          // the last of any printer
@@ -76,12 +78,11 @@ type shell struct {
 type lane struct {
 	id      protocol.Lane
 	vending Vending
-	reader  Reader                   // nil: none
-	printer Printer                  // nil: none
-	audit   Audit                    // nil: none
-	scanner Scanner                  // nil: none
-	scans   map[string]time.Duration // Mono when a kind of code was last recorded
-	cash    Cash                     // nil: none
+	reader  Reader  // nil: none
+	printer Printer // nil: none
+	audit   Audit   // nil: none
+	scanner Scanner // nil: none
+	cash    Cash    // nil: none
 	// The terminal (nil: none): how often its day is ended, when next (Mono), and when it was.
 	terminal        Terminal
 	dayEvery, dayAt time.Duration
@@ -148,7 +149,7 @@ type call struct {
 func newShell(a *agent) *shell {
 	return &shell{
 		cfg: a.cfg, log: a.log, start: time.Now(), inbox: make(chan any, inboxSize), show: a.show, agent: a,
-		lanes: map[protocol.Lane]*lane{}, charged: map[protocol.SaleID]money.Amount{}, timers: map[timerKey]deadline{}, loose: map[loop]string{}, box: box{devices: slices.Clone(a.box)}, storage: code.StorageOK,
+		lanes: map[protocol.Lane]*lane{}, charged: map[protocol.SaleID]money.Amount{}, timers: map[timerKey]deadline{}, loose: map[loop]string{}, wrote: map[string]time.Duration{}, box: box{devices: slices.Clone(a.box)}, storage: code.StorageOK,
 	}
 }
 
@@ -197,6 +198,11 @@ func (s *shell) run(ctx context.Context) error {
 			s.log.Warn("locked: it was opened", "lane", int(l.Lane), "check", code.Of(code.Tamper).Next)
 			s.service(l.Lane)
 		}
+	}
+	if how := s.agent.unclean; how != "" {
+		s.log.Warn("the last run ended without a word", "how", how, "check", code.Of(code.AgentUnclean).Next)
+		ins = append(ins, Fault{Code: code.AgentUnclean, Detail: how})
+		s.agent.unclean = ""
 	}
 	if err := s.handle(ins...); err != nil {
 		return err
@@ -538,6 +544,7 @@ func (s *shell) tellRecords() error {
 				return err
 			}
 			s.tellRecord(o)
+			s.lately.see(o)
 			if s.totals.next(o.Position) { // what was behind is folded later
 				s.totals.see(o)
 			}

@@ -10,6 +10,7 @@ import (
 	"coinop/agent/session"
 	"coinop/hardware"
 	"coinop/protocol"
+	"coinop/protocol/code"
 )
 
 // out is where a driver's events go. It may wait, and does not after ctx has ended.
@@ -74,11 +75,17 @@ func (s *shell) hear(h heard) error {
 			return nil
 		}
 		l.idle = l.armed != nil
-		return tell(session.CardFailed{Reason: ev.Reason})
+		if err := tell(session.CardFailed{Reason: ev.Reason}); err != nil || ev.Reason != hardware.ReasonCardError {
+			return err
+		}
+		return s.happened(l, code.CardTorn, "reader", "")
 	case hardware.CodeRead:
 		return s.scanned(l, ev)
 	case hardware.CodeRefused:
-		return s.refuseCode(l, ev.Reason)
+		if err := s.refuseCode(l, ev.Reason); err != nil || refusedCodes[ev.Reason] == "" {
+			return err
+		}
+		return s.happened(l, refusedCodes[ev.Reason], "scanner", "")
 	case hardware.CardRemoved:
 		return tell(session.CardRemoved{})
 	case hardware.VendRequest:

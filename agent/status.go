@@ -60,6 +60,8 @@ type Status struct {
 	Box          []DeviceStatus      `json:"box,omitempty"`
 	Temperatures []TemperatureStatus `json:"temperatures,omitempty"`
 	LastSale     *LastSale           `json:"last_sale,omitempty"`
+	// Lately is what went wrong in the last day and is over, or that only a person can end; the newest is last.
+	Lately []Lately `json:"lately,omitempty"`
 }
 
 // StorageStatus is the journal's disk.
@@ -196,6 +198,7 @@ func (s *shell) findLast() error {
 			return err
 		}
 		l.see(o)
+		s.lately.see(o)
 		s.told = r.Position.Seq
 	}
 	s.last = l.sale
@@ -290,7 +293,7 @@ func (a *agent) tellDown(cause *storageError) {
 	st := a.base()
 	st.Storage.Fault, st.Storage.Error = code.Of(cause.code), cause.err.Error()
 	if was := a.status.now.Load(); was != nil {
-		st.Journal, st.LastSale = was.Journal, was.LastSale
+		st.Journal, st.LastSale, st.Lately = was.Journal, was.LastSale, was.Lately
 	} else if p, err := journal.Peek(filepath.Join(a.cfg.Data, journalName), nil); err == nil {
 		st.peeked(p)
 	}
@@ -358,7 +361,7 @@ func (s *shell) tellStatus() {
 		})
 	}
 	st.LastSale, st.Box = s.last, slices.Clone(s.box.devices)
-	st.Temperatures = slices.Clone(s.box.temperatures)
+	st.Temperatures, st.Lately = slices.Clone(s.box.temperatures), s.lately.told(st.At)
 	st.judge()
 	s.agent.status.now.Store(&st)
 	s.blink(st.Faults)
@@ -501,6 +504,19 @@ func ours(c *net.UnixConn) bool {
 	return ok
 }
 
+// unclean is how the last run on a data folder ended, when it left its socket behind: it did not end by itself.
+func unclean(data string) string {
+	st, err := os.Lstat(filepath.Join(data, statusName))
+	if err != nil || st.Mode()&fs.ModeSocket == 0 {
+		return ""
+	}
+	var sys unix.Sysinfo_t
+	if unix.Sysinfo(&sys) == nil && st.ModTime().Before(time.Now().Add(-time.Duration(sys.Uptime)*time.Second)) {
+		return "the computer started anew meanwhile"
+	}
+	return "the agent was killed, or ended by a mistake of ours"
+}
+
 func (s *statusServer) stop() {
 	if s.l == nil {
 		return
@@ -536,11 +552,12 @@ func AskStatus(data string) (Status, error) {
 	st.disk(data)
 	st.Storage.Fault = code.Of(code.StorageOK)
 	var last lastSale
-	p, err := journal.Peek(filepath.Join(data, journalName), last.see)
+	var late lately
+	p, err := journal.Peek(filepath.Join(data, journalName), func(o protocol.Opened) { last.see(o); late.see(o) })
 	switch {
 	case err == nil:
 		st.peeked(p)
-		st.LastSale = last.sale
+		st.LastSale, st.Lately = last.sale, late.told(st.At)
 	case !errors.Is(err, fs.ErrNotExist):
 		st.Storage.Fault, st.Storage.Error = code.Of(code.StorageFailing), err.Error()
 	}

@@ -165,6 +165,17 @@ func printStatus(out io.Writer, st agent.Status) error {
 			line("  change", "%s", changeText(*c))
 		}
 	}
+	for i, l := range st.Lately {
+		text := fmt.Sprintf("%s: %s", l.Code, l.Cause)
+		if l.Device != "" {
+			text = l.Device + ": " + text
+		}
+		if l.Count > 1 {
+			text += fmt.Sprintf(" (%d times)", l.Count)
+		}
+		line(pick(i == 0, "lately", ""), "%s, %s ago", text, span(st.At.Sub(l.At)))
+		next(l.Fault)
+	}
 	if l := st.LastSale; l != nil {
 		text := fmt.Sprintf("%s, lane %d, %s", l.At.Local().Format(time.DateTime), l.Lane, l.How)
 		if l.Charged != "" {
