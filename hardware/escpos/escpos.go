@@ -24,6 +24,8 @@ type Config struct {
 	Path   string         // of the tty, or of the USB printer device, /dev/usb/lp0; or host:port, usually 9100; required
 	Baud   int            // of a tty; 115,200
 	Clock  hardware.Clock // starts at New
+	// Proof is how long a printer may work at a job before it says so: 10 s, half a metre at 50 mm/s.
+	Proof time.Duration
 }
 
 // Printer is a hardware.Printer.
@@ -45,7 +47,9 @@ func New(cfg Config, out func(hardware.Event)) *Printer {
 	if cfg.Clock == nil {
 		cfg.Clock = hardware.Since()
 	}
-	return &Printer{cfg: cfg, out: out, state: NewState(cfg.Device)}
+	p := &Printer{cfg: cfg, out: out, state: NewState(cfg.Device)}
+	p.state.patience = cmp.Or(cfg.Proof, proofTime)
+	return p
 }
 
 // Open opens the device for one Run; it is what Supervise calls.

@@ -12,7 +12,7 @@ import (
 const (
 	pollEvery  = 5 * time.Second
 	answerTime = 2 * time.Second  // for a real-time status, which overtakes what waits in the buffer
-	proofTime  = 10 * time.Second // for the answer that waits its turn behind a job: 50 mm/s, half a metre
+	proofTime  = 10 * time.Second // for the answer that waits its turn behind a job
 	tries      = 3
 	chunk      = 128 // bytes a write: at 9,600 baud a tenth of a second
 	maxJobs    = 8
@@ -63,10 +63,11 @@ const stops = paperOut | coverOpen | cutterError | otherError
 //	closed → asking: DLE EOT 1 to 4 → ready ⇄ printing: chunks, then GS ( H 48 or GS r 1, whose answer
 //	proves that the printer has worked all of it through
 type State struct {
-	device string
-	open   bool
-	spoke  bool // it has answered something in this opening
-	blind  bool // it has been said that it does not
+	device   string
+	patience time.Duration // for a proof
+	open     bool
+	spoke    bool // it has answered something in this opening
+	blind    bool // it has been said that it does not
 
 	asked  byte          // n of the DLE EOT that waits for its answer; 0 none
 	until  time.Duration // of that answer
@@ -104,7 +105,7 @@ func (s *State) processID() []byte {
 }
 
 // NewState is a machine whose port is not open yet.
-func NewState(device string) State { return State{device: device} }
+func NewState(device string) State { return State{device: device, patience: proofTime} }
 
 // Step takes one input at a time now.
 func (s State) Step(now time.Duration, in any) (State, hardware.Output) {
@@ -112,7 +113,7 @@ func (s State) Step(now time.Duration, in any) (State, hardware.Output) {
 	s.queue, s.auto = slices.Clone(s.queue), slices.Clone(s.auto)
 	switch in := in.(type) {
 	case hardware.Opened:
-		s = State{device: s.device, open: true, count: s.count}
+		s = State{device: s.device, patience: s.patience, open: true, count: s.count}
 		o.Write(append(slices.Clone(initialize), 0x1D, 'a', 0x0F)) // GS a: say changes by yourself
 		s.poll(&o, now, 1)
 	case hardware.Closed:
@@ -122,7 +123,7 @@ func (s State) Step(now time.Duration, in any) (State, hardware.Output) {
 		for _, j := range s.queue {
 			s.refuse(&o, j, ReasonPortLost)
 		}
-		s = State{device: s.device, count: s.count}
+		s = State{device: s.device, patience: s.patience, count: s.count}
 	case hardware.Bytes:
 		for _, b := range in.B {
 			s.hear(&o, now, b)
@@ -198,7 +199,7 @@ func (s *State) more(o *hardware.Output, now time.Duration) {
 	o.Write(s.rest[:n:n])
 	s.rest = s.rest[n:]
 	if len(s.rest) == 0 {
-		s.proof, s.got = now+proofTime, 0
+		s.proof, s.got = now+s.patience, 0
 		s.count++
 		var ask []byte
 		if s.by != proofPaper {

@@ -16,17 +16,18 @@ import (
 
 var (
 	busSeed  = flag.Uint64("bus-seed", 0, "seed of TestBusReaderRandom; 0: by the clock")
-	busSales = flag.Int("bus-sales", 10, "payments at each of its readers")
+	busSales = flag.Int("bus-sales", 5, "payments at each of its readers")
 )
 
 // TestBusReaderRandom: payments at readers, with whatever can go wrong on either side. What we say was
 // captured is what the reader's own books say was charged; what differs has a name that says so.
 func TestBusReaderRandom(t *testing.T) {
+	t.Parallel()
 	seed := *busSeed
 	if seed == 0 {
 		seed = uint64(time.Now().UnixNano()) //nolint:gosec // any
 	}
-	for i := range uint64(4) {
+	for i := range uint64(8) {
 		t.Run(fmt.Sprint(seed+i), func(t *testing.T) {
 			t.Parallel()
 			r := rand.New(rand.NewPCG(seed+i, 1)) //nolint:gosec // a test

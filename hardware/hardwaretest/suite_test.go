@@ -34,8 +34,9 @@ func TestMain(m *testing.M) {
 		child(tty)
 		return
 	}
-	// These tests wait much more than they work; two at a time, on two CPUs, would take a minute.
-	if err := flag.Set("test.parallel", "16"); err != nil {
+	// These tests wait much more than they work; as many at a time as there are CPUs would take minutes. More
+	// than this begin all at once, and then a byte that has a time comes too late.
+	if err := flag.Set("test.parallel", "32"); err != nil {
 		panic(err)
 	}
 	goleak.VerifyTestMain(m)
@@ -200,10 +201,11 @@ func TestScanner(t *testing.T) {
 	}
 }
 
+// TestESCPOS is not beside the others: to draw pages takes all there is of a machine, and a bus would have no time
+// for its answers.
 func TestESCPOS(t *testing.T) {
-	t.Parallel()
-	mk := func(path string, out func(hardware.Event)) (hardware.Printer, func(context.Context) (hardware.Driver, error)) {
-		p := escpos.New(escpos.Config{Path: path}, out)
+	mk := func(path string, proof time.Duration, out func(hardware.Event)) (hardware.Printer, func(context.Context) (hardware.Driver, error)) {
+		p := escpos.New(escpos.Config{Path: path, Proof: proof}, out)
 		return p, p.Open
 	}
 	t.Run("serial", func(t *testing.T) { t.Parallel(); Printer(t, mk, virtual.PrinterConfig{}) })
@@ -241,14 +243,16 @@ func TestTCPTaken(t *testing.T) {
 	}
 }
 
-func TestCash(t *testing.T) { // not parallel: with all others beside it, a bus has no time for its answers
+func TestCash(t *testing.T) {
+	t.Parallel()
 	Cash(t, cashAt(mdb.PortRaw), nil)
 }
 
 // TestCashAtAdapter: the same devices behind adapters that are the master for us.
-func TestCashAtAdapter(t *testing.T) { // not parallel, as TestCash
-	t.Run("Qibixx", func(t *testing.T) { Cash(t, cashAt(mdb.PortQibixx), virtual.NewAdapter) })
-	t.Run("Waferstar", func(t *testing.T) { Cash(t, cashAt(mdb.PortWaferstar), virtual.NewWaferAdapter) })
+func TestCashAtAdapter(t *testing.T) {
+	t.Parallel()
+	t.Run("Qibixx", func(t *testing.T) { t.Parallel(); Cash(t, cashAt(mdb.PortQibixx), virtual.NewAdapter) })
+	t.Run("Waferstar", func(t *testing.T) { t.Parallel(); Cash(t, cashAt(mdb.PortWaferstar), virtual.NewWaferAdapter) })
 }
 
 func cashAt(p mdb.Port) NewCash {
@@ -272,8 +276,9 @@ func TestDEX(t *testing.T) {
 	})
 }
 
-// TestZVT: as purchases, and as holds. Not beside the others, whose ptys have times to keep.
+// TestZVT: as purchases, and as holds.
 func TestZVT(t *testing.T) {
+	t.Parallel()
 	for name, hold := range map[string]bool{"purchases": false, "holds": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -290,6 +295,7 @@ func TestZVT(t *testing.T) {
 
 // TestBusReader: a cashless reader at the bus, as a terminal; with the card first, and always idle.
 func TestBusReader(t *testing.T) {
+	t.Parallel()
 	for name, first := range map[string]bool{"card first": true, "always idle": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
