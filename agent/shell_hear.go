@@ -50,6 +50,8 @@ func wipe(ev hardware.Event) {
 		ev.Card.Wipe()
 	case hardware.CodeRead:
 		ev.Code.Wipe()
+	case hardware.DataEntered:
+		ev.Data.Wipe()
 	}
 }
 

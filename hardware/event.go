@@ -70,7 +70,7 @@ const (
 type CardRemoved struct{}
 
 // VendRequest is MDB VEND REQUEST (MDB/ICP 4.2, 7.4.8, 13h 00h). One with the key of the one before is
-// the same request repeated. Bad names what makes it unsellable: "price", "item"; then Price is zero.
+// the same request repeated. Bad names what makes it unsellable: "price", "item", "currency"; then Price is zero.
 type VendRequest struct {
 	Bus   protocol.BusKey
 	Price money.Amount
@@ -112,6 +112,50 @@ type VendSuccess struct {
 
 // VendFailure is its word that it did not.
 type VendFailure struct{ Vend protocol.VendID }
+
+// LoadRequest is MDB REVALUE REQUEST (MDB/ICP 4.2, 7.4, 15h 00h), of no more than Loader's limit: it waits for
+// Load, and is denied by the device when nothing comes within its maximum response time. A BusReset or a
+// PortGone ends it.
+type LoadRequest struct {
+	Bus    protocol.BusKey // later than those of requests before, of vends too
+	Amount money.Amount
+	At     time.Duration // when it was on the wire, by the driver's clock
+}
+
+// Loaded is the end of a yes to a LoadRequest: delivered, and the controller keeps the money; withdrawn, and it gives it
+// back, or asks again; maybe: nobody knows.
+type Loaded struct {
+	Bus protocol.BusKey
+	How Delivery
+}
+
+// DataEntered is what the buyer entered at the machine's keys: 1 to 8 characters of ASCII. It may be a PIN:
+// nobody keeps it, or shows it. Whoever takes it wipes it.
+type DataEntered struct {
+	ID   uint32
+	Data Hidden
+}
+
+// DataRefused is a Keypad's Ask that ended without it, or (EntryRepeated, EntryLate) data of the last one that
+// came when it had ended: Reason is a name.
+type DataRefused struct {
+	ID     uint32
+	Reason string
+}
+
+// Reasons of DataRefused.
+const (
+	EntryCanceled   = "entry_canceled"     // by the buyer, or the machine
+	EntryTaken      = "entry_taken_back"   // by Unask
+	EntryNoTime     = "entry_timeout"      // nothing came
+	EntryOver       = "entry_session_over" // the session ended before
+	EntryReset      = "entry_bus_reset"    // the bus was reset before, or the port is gone
+	EntryImpossible = "entry_not_possible" // no session, a length that cannot be, or a machine without it
+	EntryBusy       = "entry_busy"         // another is open
+	EntryGarbled    = "entry_garbled"      // nothing, more than was asked for, or what no key has
+	EntryRepeated   = "entry_repeated"     // no end: the machine said it again
+	EntryLate       = "entry_late"         // no end: it came when nobody waited any more
+)
 
 // BusReset is MDB RESET, an adapter's INACTIVE, or an adapter that lost its power. Epoch is the bus
 // epoch from here on; the shell keeps the last one and gives it back as the next start's.
@@ -190,7 +234,7 @@ func (l CashLevel) Equal(o CashLevel) bool {
 
 // CashSale is a sale the vending side took cash for, or gave away (MDB/ICP 4.2, 7.4, CASH SALE).
 type CashSale struct {
-	Price money.Amount // zero when it does not say
+	Price money.Amount // zero when it does not say, or in another currency
 	Item  protocol.Outlet
 	Kind  CashKind
 }
@@ -314,6 +358,10 @@ func (VendCancel) event()      {}
 func (Approval) event()        {}
 func (VendSuccess) event()     {}
 func (VendFailure) event()     {}
+func (LoadRequest) event()     {}
+func (Loaded) event()          {}
+func (DataEntered) event()     {}
+func (DataRefused) event()     {}
 func (BusReset) event()        {}
 func (BusState) event()        {}
 func (SessionComplete) event() {}

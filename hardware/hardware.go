@@ -67,6 +67,26 @@ type Refunder interface {
 	Refunded(v protocol.VendID) error
 }
 
+// Loader is a Vender whose controller can put money that it took in cash on the buyer's card or account
+// (MDB/ICP 4.2, 7.4, REVALUE). At first nothing can be loaded: the device says so by itself, and no
+// LoadRequest comes. An owner that has no accounts need not know the word.
+type Loader interface {
+	// Limit lets up to most be loaded by one request, from now on; zero: nothing. It is kept over a port that is gone.
+	Limit(most money.Amount) error
+	// Load answers the LoadRequest of that key, once. A yes that was accepted (nil) is answered with exactly
+	// one Loaded, as withdrawn when it came too late or to nothing; said again it is the same yes again.
+	Load(bus protocol.BusKey, yes bool) error
+}
+
+// Keypad is a Vender whose controller asks the buyer for digits at the machine's keys (MDB/ICP 4.2, 7.4, DATA ENTRY).
+type Keypad interface {
+	// Ask asks for up to length characters, 1 to 8, in an open session; again: what was entered last was
+	// wrong. Accepted (nil), it is answered by exactly one end: DataEntered, or DataRefused. One at a time.
+	Ask(id uint32, length int, again bool, timeout time.Duration) error
+	// Unask takes it back. When it has ended, it does nothing.
+	Unask(id uint32) error
+}
+
 // DefaultApproveBy is how long an approval may wait for the wire when the caller gives no time.
 const DefaultApproveBy = 5 * time.Second
 

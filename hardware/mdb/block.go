@@ -132,6 +132,7 @@ const (
 	RequestID       Command = 0x1700
 	WriteTime       Command = 0x1703
 	EnableOptions   Command = 0x1704
+	Diagnostics     Command = 0x17FF // of any length
 )
 
 // sizes are a command's bytes from the address on, without CHK: plain, and in expanded currency mode.
@@ -163,6 +164,10 @@ func ParseCommand(data []byte, expanded bool) (Asked, error) {
 		return Asked{}, fmt.Errorf("%w: address %02X", ErrBlock, data[0])
 	}
 	a.Command = Command(0x10|data[0]&7)<<8 | 0xFF
+	if a.Command == Diagnostics && len(data) > 1 && data[1] == 0xFF && len(data) < BlockMax {
+		a.Data = data[2:]
+		return a, nil
+	}
 	head := 1
 	if _, alone := sizes[a.Command]; !alone {
 		if len(data) < 2 {

@@ -54,6 +54,14 @@ func TestControllerBlocks(t *testing.T) {
 		{"7.4 reader enable", "14* 01 15", ReaderEnable, false, 0, 0},
 		{"7.4 reader cancel", "14* 02 16", ReaderCancel, false, 0, 0},
 		{"7.4 revalue limit", "15* 01 16", RevalueLimit, false, 0, 0},
+		{"7.4 revalue request", "15* 00 00 96 AB", Revalue, false, 150, 0},
+		{"7.4 revalue request, 32 bit", "15* 00 00 00 00 96 AB", Revalue, true, 150, 0},
+		{"7.4 prices, 32 bit", "11* 01 FF FF FF FF 00 00 00 00 19 78 9F", SetupPrices, true, 0, 0},
+		{"7.4 cash sale, 32 bit", "13* 05 00 00 00 96 00 05 19 78 44", CashSale, true, 150, 5},
+		{"7.4 data entry", "14* 03 31 32 33 34 00 00 00 00 E1", DataEntry, false, 0, 0},
+		{"7.4 data entry canceled", "14* 03 FF FF FF FF FF FF FF FF 0F", DataEntry, false, 0, 0},
+		{"7.4 diagnostics", "17* FF 16", Diagnostics, false, 0, 0},
+		{"7.4 diagnostics, with data", "17* FF 01 02 19", Diagnostics, true, 0, 0},
 		{"7.4 request id", "17* 00 56 4D 43" + blanks(24) + " 01 02 00", RequestID, false, 0, 0},
 		{"7.4 always idle", "17* 04 00 00 00 20 3B", EnableOptions, false, 0, 0},
 	} {
@@ -78,6 +86,7 @@ func TestControllerBlocks(t *testing.T) {
 	for name, in := range map[string][]byte{
 		"empty": {}, "coin changer": {0x08}, "no subcommand": {0x13}, "unknown subcommand": {0x13, 0x09},
 		"too short": {0x13, 0x00, 0x00, 0x96}, "too long": {0x13, 0x01, 0x00}, "unknown command": {0x16, 0x00},
+		"half an entry": {0x14, 0x03, 0x31}, "diagnostics longer than a block": append([]byte{0x17, 0xFF}, make([]byte, BlockMax-2)...),
 	} {
 		if a, err := ParseCommand(in, false); !errors.Is(err, ErrBlock) {
 			t.Errorf("%s: %+v, %v", name, a, err)
@@ -105,6 +114,12 @@ func TestPeripheralBlocks(t *testing.T) {
 		{"7.4 cancelled", "08 08*", Format{Level: 1}, "1"},
 		{"7.4 out of sequence", "0B 03 0E*", Format{Level: 2}, "2"},
 		{"7.4 revalue limit", "0F 13 88 AA*", Format{Level: 2}, "3"},
+		{"7.4 revalue limit, 32 bit", "0F 00 00 13 88 AA*", Format{Level: 3, Expanded: true}, "5"},
+		{"7.4 revalue approved", "0D 0D*", Format{Level: 2}, "1"},
+		{"7.4 revalue denied", "0E 0E*", Format{Level: 2}, "1"},
+		{"7.4 data entry request", "12 84 96*", Format{Level: 3}, "2"},
+		{"7.4 data entry cancel", "13 13*", Format{Level: 3}, "1"},
+		{"7.4 diagnostics", "FF 43 4F 49 01 00 03 00 DE*", Format{Level: 1}, "8"},
 		{"7.4 id", id + " 4B*", Format{Level: 2}, "30"},
 		{"7.4 id, level 3", id + " 00 00 00 2E 79*", Format{Level: 3}, "34"},
 	} {
@@ -171,6 +186,10 @@ func TestNotABlock(t *testing.T) {
 func FuzzBlock(f *testing.F) {
 	f.Add([]byte{0x13, 0, 0, 0x96, 0, 5}, false, uint8(1))
 	f.Add([]byte{0x06, 0x0A, 0x07, 0x04}, true, uint8(3))
+	f.Add([]byte{0x14, 0x03, 0x31, 0x32, 0x33, 0x34, 0, 0, 0, 0}, true, uint8(3))
+	f.Add([]byte{0x17, 0xFF, 1, 2}, false, uint8(2))
+	f.Add([]byte{0x15, 0x00, 0, 0, 0, 0x96}, true, uint8(2))
+	f.Add([]byte{0x0D, 0x12, 0x84, 0x13, 0x0F, 0x13, 0x88}, false, uint8(3))
 	f.Fuzz(func(t *testing.T, data []byte, expanded bool, level uint8) {
 		_, _ = ParseCommand(data, expanded)
 		if parts, err := Split(data, Format{Level: level, Expanded: expanded, Display: int(level)}); err == nil && !bytes.Equal(bytes.Join(parts, nil), data) {

@@ -18,6 +18,7 @@ type CashlessConfig struct {
 	Second   bool              // address 60 instead of 10
 	Z7       time.Duration     // maximum response time told to the controller; 30 s
 	Serial   string            // up to 12 characters of 09; "1"
+	Language string            // of the machine's display in sessions, two letters (ISO 639); "en"
 	Params   map[string]string // of a Qibixx adapter: more SETCONF parameters, set after ours; its names
 }
 
@@ -32,8 +33,14 @@ func (c *CashlessConfig) check() error {
 	if c.Serial == "" {
 		c.Serial = "1"
 	}
+	if c.Language == "" {
+		c.Language = "en"
+	}
 	if err := c.Scale.Check(); err != nil {
 		return wrong(c.Device, err)
+	}
+	if l := c.Language; len(l) != 2 || l[0] < 'a' || l[0] > 'z' || l[1] < 'a' || l[1] > 'z' {
+		return fmt.Errorf("mdb %s: language %q: want two small letters", c.Device, l)
 	}
 	if c.Level > 3 || c.Z7 < time.Second || c.Z7 > 255*time.Second {
 		return fmt.Errorf("mdb %s: level %d, response time %s: want 1 to 3, and 1 to 255 s", c.Device, c.Level, c.Z7)
@@ -68,6 +75,8 @@ type Cashless struct{ device }
 var (
 	_ hardware.Vender   = (*Cashless)(nil)
 	_ hardware.Refunder = (*Cashless)(nil)
+	_ hardware.Loader   = (*Cashless)(nil)
+	_ hardware.Keypad   = (*Cashless)(nil)
 	_ hardware.Vender   = (*Waferstar)(nil)
 )
 
@@ -84,10 +93,30 @@ func NewCashless(cfg CashlessConfig, out func(hardware.Event)) (*Cashless, error
 // Refunded ends the silence after VEND FAILURE. See hardware.Refunder.
 func (c *Cashless) Refunded(v protocol.VendID) error { return c.box.Post(refunded{v}) }
 
+// Limit lets money be loaded: REVALUE LIMIT AMOUNT. See hardware.Loader.
+func (c *Cashless) Limit(most money.Amount) error {
+	units, err := c.cfg.Scale.Units(most)
+	if err != nil {
+		return err
+	}
+	return c.box.Keep(limit{uint32(units)})
+}
+
+// Load answers a request for it: REVALUE APPROVED or DENIED. See hardware.Loader.
+func (c *Cashless) Load(bus protocol.BusKey, yes bool) error { return c.box.Post(load{bus, yes}) }
+
+// Ask asks the buyer for digits: DATA ENTRY REQUEST. See hardware.Keypad.
+func (c *Cashless) Ask(id uint32, length int, again bool, timeout time.Duration) error {
+	return c.box.Post(prompt{id: id, length: length, again: again, by: c.cfg.Clock() + timeout})
+}
+
+// Unask takes that back: DATA ENTRY CANCEL.
+func (c *Cashless) Unask(id uint32) error { return c.box.Post(unask{id}) }
+
 // Waferstar is a Vender behind an RS232-MDB of Waferstar (sold as PC2MDB, and as Pi2MDB for the Raspberry
 // Pi). The same device as Cashless, but the adapter answers RESET and POLL by itself and gives our answers
 // to the controller when it POLLs: what it acknowledged is not told, so SeesAck is false and approvals end as
-// maybe; a refund cannot be waited for. It lives on when we do not. See waferDevice for what it speaks.
+// maybe; a refund cannot be waited for, and no money loaded. It lives on when we do not. See waferDevice for what it speaks.
 type Waferstar struct{ device }
 
 // NewWaferstar checks the configuration; it starts and opens nothing.

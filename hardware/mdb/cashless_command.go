@@ -26,6 +26,7 @@ func (s *CashlessState) command(o *hardware.Output, now time.Duration, w []Word)
 		s.outOfSequence(o)
 		return
 	}
+	s.goesOn(o, data, a.Command)
 	switch a.Command {
 	case Poll:
 		if !s.adapter {
@@ -42,6 +43,9 @@ func (s *CashlessState) command(o *hardware.Output, now time.Duration, w []Word)
 	case SetupPrices:
 		s.send(o, nil)
 		s.prices = true
+		if len(a.Data) == 10 {
+			s.counts(o, foreign(a.Data[8:], s.scale.Currency))
+		}
 		if s.phase == busInactive && s.config {
 			s.phase = busDisabled
 		}
@@ -49,8 +53,8 @@ func (s *CashlessState) command(o *hardware.Output, now time.Duration, w []Word)
 		s.send(o, s.identity())
 	case EnableOptions:
 		s.send(o, nil)
-		// What we do not have is never enabled, whatever is asked: FTL, negative vend, data entry, and
-		// what a later version may add.
+		// What we do not have is never enabled, whatever is asked: FTL, negative vend, and what a later version
+		// may add.
 		s.options = number(a.Data) & s.offered()
 	case WriteTime:
 		s.send(o, nil)
@@ -64,7 +68,7 @@ func (s *CashlessState) command(o *hardware.Output, now time.Duration, w []Word)
 		switch s.phase {
 		case busEnabled, busUnknown:
 			s.phase = busDisabled
-		case busIdle, busVend:
+		case busIdle, busVend, busRevalue:
 			s.off = true // a transaction that runs goes on (7.4, READER)
 		}
 	case ReaderCancel:
@@ -85,10 +89,19 @@ func (s *CashlessState) command(o *hardware.Output, now time.Duration, w []Word)
 	case CashSale:
 		s.send(o, nil)
 		s.cashSale(o, a)
-	case NegativeVend, Revalue, RevalueLimit:
-		s.refused(o, a)
-	case DataEntry: // we asked for none
+	case NegativeVend:
+		s.negativeVend(o)
+	case Revalue:
+		s.revalue(o, now, data, a)
+	case RevalueLimit:
+		s.revalueLimit(o)
+	case DataEntry:
 		s.send(o, nil)
+		s.entered(o, a.Data)
+	case Diagnostics:
+		s.send(o, nil)
+		s.drop(0xFF)
+		s.say(s.diagnostics())
 	}
 	s.life(o, now)
 }
@@ -113,8 +126,7 @@ func (s *CashlessState) poll(o *hardware.Output, now time.Duration) {
 		s.send(o, nil)
 		return
 	}
-	s.queue[0].sent = true
-	s.send(o, s.queue[0].data)
+	s.sayFirst(o)
 }
 
 // outOfSequence is acknowledged and not executed; 0B with our state follows (7.3).
@@ -155,7 +167,38 @@ func (s *CashlessState) offered() uint32 {
 	if s.common < 3 {
 		return 0
 	}
-	return opt32Bit | optCurrencies | optAlwaysIdle
+	if s.adapter {
+		return opt32Bit | optCurrencies | optAlwaysIdle
+	}
+	return opt32Bit | optCurrencies | optDataEntry | optAlwaysIdle
+}
+
+// maker and version are what 09 and FF tell of us: three letters, and BCD.
+const (
+	maker           = "COI"
+	version, detail = 0x01, 0x00
+)
+
+// diagnostics is FF: maker, version, our state, and how much on the line made no sense since we started, FF: as
+// much or more (7.4, 17 FF: the data is its maker's own, both ways; what came with the command is not looked at).
+func (s *CashlessState) diagnostics() []byte {
+	return append(append([]byte{0xFF}, maker...), version, detail, byte(s.phase), byte(min(s.garbled, 0xFF))) //nolint:gosec // within it
+}
+
+// counts takes in whether the controller's prices are in another currency. A VEND REQUEST names none: where they
+// are, it cannot be sold, for the buyer would pay another amount than the one he saw.
+func (s *CashlessState) counts(o *hardware.Output, foreign bool) {
+	switch {
+	case foreign == s.foreign:
+	case foreign:
+		o.Emit(hardware.Health{
+			Device: s.device, State: hardware.Degraded, Code: hardware.CodeNotConfigure,
+			Detail: "the machine counts in another currency than " + s.scale.Currency.String() + ": nothing is sold to it",
+		})
+	default:
+		o.Emit(hardware.Health{Device: s.device, State: hardware.Ready, Code: hardware.CodeReady})
+	}
+	s.foreign = foreign
 }
 
 // identity is 09: maker, serial number, model, version, and at level 3 what we offer.
@@ -174,10 +217,10 @@ func (s *CashlessState) identity() []byte {
 		}
 		return b
 	}
-	b := append([]byte{0x09}, "COI"...)
+	b := append([]byte{0x09}, maker...)
 	b = append(b, field(s.serial, 12, '0')...)
 	b = append(b, field("COINOP", 12, ' ')...)
-	b = append(b, 0x01, 0x00)
+	b = append(b, version, detail)
 	if s.common >= 3 {
 		f := s.offered()
 		b = append(b, byte(f>>24), byte(f>>16), byte(f>>8), byte(f))
@@ -217,6 +260,9 @@ func (s *CashlessState) vendRequest(o *hardware.Output, now time.Duration, data 
 	var err error
 	if ev.Price, err = s.amount(a.Units); err != nil || a.Units == s.unknown() {
 		ev.Price, ev.Bad = money.Amount{}, "price"
+	}
+	if s.foreign {
+		ev.Price, ev.Bad = money.Amount{}, "currency"
 	}
 	o.Emit(ev)
 }
@@ -309,7 +355,7 @@ func (s *CashlessState) vendEnd(o *hardware.Output, now time.Duration, a Asked) 
 			s.refunding, s.refundBy = s.bound, now+refundTime
 		}
 		s.result(o, r, protocol.Outlet(a.Item))
-		s.leaveVend()
+		s.leaveVend(o)
 	case s.phase == busUnknown:
 		s.result(o, r, protocol.Outlet(a.Item))
 		s.phase = busEnabled
@@ -335,6 +381,7 @@ func (s *CashlessState) sessionComplete(o *hardware.Output) {
 		s.lose(o)
 		s.bound = protocol.VendID{}
 		s.drop(0x03, 0x04, 0x05, 0x06, 0x07)
+		s.entryEnds(o, hardware.EntryOver)
 		s.req, s.asked = request{}, nil
 		s.phase = busIdle
 		s.say([]byte{0x07})
@@ -348,22 +395,17 @@ func (s *CashlessState) sessionComplete(o *hardware.Output) {
 	}
 }
 
-// refused is what this device does not do: 06 to a negative vend, 0E to a revaluation (7.4).
-func (s *CashlessState) refused(o *hardware.Output, a Asked) {
-	session := s.phase == busIdle || s.phase == busEnabled && s.alwaysIdle()
-	switch {
-	case !session:
+// negativeVend is what this device does not do: 06 (7.4).
+func (s *CashlessState) negativeVend(o *hardware.Output) {
+	if s.phase != busIdle && (s.phase != busEnabled || !s.alwaysIdle()) {
 		s.outOfSequence(o)
-	case a.Command == NegativeVend:
-		s.send(o, nil)
-		s.say([]byte{0x06})
-	default:
-		s.send(o, nil)
-		s.say([]byte{0x0E})
+		return
 	}
+	s.send(o, nil)
+	s.say([]byte{0x06})
 }
 
-// cashSale is a sale the controller took cash for.
+// cashSale is a sale the controller took cash for; the long form says in which currency.
 func (s *CashlessState) cashSale(o *hardware.Output, a Asked) {
 	ev := hardware.CashSale{Item: protocol.Outlet(a.Item & 0x0FFF), Kind: hardware.CashPaid}
 	switch {
@@ -379,7 +421,11 @@ func (s *CashlessState) cashSale(o *hardware.Output, a Asked) {
 		ev.Kind = hardware.CashToken
 	}
 	var err error
-	if ev.Price, err = s.amount(a.Units); err != nil || a.Units == s.unknown() {
+	other := s.foreign
+	if s.expanded() && a.Data[6]>>4 == 1 {
+		other = foreign(a.Data[6:], s.scale.Currency)
+	}
+	if ev.Price, err = s.amount(a.Units); err != nil || a.Units == s.unknown() || other {
 		ev.Price = money.Amount{}
 	}
 	o.Emit(ev)

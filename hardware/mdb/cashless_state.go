@@ -30,6 +30,7 @@ const (
 	busEnabled  busPhase = 3
 	busIdle     busPhase = 4 // a session is open
 	busVend     busPhase = 5
+	busRevalue  busPhase = 6
 	busNegative busPhase = 7
 )
 
@@ -48,6 +49,7 @@ const (
 type answer struct {
 	data []byte // nil: ACK
 	vend protocol.VendID
+	load bool // it answers a REVALUE REQUEST
 	sent bool
 }
 
@@ -57,6 +59,7 @@ type answer struct {
 //
 //	inactive -(11 00, 11 01)→ disabled ⇄(14 00, 14 01)⇄ enabled -(03 acknowledged)→ idle -(13 00)→ vend
 //	vend -(13 02, 13 03, 06 acknowledged)→ idle, or enabled where it is always idle; idle -(13 04)→ enabled
+//	idle -(15 00)→ revalue -(0D, 0E acknowledged)→ idle, or enabled where it is always idle
 type CashlessState struct {
 	scale   Scale
 	device  string
@@ -64,7 +67,8 @@ type CashlessState struct {
 	level   byte // of ours
 	z7      byte // seconds
 	serial  string
-	adapter bool // behind one of Waferstar
+	tongue  [2]byte // language of sessions
+	adapter bool    // behind one of Waferstar
 	wafer   waferDevice
 
 	open     bool
@@ -74,12 +78,14 @@ type CashlessState struct {
 	wantsAck bool          // a block of ours was the last on the wire
 	ackBy    time.Duration // until then
 	last     []Word        // that block
+	ofQueue  bool          // it was the first of the queue: an ACK is that one's
 
 	phase    busPhase
 	common   byte   // level
 	options  uint32 // enabled by 17 04
 	config   bool   // 11 00 came
 	prices   bool   // 11 01 came
+	foreign  bool   // and says that its prices are in another currency
 	off      bool   // 14 00 came in a session: disabled after it
 	queue    []answer
 	key      protocol.BusKey
@@ -95,6 +101,10 @@ type CashlessState struct {
 	item     protocol.Outlet
 	served   bool
 	orphan   result
+
+	limit   uint32 // units, most that can be loaded at once
+	loading loading
+	entry   entry
 
 	announce  time.Duration   // when JUST RESET is said to a controller that has not noticed our absence; 0: it has
 	refunding protocol.VendID // it failed, and is not written down yet: POLLs are not answered
@@ -112,6 +122,7 @@ func NewCashlessState(cfg CashlessConfig) CashlessState {
 		s.address = 0x60
 	}
 	s.adapter = cfg.Port == PortWaferstar
+	copy(s.tongue[:], cfg.Language)
 	s.key.BusEpoch = cfg.BusEpoch
 	return s
 }
@@ -139,6 +150,8 @@ func (s CashlessState) Step(now time.Duration, in any) (CashlessState, hardware.
 	case hardware.Closed:
 		s.open = false
 		s.lose(&o)
+		s.loseLoad(&o)
+		s.entryEnds(&o, hardware.EntryReset)
 		s.phase, s.queue, s.req = busInactive, nil, request{}
 	case hardware.Bytes:
 		if s.adapter {
@@ -182,6 +195,14 @@ func (s CashlessState) Step(now time.Duration, in any) (CashlessState, hardware.
 		if s.refunding == in.vend {
 			s.refunding = protocol.VendID{}
 		}
+	case limit:
+		s.limit = in.units
+	case load:
+		s.load(&o, in)
+	case prompt:
+		s.ask(&o, in)
+	case unask:
+		s.unask(&o, in)
 	case end:
 		s.endSession(&o)
 	case resume:
@@ -208,8 +229,10 @@ func (s *CashlessState) wake(now time.Duration) time.Duration {
 	if s.gap > 0 {
 		at = min(at, s.gap)
 	}
-	if !s.end && s.approval.by > now {
-		at = min(at, s.approval.by)
+	for _, by := range []time.Duration{s.approval.by, s.loading.by, s.entry.by} {
+		if by > now {
+			at = min(at, by)
+		}
 	}
 	if s.adapter {
 		at = s.waferWake(at)
@@ -311,8 +334,26 @@ func (s *CashlessState) send(o *hardware.Output, data []byte) {
 	if err != nil {
 		panic(err) // of a block of ours that is too long
 	}
-	s.wantsAck, s.last = len(data) > 0, w
+	s.wantsAck, s.last, s.ofQueue = len(data) > 0, w, false
 	o.Write(Mark(w))
+}
+
+// reply puts data on the wire at once, and again at POLLs until it is acknowledged. Behind others it waits its turn.
+func (s *CashlessState) reply(o *hardware.Output, data []byte) {
+	if s.drop(data[0]); s.adapter || len(s.queue) > 0 {
+		s.send(o, nil)
+		s.say(data)
+		return
+	}
+	s.say(data)
+	s.sayFirst(o)
+}
+
+// sayFirst says what waits first.
+func (s *CashlessState) sayFirst(o *hardware.Output) {
+	s.queue[0].sent = true
+	s.send(o, s.queue[0].data)
+	s.ofQueue = true
 }
 
 // say queues a message for the next POLL.
@@ -327,8 +368,8 @@ func (s *CashlessState) acknowledged(o *hardware.Output, now time.Duration, b by
 		s.wantsAck, s.ackBy = true, now+ackTime
 		o.Write(Mark(s.last))
 		return
-	case !near8(b, ACK) || len(s.queue) == 0 || !s.queue[0].sent:
-		return // NAK, or noise: said again at the next POLL
+	case !near8(b, ACK) || !s.ofQueue || len(s.queue) == 0 || !s.queue[0].sent:
+		return // NAK, or noise: said again at the next POLL; or of an answer that is said once
 	}
 	a := s.queue[0]
 	s.queue = s.queue[1:]
@@ -361,10 +402,15 @@ func (s *CashlessState) told(o *hardware.Output, now time.Duration, a answer) {
 	case 0x06: // VEND DENIED
 		if s.phase == busVend {
 			s.answered = true
-			s.leaveVend()
+			s.leaveVend(o)
 		}
 	case 0x07: // END SESSION
-		s.leaveSession()
+		s.leaveSession(o)
+	case 0x0D, 0x0E: // REVALUE APPROVED, DENIED
+		if a.load {
+			s.loaded(o, hardware.ApprovalDelivered)
+			s.leaveVend(o)
+		}
 	}
 	s.life(o, now)
 }
@@ -400,8 +446,10 @@ func (s *CashlessState) lose(o *hardware.Output) {
 	s.ends(o, s.approval.vend, how)
 }
 
-// late takes back an approval whose time is over before it was on the wire.
+// late takes back an approval whose time is over before it was on the wire, and ends what else took too long.
 func (s *CashlessState) late(o *hardware.Output, now time.Duration) {
+	s.lateLoad(o, now)
+	s.lateEntry(o, now)
 	if s.end || now < s.approval.by || len(s.queue) > 0 && s.queue[0].vend == s.approval.vend && s.queue[0].sent {
 		return
 	}
@@ -420,14 +468,16 @@ func (s *CashlessState) refuse() {
 	s.say([]byte{0x06})
 }
 
-func (s *CashlessState) leaveVend() {
+// leaveVend is back to the session, and where there is none (always idle) to its end.
+func (s *CashlessState) leaveVend(o *hardware.Output) {
 	s.req, s.asked = request{}, nil
 	if s.phase = busIdle; !s.card {
-		s.leaveSession()
+		s.leaveSession(o)
 	}
 }
 
-func (s *CashlessState) leaveSession() {
+func (s *CashlessState) leaveSession(o *hardware.Output) {
+	s.entryEnds(o, hardware.EntryOver)
 	s.card = false
 	if s.phase = busEnabled; s.off {
 		s.phase, s.off = busDisabled, false
@@ -468,7 +518,7 @@ func (s *CashlessState) life(o *hardware.Output, now time.Duration) {
 
 // reset forgets the bus; an approval that was delivered stays bound to its result no longer.
 func (s *CashlessState) reset(now time.Duration, queue []answer) {
-	s.phase, s.common, s.options, s.config, s.prices, s.off = busInactive, 0, 0, false, false, false
+	s.phase, s.common, s.options, s.config, s.prices, s.off, s.foreign = busInactive, 0, 0, false, false, false, false
 	s.queue, s.card, s.req, s.asked, s.wantsAck = queue, false, request{}, nil, false
 	s.heard, s.refunding, s.announce = now, protocol.VendID{}, 0
 }
@@ -476,6 +526,8 @@ func (s *CashlessState) reset(now time.Duration, queue []answer) {
 // busReset is 10, or the line held down.
 func (s *CashlessState) busReset(o *hardware.Output, now time.Duration, told bool) {
 	s.lose(o)
+	s.loseLoad(o)
+	s.entryEnds(o, hardware.EntryReset)
 	s.bound = protocol.VendID{}
 	var queue []answer
 	if told {
@@ -510,7 +562,9 @@ func (s *CashlessState) endSession(o *hardware.Output) {
 	}
 }
 
-// beginData is BEGIN SESSION of the common level.
+// beginData is BEGIN SESSION of the common level; where money has four bytes, with language and currency of
+// the session, whichever of the two options asked for it (7.4, 17 04). Options of the card: bit 1, what is
+// not sold is given back; bit 2, money can be loaded.
 func (s *CashlessState) beginData(funds uint32) []byte {
 	b := append([]byte{0x03}, s.money(funds)...)
 	if s.common < 2 {
@@ -519,7 +573,11 @@ func (s *CashlessState) beginData(funds uint32) []byte {
 	b = append(b, 0xFF, 0xFF, 0xFF, 0xFF, 0x00, 0x00, 0x00) // no media id, normal prices
 	if s.expanded() {
 		c := isoBCD(s.scale.Currency)
-		b = append(b, 'e', 'n', c[0], c[1], 0x02)
+		card := byte(0x02)
+		if s.limit > 0 {
+			card |= 0x04
+		}
+		b = append(b, s.tongue[0], s.tongue[1], c[0], c[1], card)
 	}
 	return b
 }

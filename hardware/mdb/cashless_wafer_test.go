@@ -25,7 +25,7 @@ type box struct {
 }
 
 func newBox(t testing.TB) *box {
-	cfg := CashlessConfig{Config: Config{Device: "vmc", Port: PortWaferstar}, Scale: Scale{Currency: money.EUR, Decimals: 2}, Level: 3, Z7: 5 * time.Second, Serial: "1"}
+	cfg := CashlessConfig{Config: Config{Device: "vmc", Port: PortWaferstar}, Scale: Scale{Currency: money.EUR, Decimals: 2}, Level: 3, Z7: 5 * time.Second, Serial: "1", Language: "en"}
 	b := &box{t: t, s: NewCashlessState(cfg), now: time.Second}
 	b.in(hardware.Opened{})
 	return b

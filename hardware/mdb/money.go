@@ -84,6 +84,13 @@ func (s Scale) parsePrice(text string) (money.Amount, error) {
 	return a, nil
 }
 
+// foreign reports whether two bytes of the bus name another currency than c. Zeros, FF FF and the numbers of
+// countries (a leading 0, before level 3) name none.
+func foreign(b []byte, c money.Currency) bool {
+	ours := isoBCD(c)
+	return len(b) == 2 && b[0]>>4 == 1 && (b[0] != ours[0] || b[1] != ours[1])
+}
+
 // isoBCD is a currency's number with the digit that says so before it (7.4.2): EUR is 19 78.
 func isoBCD(c money.Currency) [2]byte {
 	n := uint16(c)

@@ -62,7 +62,19 @@ type (
 	deny     struct{ bus protocol.BusKey }
 	end      struct{}
 	refunded struct{ vend protocol.VendID }
-	resume   struct{ vend protocol.VendID }
+	limit    struct{ units uint32 }
+	load     struct {
+		bus protocol.BusKey
+		yes bool
+	}
+	prompt struct {
+		id     uint32
+		length int
+		again  bool
+		by     time.Duration // by the clock
+	}
+	unask  struct{ id uint32 }
+	resume struct{ vend protocol.VendID }
 )
 
 // Begin opens a card-first session: C,START. In any state but Enabled it is answered with
