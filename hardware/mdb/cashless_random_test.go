@@ -17,6 +17,9 @@ import (
 //	the approval ends once; withdrawn means that no controller has heard it, delivered that it has;
 //	a result is told at most once, only of what the controller reported, and of the vend it meant;
 //	a request is told once, however often it is repeated.
+//
+// Of every load that was agreed to the same, and a request to load is told once. Of every question for digits: it
+// ends once, and what was entered is what the controller said last.
 func TestCashlessRandom(t *testing.T) {
 	t.Parallel()
 	rounds := 1500
@@ -51,12 +54,29 @@ type controller struct {
 	reported map[protocol.VendID]string // by the controller, and that report came through
 	results  map[protocol.VendID]int
 	taken    []protocol.VendID
+
+	loading    bool // it asked to load and has no answer
+	loadKey    protocol.BusKey
+	loadHeard  map[protocol.BusKey]bool // its 0D came to the controller
+	loadEnded  map[protocol.BusKey]hardware.Delivery
+	loadAgreed map[protocol.BusKey]bool
+	loads      int // made, repeats not counted
+	loadsTold  int
+
+	pad    bool // it was asked for digits
+	typed  string
+	asks   uint32
+	answer map[uint32]int // ends of each
+
 	requests int // made, repeats not counted
 }
 
 func (m *controller) run(steps int) {
 	m.heard, m.ended = map[protocol.VendID]bool{}, map[protocol.VendID]hardware.Delivery{}
 	m.reported, m.results = map[protocol.VendID]string{}, map[protocol.VendID]int{}
+	m.loadHeard, m.loadEnded, m.loadAgreed = map[protocol.BusKey]bool{}, map[protocol.BusKey]hardware.Delivery{}, map[protocol.BusKey]bool{}
+	m.answer = map[uint32]int{}
+	m.in(limit{200})
 	m.start()
 	for range steps {
 		m.now += time.Duration(m.r.IntN(30)) * time.Millisecond
@@ -80,6 +100,25 @@ func (m *controller) run(steps int) {
 			m.fail("%v has %d results", v, m.results[v])
 		}
 	}
+	for k, yes := range m.loadAgreed {
+		switch how, ok := m.loadEnded[k]; {
+		case !yes:
+		case !ok:
+			m.fail("load %v has no end", k)
+		case how == hardware.ApprovalWithdrawn && m.loadHeard[k]:
+			m.fail("load %v ended withdrawn, and the controller has heard it", k)
+		case how == hardware.ApprovalDelivered && !m.loadHeard[k]:
+			m.fail("load %v ended delivered, and the controller has not heard it", k)
+		}
+	}
+	for id := range m.asks {
+		if n := m.answer[id+1]; n != 1 {
+			m.fail("question %d has %d ends", id+1, n)
+		}
+	}
+	if m.loadsTold > m.loads {
+		m.fail("%d requests to load told, %d made", m.loadsTold, m.loads)
+	}
 }
 
 func (m *controller) fail(format string, args ...any) {
@@ -91,9 +130,12 @@ func (m *controller) fail(format string, args ...any) {
 func (m *controller) start() {
 	for _, l := range level3 {
 		says, _, _ := strings.Cut(l, " -> ")
+		if strings.HasPrefix(says, "17*") {
+			says = "17* 04 00 00 00 30 4B" // data entry too
+		}
 		m.say(says)
 	}
-	m.open, m.granted = false, false
+	m.open, m.granted, m.loading, m.pad = false, false, false, false
 }
 
 // say puts words on the wire, and looks at events.
@@ -117,6 +159,25 @@ func (m *controller) events() {
 				m.fail("%v ended twice", e.Vend)
 			}
 			m.ended[e.Vend] = e.How
+		case hardware.LoadRequest:
+			if m.loadsTold++; !e.Bus.Later(m.loadKey) || !e.Bus.Later(m.key) {
+				m.fail("key %v after %v and %v", e.Bus, m.loadKey, m.key)
+			}
+			m.loadKey = e.Bus
+		case hardware.Loaded:
+			if _, twice := m.loadEnded[e.Bus]; twice || !m.loadAgreed[e.Bus] {
+				m.fail("load %v ended twice, or nobody agreed to it", e.Bus)
+			}
+			m.loadEnded[e.Bus] = e.How
+		case hardware.DataEntered:
+			m.answer[e.ID]++
+			if got := string(e.Data.Reveal()); got != m.typed {
+				m.fail("entered %q, the controller said %q", got, m.typed)
+			}
+		case hardware.DataRefused:
+			if e.Reason != hardware.EntryRepeated && e.Reason != hardware.EntryLate {
+				m.answer[e.ID]++
+			}
 		case hardware.VendSuccess:
 			m.result(e.Vend, "success")
 		case hardware.VendFailure:
@@ -133,20 +194,23 @@ func (m *controller) result(v protocol.VendID, what string) {
 	}
 }
 
-const open150 = "13* 00 00 96 00 05 AE"
+const (
+	open150 = "13* 00 00 96 00 05 AE"
+	load150 = "15* 00 00 96 AB"
+)
 
 // one is one thing that happens.
 func (m *controller) one() {
-	switch m.r.IntN(14) {
+	switch m.r.IntN(18) {
 	case 0, 1, 2, 3: // poll
 		m.poll()
 	case 4, 5: // a buyer
-		if !m.open && !m.granted {
+		if !m.open && !m.granted && (!m.loading || m.r.IntN(9) == 0) { // while it loads it should not
 			m.requests++
 			if m.say(open150); m.r.IntN(5) == 0 { // it did not hear our ACK
 				m.say(open150)
 			}
-			m.open = true
+			m.open, m.loading = true, false
 		}
 	case 6, 7: // the session approves
 		again := m.n > 0 && m.r.IntN(4) == 0 // the session answers a repeated request so
@@ -209,6 +273,47 @@ func (m *controller) one() {
 	case 13:
 		m.in(hardware.Wake{})
 		m.events()
+	case 14: // a buyer who puts cash on his card
+		if !m.open && !m.granted {
+			if !m.loading {
+				m.loads++
+			}
+			if m.say(load150); m.r.IntN(5) == 0 {
+				m.say(load150)
+			}
+			m.loading = true
+		}
+	case 15: // our owner agrees, or not; the same again at times, and too late
+		yes := m.r.IntN(4) > 0
+		if m.loadKey.IsZero() {
+			return
+		}
+		m.loadAgreed[m.loadKey] = m.loadAgreed[m.loadKey] || yes
+		m.in(load{m.loadKey, yes})
+		m.log = append(m.log, fmt.Sprintf("load %v  %+v", yes, m.ev))
+		m.events()
+	case 16: // our owner wants digits
+		if m.r.IntN(4) == 0 {
+			m.in(unask{m.asks})
+		} else {
+			m.asks++
+			m.in(prompt{id: m.asks, length: 4, again: m.r.IntN(2) == 0, by: m.now + time.Duration(50+m.r.IntN(400))*time.Millisecond})
+		}
+		m.log = append(m.log, fmt.Sprintf("question %d  %+v", m.asks, m.ev))
+		m.events()
+	case 17: // and the buyer enters them
+		if m.pad || m.r.IntN(5) == 0 {
+			m.pad = false
+			says := "14* 03 FF FF FF FF FF FF FF FF 0F"
+			if m.r.IntN(4) > 0 {
+				d := m.r.IntN(10)
+				m.typed = fmt.Sprintf("123%d", d)
+				says = fmt.Sprintf("14* 03 31 32 33 %02X 00 00 00 00 %02X", 0x30+d, 0xDD+d)
+			}
+			if m.say(says); m.r.IntN(4) == 0 {
+				m.say(says)
+			}
+		}
 	}
 }
 
@@ -237,6 +342,15 @@ func (m *controller) poll() {
 		}
 	case answer == "06 06*":
 		m.open = false
+	case answer == "0D 0D*":
+		m.loadHeard[m.s.loading.bus] = true
+		m.loading = false
+	case answer == "0E 0E*":
+		m.loading = false
+	case strings.HasPrefix(answer, "12 "):
+		m.pad = true
+	case answer == "13 13*":
+		m.pad = false
 	case strings.HasPrefix(answer, "0B"):
 		m.open = false
 	}
@@ -252,12 +366,24 @@ func (m *controller) poll() {
 
 func FuzzCashless(f *testing.F) {
 	f.Add([]byte{0xFF, 0, 0x10, 0x10, 0xFF, 0, 0x12, 0x12, 0, 0xFF, 0, 0x13, 0, 0, 0x96, 0, 5, 0xAE})
+	var all []byte
+	for _, l := range append(append([]string{}, level3...), "17* 04 00 00 00 30 4B", open150, "12* 12", "00", "14* 03 31 32 33 34 00 00 00 00 E1", "13* 01 14", "12* 12", "00", load150, "12* 12", "00", "15* 01 16", "17* FF 01 02 19") {
+		says, _, _ := strings.Cut(l, " -> ")
+		all = append(all, Mark(wire(f, says))...)
+	}
+	f.Add(all)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		bus := newBus(t, CashlessConfig{})
 		for i, c := range b {
 			bus.now += time.Duration(c) * time.Millisecond / 8
-			if c%7 == 3 {
+			switch c % 7 {
+			case 3:
 				bus.in(approve{vend: vendOf(byte(i)), units: 150, by: bus.now + time.Second})
+			case 4:
+				bus.in(prompt{id: uint32(i), length: int(c) % 10, again: c&0x40 != 0, by: bus.now + time.Second}) //nolint:gosec // an index
+			case 5:
+				bus.in(limit{uint32(c)})
+				bus.in(load{bus.s.loading.bus, c&0x40 != 0})
 			}
 			bus.in(hardware.Bytes{B: []byte{c}})
 			if len(bus.s.queue) > 64 || len(bus.s.block) > BlockMax+1 {
