@@ -17,7 +17,7 @@ type CashConfig struct {
 	Level3  bool   // the changer can be given an amount, and chooses the coins
 }
 
-// CashFault is what goes wrong; each works once, but for dead.
+// CashFault is what goes wrong; each works once, but for dead and the jams, which last.
 type CashFault uint8
 
 // Faults.
@@ -30,6 +30,8 @@ const (
 	CashBadSum               // the next answer has a wrong sum
 	CashDead                 // the changer says nothing any more
 	CashResetInPay           // the changer begins anew in mid payout
+	CashJam                  // a coin is stuck in the changer: 0C
+	CashBillJam              // a bill is stuck in the validator: 05
 )
 
 // CashView is what can be seen of it.
@@ -369,6 +371,10 @@ func (c *Cash) changer(data []byte) {
 			c.data([]byte{0x02})
 			return
 		}
+		if c.fault == CashJam {
+			c.data([]byte{0x0C})
+			return
+		}
 		if len(c.coin) == 0 {
 			c.seen.Idle++
 		}
@@ -485,6 +491,10 @@ func (c *Cash) validator(data []byte) {
 		}
 		c.data(b)
 	case 0x33:
+		if c.fault == CashBillJam {
+			c.data([]byte{0x05})
+			return
+		}
 		if len(c.bill) == 0 && !c.seen.Bills {
 			c.data([]byte{0x09})
 			return

@@ -534,6 +534,15 @@ func (c *Controller) PowerCut() error {
 	})
 }
 
+// Off switches the machine off: it polls no more, and its cable stays in.
+func (c *Controller) Off() error {
+	return c.do(func() error {
+		c.restart()
+		c.off = time.Now().Add(24 * time.Hour)
+		return nil
+	})
+}
+
 // Unplug takes the cable out, Replug puts it in again.
 func (c *Controller) Unplug() error { return c.do(func() error { c.port.unplug(); return nil }) }
 

@@ -143,7 +143,15 @@ func printDiagnosis(out io.Writer, d diagnosis, color bool) error {
 		if color {
 			word = paints[f.Level] + word + "\x1b[0m"
 		}
-		for i, line := range strings.Split(f.Says, "\n") {
+		why := ""
+		if f.Fault.Code != "" {
+			why = fmt.Sprintf("%s: %s", f.Fault.Code, or(f.Fault.Cause, "see the log"))
+		}
+		says := f.Says
+		if says == f.Fault.Cause && why != "" { // it has nothing to add
+			says, why = why, ""
+		}
+		for i, line := range strings.Split(says, "\n") {
 			if i == 0 {
 				_, _ = fmt.Fprintf(w, " %s\t%s\t%s\n", word, f.Part, line)
 			} else {
@@ -151,6 +159,9 @@ func printDiagnosis(out io.Writer, d diagnosis, color bool) error {
 			}
 		}
 		if f.Fault.Code != "" {
+			if why != "" {
+				_, _ = fmt.Fprintf(w, " %s\t\t%s\n", blank(color), why)
+			}
 			if f.Fault.Next != "" {
 				_, _ = fmt.Fprintf(w, " %s\t\t-> %s\n", blank(color), f.Fault.Next)
 			}

@@ -156,9 +156,11 @@ func TestDiagnosisIsPrinted(t *testing.T) {
 	}
 	want := ` ok    config         agent.yaml is good
  warn  clock          +9.00 s against the cloud
+                      clock.off: ` + code.Of(code.ClockOff).Cause + `
                       -> ` + code.Of(code.ClockOff).Next + `
  FAIL  lane 0 reader  absent: no such file
                       or directory
+                      port_absent: ` + code.Of(code.PortAbsent).Cause + `
                       -> ` + code.Of(code.PortAbsent).Next + `
  -     authorize      not asked: the agent does not run
 
