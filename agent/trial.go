@@ -33,7 +33,10 @@ var (
 	ErrTrialEnd = errors.New("nothing came in time")
 )
 
-const readyIn = 8 * time.Second // an adapter that is set up takes a few seconds
+const (
+	readyIn   = 8 * time.Second // an adapter that is set up takes a few seconds
+	countedIn = 3 * time.Second // a changer tells its tubes, after a payout
+)
 
 // Do tries one of Trials. nil: it works.
 func (t Trial) Do(ctx context.Context, what string) error {
@@ -269,9 +272,20 @@ func (b *bench) cash(ctx context.Context, d Cash, bill bool) error {
 	if err := d.Accept(money.New(1<<20, b.t.Config.Policy.Currency)); err != nil {
 		return err
 	}
-	defer func() { _ = d.Accept(money.New(0, b.t.Config.Policy.Currency)) }()
+	none := money.New(0, b.t.Config.Policy.Currency)
+	defer func() { _ = d.Accept(none) }()
+	owed, paying, came := none, false, false // a second coin may be in before the slot is shut
 	for by := b.until(); ; {
+		if owed.Minor > 0 && !paying {
+			if err := d.Pay(1, owed); err != nil {
+				return fmt.Errorf("%s came in and cannot be given back: %w", owed, err)
+			}
+			paying = true
+		}
 		ev, err := b.next(ctx, by)
+		if came && errors.Is(err, ErrTrialEnd) {
+			return nil
+		}
 		if err != nil {
 			return err
 		}
@@ -284,17 +298,26 @@ func (b *bench) cash(ctx context.Context, d Cash, bill bool) error {
 		case hardware.BillReturned:
 			return nil
 		case hardware.CashIn:
-			if err := d.Pay(1, ev.Value); err != nil {
-				return fmt.Errorf("%s came in and cannot be given back: %w", ev.Value, err)
-			}
 			b.say("%s came in; it is given back", ev.Value)
-			by = b.until()
+			if err := d.Accept(none); err != nil {
+				return err
+			}
+			owed.Minor += ev.Value.Minor
+			by, came = b.until(), false
 		case hardware.Paid:
-			if !ev.Known || ev.Given.IsZero() {
-				return errors.New("it did not come back: look at the changer")
+			if !ev.Known || ev.Given != ev.Asked {
+				return fmt.Errorf("%s of %s came back: look at the changer", ev.Given, ev.Asked)
 			}
 			b.say("%s came back", ev.Given)
-			return nil
+			owed.Minor -= ev.Given.Minor
+			paying = false
+			if came = owed.Minor == 0; came {
+				by = time.Now().Add(countedIn)
+			}
+		case hardware.CashLevel:
+			if came && ev.Still { // nothing is on its way any more
+				return nil
+			}
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,6 +27,7 @@ func sited(t *testing.T, name string) *profile.Profile {
 // touches, or that is broken, fails by name.
 func TestTry(t *testing.T) {
 	t.Parallel()
+	var trials sync.WaitGroup // they wait for devices: all at once, whatever number of processors there is
 	for _, c := range []struct {
 		profile, what string
 		wait          string
@@ -33,23 +35,25 @@ func TestTry(t *testing.T) {
 		code          int
 		want          string
 	}{
-		{"snack", "printer", "10s", nil, 0, "printed."},
-		{"snack", "tap", "10s", []string{"tap visa"}, 0, "ends with 0119"},
-		{"snack", "vend", "20s", []string{"select 12"}, 0, "item 12 at 2.20 EUR"},
-		{"kiosk", "coin", "10s", []string{"coin 4"}, 0, "1.00 EUR came back"},
-		{"kiosk", "bill", "10s", []string{"bill 1"}, 0, "a bill of 10.00 EUR; it is given back"},
-		{"laundry", "door", "10s", []string{"door open", "door shut"}, 0, "the door is "},
+		{"snack", "printer", "60s", nil, 0, "printed."},
+		{"snack", "tap", "60s", []string{"tap visa"}, 0, "ends with 0119"},
+		{"snack", "vend", "60s", []string{"select 12"}, 0, "item 12 at 2.20 EUR"},
+		{"kiosk", "coin", "60s", []string{"coin 4"}, 0, "1.00 EUR came back"},
+		{"kiosk", "coin", "61s", []string{"coin 4;coin 3"}, 0, "0.50 EUR came in"}, // before the slot is shut
+		{"kiosk", "bill", "60s", []string{"bill 1"}, 0, "a bill of 10.00 EUR; it is given back"},
+		{"laundry", "door", "60s", []string{"door open", "door shut"}, 0, "the door is "},
 		{"snack", "reader", "200ms", nil, exitProblem, "nothing came in time"},
 		{"snack", "bill", "1s", nil, exitProblem, "the configuration names none"},
 	} {
-		t.Run(c.profile+" "+c.what+" "+c.wait, func(t *testing.T) {
-			t.Parallel()
+		try := func(t *testing.T) {
 			p := sited(t, c.profile)
 			ctx, stop := context.WithCancel(t.Context())
 			defer stop()
 			go func() {
 				for i := 0; len(c.does) > 0 && ctx.Err() == nil; i++ {
-					_, _ = p.Do(c.does[i%len(c.does)])
+					for line := range strings.SplitSeq(c.does[i%len(c.does)], ";") {
+						_, _ = p.Do(line)
+					}
 					time.Sleep(150 * time.Millisecond)
 				}
 			}()
@@ -64,8 +68,10 @@ func TestTry(t *testing.T) {
 			if strings.Contains(out, "4761739001010010") {
 				t.Error("a card's number is printed")
 			}
-		})
+		}
+		trials.Go(func() { t.Run(c.profile+" "+c.what+" "+c.wait, try) })
 	}
+	defer trials.Wait()
 	p := sited(t, "snack")
 	file := filepath.Join(p.Dir, profile.ConfigFile)
 	if _, err := p.Do("unplug printer"); err != nil {
