@@ -48,8 +48,8 @@ var agentArrows = map[string][]string{
 
 // hardwareArrows: drivers do not see each other, and the far ends see no driver: a mistake made on
 // both sides of a cable would be invisible. What stands on paper, and its dots, is no protocol, and no more are pins or a keyboard's keys.
-// Who asks what stands at a port opens a bus of nine bits as its driver does.
-var hardwareArrows = map[string][]string{"hardwaretest": {"virtual", "paper"}, "probe": {"mdb"}, "outlet": {"gpio"}, "escpos": {"paper"}, "virtual": {"paper"}, "magstripe": {"keyboard"}, "scanner": {"keyboard"}}
+// Who asks what stands at a port opens it as its driver does.
+var hardwareArrows = map[string][]string{"hardwaretest": {"virtual", "paper"}, "probe": {"mdb", "vivopay", "pn532", "pcsc", "terminal", "gpio"}, "outlet": {"gpio"}, "escpos": {"paper"}, "virtual": {"paper"}, "magstripe": {"keyboard"}, "scanner": {"keyboard"}}
 
 // doors: the only places a dependency may be imported from. "" is never allowed.
 var doors = map[string][]string{

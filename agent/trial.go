@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"time"
+	"unicode/utf8"
 
 	"coinop/hardware"
 	"coinop/hardware/paper"
 	"coinop/protocol"
 	"coinop/protocol/code"
+	"coinop/protocol/emvqr"
 	"coinop/protocol/money"
 )
 
@@ -25,7 +27,7 @@ type Trial struct {
 }
 
 // Trials are what can be tried.
-var Trials = []string{"printer", "reader", "vend", "coin", "bill", "door"}
+var Trials = []string{"printer", "reader", "scanner", "vend", "coin", "bill", "door"}
 
 // Errors of a Trial.
 var (
@@ -111,6 +113,13 @@ func (b *bench) of(what string, w Wiring) (try func(context.Context) error, open
 			var d Reader
 			if d, err = l.Reader(w); err == nil {
 				return func(ctx context.Context) error { return b.card(ctx, d) }, d.Open, nil
+			}
+		}
+	case "scanner":
+		if err = none(l.Scanner == nil); err == nil {
+			var d Scanner
+			if d, err = l.Scanner(w); err == nil {
+				return func(ctx context.Context) error { return b.code(ctx, d) }, d.Open, nil
 			}
 		}
 	case "vend", "door":
@@ -228,6 +237,32 @@ func (b *bench) card(ctx context.Context, d Reader) error {
 			return nil
 		case hardware.CardFailed:
 			return fmt.Errorf("the card was not read: %s", ev.Reason)
+		}
+	}
+}
+
+// code wants to see one, and says what kind it is and how long, never what stands in it: it may be one to pay
+// with.
+func (b *bench) code(ctx context.Context, d Scanner) error {
+	if err := d.Scan(); err != nil {
+		return err
+	}
+	defer func() { _ = d.Stop() }()
+	b.say("show a barcode or QR code; nothing is done with it")
+	for by := b.until(); ; {
+		ev, err := b.next(ctx, by)
+		if err != nil {
+			return err
+		}
+		switch ev := ev.(type) {
+		case hardware.CodeRead:
+			text := ev.Code.Reveal()
+			ev.Code.Wipe()
+			b.say("read: %s, %d characters", codeKind(emvqr.Classify(string(text))), utf8.RuneCount(text))
+			clear(text)
+			return nil
+		case hardware.CodeRefused:
+			b.say("a code was refused (%s); show another", ev.Reason)
 		}
 	}
 }

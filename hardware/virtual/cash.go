@@ -404,9 +404,11 @@ func (c *Cash) dispense(kind, n int) {
 		c.fault = CashOK
 	default:
 	}
-	n = min(n, max(c.seen.Tubes[kind], 0))
-	c.seen.Tubes[kind] -= n
-	c.seen.Out += int64(n) * int64(c.cfg.Coins[kind]) * 5
+	if kind < len(c.seen.Tubes) {
+		n = min(n, max(c.seen.Tubes[kind], 0))
+		c.seen.Tubes[kind] -= n
+		c.seen.Out += int64(n) * int64(c.cfg.Coins[kind]) * 5
+	}
 	c.busy = time.Now().Add(30 * time.Millisecond)
 	if !mute {
 		c.ack()

@@ -95,6 +95,17 @@ func (p hidPort) Write(frame []byte) (int, error) {
 	return done, nil
 }
 
+// OpenPort opens a reader of either kind, for whoever wants to ask it something; a serial one at 115,200 baud.
+func OpenPort(path string) (hardware.Port, error) { return open(path, 115200) }
+
+// SetReadDeadline is that of the reports.
+func (p hidPort) SetReadDeadline(t time.Time) error {
+	if d, ok := p.Port.(interface{ SetReadDeadline(time.Time) error }); ok {
+		return d.SetReadDeadline(t)
+	}
+	return os.ErrNoDeadline
+}
+
 // open opens a reader by the kind of its node: hidraw, a socket that stands for one (it keeps reports
 // apart as hidraw does, unix(7) SOCK_SEQPACKET), or else a serial line.
 func open(path string, baud int) (hardware.Port, error) {

@@ -20,6 +20,7 @@ import (
 	"coinop/configs"
 	"coinop/hardware/mdb"
 	"coinop/hardware/paper"
+	"coinop/hardware/probe"
 	"coinop/protocol"
 	"coinop/protocol/card"
 	"coinop/protocol/money"
@@ -235,9 +236,6 @@ func telemetryOf(t configs.Telemetry) time.Duration {
 // portOf is what a driver of an MDB bus stands for.
 var portOf = map[string]mdb.Port{"qibixx": mdb.PortQibixx, "waferstar": mdb.PortWaferstar, "mdb-raw": mdb.PortRaw, "mdb": mdb.PortRaw}
 
-// knownAs are words in a port's name under /dev/serial/by-id, in small letters, by driver.
-var knownAs = map[string][]string{"qibixx": {"qibixx", "mdb"}, "vivopay": {"id_tech", "idtech", "vivo"}, "escpos": {"printer", "epson", "star", "bixolon"}, "dex": {"dex"}, "relay-board": {"rs485", "rs-485", "modbus"}, "magstripe": {"magtek", "idtech", "id_tech", "msr", "swipe", "stripe", "magnetic"}, "scanner": {"scanner", "barcode", "honeywell", "metrologic", "newland", "datalogic", "zebra", "symbol", "gm65"}}
-
 // planOf is the plan of a lane's products. What its numbers and amounts mean is seen here.
 func planOf(a configs.Agent, lane int, c money.Currency) (map[protocol.Outlet]agent.Planned, configs.Errors) {
 	plan := map[protocol.Outlet]agent.Planned{}
@@ -331,12 +329,8 @@ func findPort(p configs.Port, driver string, ports func() []string) (path, what 
 			continue
 		}
 		all = append(all, path)
-		name := strings.ToLower(filepath.Base(path))
-		for _, word := range knownAs[driver] {
-			if strings.Contains(name, word) {
-				fit = append(fit, path)
-				break
-			}
+		if probe.Suits(path, driver) {
+			fit = append(fit, path)
 		}
 	}
 	switch {

@@ -38,6 +38,7 @@ ports. It ends with 0 when the device works, 1 when it does not.
 
   printer  prints a page
   reader   waits for a card (tap is the same) and says what it is
+  scanner  waits for a code, and says its kind and length
   vend     waits for a button of the machine
   coin     takes a coin and gives it back; bill: a bill
   door     waits for the service door`,
