@@ -40,13 +40,14 @@ type Profile struct {
 	Devices []Device
 	config  string
 
+	gave     func() int
 	run      []func(context.Context) error
 	commands map[string]command
 }
 
 // Device is one of its virtual devices, and where it is plugged in.
 type Device struct {
-	Part   string // vending, reader, printer, cash
+	Part   string // vending, reader, terminal, scanner, printer, cash
 	Driver string
 	Path   string
 	plug   func(in bool) error
@@ -64,6 +65,10 @@ var profiles = map[string]struct {
 }{
 	"snack":   {"a snack machine behind a Qibixx MDB adapter, a contactless reader, a receipt printer", (*Profile).snack},
 	"kiosk":   {"the same with a coin changer and a bill validator that the agent drives", (*Profile).kiosk},
+	"coffee":  {"a coffee machine behind a Waferstar MDB adapter, a contactless reader that is a HID device, a scanner that types", (*Profile).coffee},
+	"canteen": {"a machine at its own MDB bus, a reader of closed-loop cards, a coin changer behind a Waferstar adapter", (*Profile).canteen},
+	"parking": {"a barrier at a Modbus relay board, a payment terminal in the network (ZVT)", (*Profile).parking},
+	"locker":  {"two lockers at a Modbus relay board, a cashless reader at an MDB bus of its own", (*Profile).locker},
 	"laundry": {"two washers and a dryer at a Modbus relay board with a door switch, a contactless reader", (*Profile).laundry},
 }
 
@@ -89,7 +94,7 @@ func Open(name, dir string) (*Profile, error) {
 	}
 	p := &Profile{Name: name, Dir: dir, commands: map[string]command{}}
 	p.commands["help"] = command{"", "say what there is to do", nil}
-	p.command("unplug", "PART", "pull a cable: "+"vending, reader, printer, cash", func(arg string) error { return p.plug(arg, false) })
+	p.command("unplug", "PART", "pull a cable: vending, reader, terminal, scanner, printer, cash", func(arg string) error { return p.plug(arg, false) })
 	p.command("replug", "PART", "put it back", func(arg string) error { return p.plug(arg, true) })
 	if err := build.build(p); err != nil {
 		return nil, err
@@ -124,6 +129,9 @@ func (p *Profile) Run(ctx context.Context) error {
 	all.Wait()
 	return errors.Join(errs...)
 }
+
+// Gave is how many items have come out, or outlets run.
+func (p *Profile) Gave() int { return p.gave() }
 
 // Do is one command of a person at the machine; what it says is empty when there is nothing to say.
 func (p *Profile) Do(line string) (string, error) {
@@ -173,6 +181,7 @@ func (p *Profile) snack() error {
 	if err != nil {
 		return err
 	}
+	p.gave = func() int { return m.View().Drops }
 	p.add("vending", "qibixx", p.path("vmc"), m.Run, plugs(m.Unplug, m.Replug))
 	p.command("select", "ITEM", "press a button of the machine: 11, 12", func(arg string) error {
 		n, err := strconv.ParseUint(arg, 10, 16)
@@ -187,8 +196,11 @@ func (p *Profile) snack() error {
 	return errors.Join(p.reader(), p.printer())
 }
 
-func (p *Profile) reader() error {
-	r, err := virtual.NewReader(virtual.ReaderConfig{Link: p.path("reader")})
+func (p *Profile) reader() error { return p.readerAt(virtual.ReaderConfig{}) }
+
+func (p *Profile) readerAt(cfg virtual.ReaderConfig) error {
+	cfg.Link = p.path("reader")
+	r, err := virtual.NewReader(cfg)
 	if err != nil {
 		return err
 	}
@@ -228,6 +240,13 @@ func (p *Profile) kiosk() error {
 		return err
 	}
 	p.add("cash", "mdb", p.path("cash"), c.Run, plugs(quiet(c.Unplug), c.Replug))
+	p.coins(c)
+	p.config += "    cash: {owner: agent, port: " + p.path("cash") + "}\n"
+	return nil
+}
+
+// coins adds what is done with coins and bills.
+func (p *Profile) coins(c *virtual.Cash) {
 	number := func(arg string, do func(int) error) error {
 		n, err := strconv.Atoi(arg)
 		if err != nil {
@@ -238,8 +257,6 @@ func (p *Profile) kiosk() error {
 	p.command("coin", "TYPE", "put a coin in: 0 to 5 are 0.05, 0.10, 0.20, 0.50, 1.00, 2.00", func(arg string) error { return number(arg, c.Coin) })
 	p.command("bill", "TYPE", "put a bill in: 0 to 2 are 5.00, 10.00, 20.00", func(arg string) error { return number(arg, c.Bill) })
 	p.command("lever", "", "press the changer's return lever", func(string) error { c.Lever(); return nil })
-	p.config += "    cash: {owner: agent, port: " + p.path("cash") + "}\n"
-	return nil
 }
 
 func (p *Profile) laundry() error {
@@ -251,6 +268,7 @@ func (p *Profile) laundry() error {
 	if err != nil {
 		return err
 	}
+	p.gave = func() int { return b.View().Drops }
 	p.add("vending", "relay-board", p.path("board"), b.Run, plugs(b.Unplug, b.Replug))
 	p.command("select", "OUTLET", "press the button of an outlet: 1, 2, 3", func(arg string) error {
 		n, err := strconv.ParseUint(arg, 10, 16)

@@ -15,8 +15,8 @@ import (
 type question struct {
 	driver, part string
 	baud         int
-	ask          []byte   // nothing: it is only listened
-	with         []string // of the configuration
+	ask          []byte                                   // nothing: it is only listened
+	with         []string                                 // of the configuration
 	open         func(path string) (hardware.Port, error) // nil: 8N1 at baud
 	wait         time.Duration
 	// answer looks at what has come so far.

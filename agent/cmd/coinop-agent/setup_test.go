@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"os"
@@ -60,13 +61,19 @@ func TestSetup(t *testing.T) {
 			p := stands(t, name)
 			id := newIdentity(t, t.TempDir())
 			file, data := filepath.Join(t.TempDir(), "agent.yaml"), filepath.Join(t.TempDir(), "data")
-			_, w, errs := set(t, "--port", p.Dir+"/*", "--out", file, "--identity", id, "--data", data, "--cloud", "127.0.0.1:1", "--currency", "EUR")
+			args := []string{"--port", p.Dir + "/*", "--out", file, "--identity", id, "--data", data, "--cloud", "127.0.0.1:1", "--currency", "EUR"}
+			for _, d := range p.Devices {
+				if d.Driver == "zvt" {
+					args = append(args, "--terminal", d.Path)
+				}
+			}
+			_, w, errs := set(t, args...)
 			if len(w.Found) != len(p.Devices) || errs != "" {
 				t.Fatalf("%d found of %d: %+v\n%s", len(w.Found), len(p.Devices), w, errs)
 			}
 			for _, d := range p.Devices {
 				i := slices.IndexFunc(w.Found, func(f probe.Found) bool { return f.Path == d.Path })
-				if i < 0 || w.Found[i].Part != d.Part || w.Found[i].Driver != d.Driver || !w.Found[i].Sure {
+				if i < 0 || w.Found[i].Part != d.Part || w.Found[i].Driver != d.Driver || w.Found[i].Sure == (d.Driver == "keyboard") {
 					t.Errorf("%s at %s is not named: %+v", d.Driver, d.Path, w.Found)
 				}
 			}
@@ -76,13 +83,25 @@ func TestSetup(t *testing.T) {
 			if code, _, errs := call(t, nil, "setup", "--port", p.Dir+"/*", "--out", file, "--json"); code != exitFailure || !strings.Contains(errs, "--force") {
 				t.Errorf("written over: %d %s", code, errs)
 			}
-			ready(t, file, len(p.Devices))
+			sells := func() bool { return true } // where nobody but a bank can say yes, the tests of run do
+			if name == "kiosk" || name == "canteen" {
+				chosen := time.Time{}
+				sells = func() bool {
+					if time.Since(chosen) > 5*time.Second {
+						chosen = time.Now()
+						_, _ = p.Do("select 11")
+					}
+					_, _ = p.Do("coin 4")
+					return p.Gave() > 0
+				}
+			}
+			ready(t, file, len(p.Devices), sells)
 		})
 	}
 }
 
-// ready runs the agent with a file until its devices are.
-func ready(t *testing.T, file string, devices int) {
+// ready runs the agent with a file until its devices are, and then until it sells.
+func ready(t *testing.T, file string, devices int, sells func() bool) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	var log shared
@@ -93,6 +112,11 @@ func ready(t *testing.T, file string, devices int) {
 	for until := time.Now().Add(20 * time.Second); strings.Count(log.String(), "state=ready") < devices; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(until) {
 			t.Fatalf("%d devices are not ready:\n%s", devices, log.String())
+		}
+	}
+	for until := time.Now().Add(20 * time.Second); !sells(); time.Sleep(200 * time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatalf("it does not sell:\n%s", log.String())
 		}
 	}
 }
@@ -110,14 +134,18 @@ func TestSetupNamesWrongWirings(t *testing.T) {
 		}
 		return path
 	}
-	mute := must[*virtual.Machine](t)(virtual.NewMachine(virtual.MachineConfig{}))
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- mute.Run(ctx) }()
-	t.Cleanup(func() { cancel(); <-done })
-	if err := mute.Mute(true); err != nil {
-		t.Fatal(err)
+	off := func() string {
+		m := must[*virtual.Machine](t)(virtual.NewMachine(virtual.MachineConfig{}))
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		go func() { done <- m.Run(ctx) }()
+		t.Cleanup(func() { cancel(); <-done })
+		if err := m.Mute(true); err != nil {
+			t.Fatal(err)
+		}
+		return m.Path()
 	}
+	locker, spare := stands(t, "locker"), stands(t, "snack")
 	taken := stands(t, "snack")
 	port, err := hardware.OpenTTY(at(taken, "reader"), 9600)
 	if err != nil {
@@ -136,15 +164,17 @@ func TestSetupNamesWrongWirings(t *testing.T) {
 		{"nothing is in", []string{filepath.Join(dir, "*-none-*")}, code.SetupNoPorts},
 		{"no machine", []string{at(snack, "reader"), at(snack, "printer")}, code.SetupNoVending},
 		{"nobody can pay", []string{at(other, "vmc"), at(other, "printer")}, code.SetupNobodyPays},
-		{"a device is off", []string{mute.Path()}, code.SetupSilent},
-		{"a device is off, its name is known", []string{link("usb-Qibixx_MDB-HAT_1-if00", mute.Path())}, code.SetupNameOnly},
+		{"a device is off", []string{off()}, code.SetupSilent},
+		{"a device is off, its name is known", []string{link("usb-Qibixx_MDB-HAT_1-if00", off())}, code.SetupNameOnly},
 		{"the agent runs", []string{at(taken, "reader")}, code.SetupTaken},
 		{"the cable is out", []string{filepath.Join(dir, "usb-ID_TECH_VP3300-if00")}, code.PortAbsent},
 		{"two readers, one machine", []string{at(kiosk, "vmc"), at(kiosk, "reader"), at(laundry, "reader")}, code.SetupTooMany},
 		{"a relay board", []string{at(laundry, "board")}, code.SetupOutlets},
+		{"a reader beside a terminal", []string{at(locker, "board"), at(locker, "reader"), at(spare, "reader")}, code.SetupTooMany},
 		{"the paper is out", []string{at(printer, "printer")}, code.SetupPrinterOffline},
 	} {
-		t.Run(c.name, func(t *testing.T) { // one after the other: two askers at a port would disturb each other
+		t.Run(c.name, func(t *testing.T) { // each at ports of its own: two askers at one would disturb each other
+			t.Parallel()
 			var args []string
 			for _, p := range c.ports {
 				args = append(args, "--port", p)
@@ -165,9 +195,52 @@ func TestSetupNamesWrongWirings(t *testing.T) {
 	}
 }
 
+// What cannot stand on a bench is written so that the file is good all the same.
+func TestSetupWrites(t *testing.T) {
+	t.Parallel()
+	board := probe.Found{Path: "/dev/serial/by-id/usb-RS485-if00", Part: "vending", Driver: "relay-board", Sure: true}
+	for name, c := range map[string]struct {
+		found probe.Found
+		want  string
+	}{
+		"a reader behind pcscd":   {probe.Found{Path: "pcscd:ACS ACR122U 00 00", Part: "reader", Driver: "pcsc", With: []string{`name: "ACS ACR122U 00 00"`}}, `reader: {driver: pcsc, name: "ACS ACR122U 00 00"}`},
+		"a head that encrypts":    {probe.Found{Path: "/dev/hidraw3", Part: "reader", Driver: "magstripe", With: []string{"head: magtek"}}, "reader: {driver: magstripe, port: /dev/hidraw3, head: magtek}"},
+		"a chip at an I2C bus":    {probe.Found{Path: "/dev/i2c-1", Part: "reader", Driver: "pn532"}, "reader: {driver: pn532, port: /dev/i2c-1}"},
+		"a second cashless":       {probe.Found{Path: "/dev/ttyS4", Part: "terminal", Driver: "mdb", With: []string{`bus_address: "60"`}}, "bus_address: \"60\"}"},
+		"a terminal":              {probe.Found{Path: "192.168.1.40:20007", Part: "terminal", Driver: "zvt"}, `terminal: {driver: zvt, address: "192.168.1.40:20007"}`},
+		"a changer at an adapter": {probe.Found{Path: "/dev/ttyS5", Part: "cash", Driver: "waferstar"}, "cash: {owner: agent, driver: waferstar, port: /dev/ttyS5}"},
+		"pins":                    {probe.Found{Path: "/dev/gpiochip0", Part: "pins", Driver: "gpio", Says: "pinctrl, 54 lines", Aside: true}, "# board:"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			file := filepath.Join(t.TempDir(), "agent.yaml")
+			if err := judge([]probe.Found{board, c.found}).write(file, false, "/etc/coinop/identity", "/var/lib/coinop", "127.0.0.1:1", "EUR", nil); err != nil {
+				t.Error(err)
+			}
+			if text, _ := os.ReadFile(file); !strings.Contains(string(text), c.want) {
+				t.Errorf("%s", text)
+			}
+		})
+	}
+}
+
+// At most three questions are asked, and none of who does not sit before a terminal.
+func TestSetupAsks(t *testing.T) {
+	t.Parallel()
+	var said strings.Builder
+	a := asker{in: bufio.NewReader(strings.NewReader("192.168.1.40:20007\n\nCHF\nnever\n")), out: &said, can: true, left: 3}
+	got := []string{a.answer("", "terminal", ""), a.answer("", "cloud", "c"), a.answer("given", "data", ""), a.answer("", "currency", "EUR"), a.answer("", "identity", "/etc")}
+	if want := []string{"192.168.1.40:20007", "c", "given", "CHF", "/etc"}; !slices.Equal(got, want) || strings.Count(said.String(), "?")+strings.Count(said.String(), "]: ") != 3 {
+		t.Errorf("%q, asked %q", got, said.String())
+	}
+	if quiet := (asker{left: 3}); quiet.answer("", "cloud", "c") != "c" {
+		t.Error("it asked nobody")
+	}
+}
+
 func TestSimulate(t *testing.T) {
 	t.Parallel()
-	if code, _, errs := call(t, nil, "simulate", "boat", "--dir", t.TempDir()); code != exitUsage || !strings.Contains(errs, "kiosk, laundry, snack") {
+	if code, _, errs := call(t, nil, "simulate", "boat", "--dir", t.TempDir()); code != exitUsage || !strings.Contains(errs, "kiosk, laundry, locker, parking, snack") {
 		t.Errorf("%d %s", code, errs)
 	}
 	p := stands(t, "kiosk")
