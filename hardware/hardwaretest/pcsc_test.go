@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -164,6 +165,9 @@ func TestPCSCWithoutKeys(t *testing.T) {
 func TestPCSCNames(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
+	if names, err := pcsc.Names(t.Context(), s.socket()); err != nil || !slices.Equal(names, []string{slot0, "Coinop 00 01"}) {
+		t.Errorf("%q %v", names, err)
+	}
 	for name, want := range map[string]string{"": "more than one", "ACR122U": "it knows Coinop 00 00, Coinop 00 01"} {
 		l := NewLog(t)
 		r := s.reader(l.Out, hardware.LoopKeys{}, name)
