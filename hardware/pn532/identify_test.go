@@ -17,7 +17,9 @@ func TestIdentify(t *testing.T) {
 		want string
 	}{
 		"chip": {[]i2ctest.IO{
-			{Addr: i2cAddress, R: []byte{0}}, {Addr: i2cAddress, W: ask}, {Addr: i2cAddress, R: pad(0)},
+			{Addr: i2cAddress, R: []byte{0}},
+			{Addr: i2cAddress, W: ask},
+			{Addr: i2cAddress, R: pad(0)},
 			{Addr: i2cAddress, R: pad(1, 0, 0, 0xFF, 0, 0xFF, 0)},
 			{Addr: i2cAddress, R: pad(1, 0, 0, 0xFF, 6, 0xFA, 0xD5, 3, 0x32, 1, 6, 7, 0xE8, 0)},
 		}, "PN532, firmware 1.6"},
