@@ -18,6 +18,8 @@ import (
 
 	"coinop/agent/journal"
 	"coinop/hardware"
+	"coinop/hardware/escpos"
+	"coinop/hardware/pcsc"
 	"coinop/protocol"
 	"coinop/protocol/code"
 
@@ -30,7 +32,16 @@ type Exam struct {
 	Data     string // folder
 	Cloud    string // host:port
 	Ports    []ExamPort
+	Printers []ExamAddress // in the network
+	Cards    []ExamCards
+	PCSC     string // socket of pcscd; where it always is
 }
+
+// ExamAddress is a device at host:port that the configuration names.
+type ExamAddress struct{ Name, Address string }
+
+// ExamCards is a reader behind pcscd that the configuration names; Reader is its name there, or a part of it.
+type ExamCards struct{ Name, Reader string }
 
 // ExamPort is a device file that the configuration names. None says why there is none, as for auto.
 type ExamPort struct{ Name, Path, None string }
@@ -74,7 +85,7 @@ func Examine(ctx context.Context, x Exam) []Finding {
 	look(1, func() []Finding { return examCloud(ctx, x, id) })
 	look(2, func() []Finding { return examPing(ctx, x) })
 	look(3, func() []Finding { return examJournal(x) })
-	look(4, func() []Finding { return examAgent(x) })
+	look(4, func() []Finding { return examAgent(ctx, x) })
 	all.Wait()
 	out := parts[0]
 	for _, i := range []int{4, 1, 2, 3} {
@@ -198,13 +209,13 @@ func examJournal(x Exam) []Finding {
 }
 
 // examAgent is what the running agent says of itself, or what can be seen without one.
-func examAgent(x Exam) []Finding {
+func examAgent(ctx context.Context, x Exam) []Finding {
 	if x.Data == "" {
-		return examPorts(x, false)
+		return examHardware(ctx, x, false)
 	}
 	st, err := AskStatus(x.Data)
 	if err != nil {
-		return append([]Finding{bad("data", LevelFail, code.DataFolder, "%v", err)}, examPorts(x, false)...)
+		return append([]Finding{bad("data", LevelFail, code.DataFolder, "%v", err)}, examHardware(ctx, x, false)...)
 	}
 	var out []Finding
 	switch st.Running {
@@ -220,7 +231,7 @@ func examAgent(x Exam) []Finding {
 		out = append(out, bad("cloud's word", LevelFail, c, ""))
 	}
 	if st.Running != IsRunning {
-		return append(append(out, examPorts(x, st.Running == NotAnswering)...), examLately(st)...)
+		return append(append(out, examHardware(ctx, x, st.Running == NotAnswering)...), examLately(st)...)
 	}
 	for _, d := range st.Box {
 		out = append(out, examDevice(d.Name, d))
@@ -308,6 +319,43 @@ func examClock(st Status) Finding {
 		return bad("clock", LevelWarn, code.ClockUnsynced, "%s, and nothing keeps it", now)
 	}
 	return good("clock", "%s; the cloud was not asked", now)
+}
+
+// examHardware looks at what the configuration names, when no agent says how it stands. held: one has it.
+func examHardware(ctx context.Context, x Exam, held bool) []Finding {
+	ctx, cancel := context.WithTimeout(ctx, dialExam)
+	defer cancel()
+	out := examPorts(x, held)
+	more := make([]Finding, len(x.Printers)+len(x.Cards))
+	var all sync.WaitGroup
+	for i, p := range x.Printers {
+		if held { // it takes one connection at a time
+			more[i] = Finding{Part: p.Name, Level: LevelNone, Says: p.Address + ": the agent has it and does not answer"}
+			continue
+		}
+		all.Go(func() {
+			c, err := new(net.Dialer).DialContext(ctx, "tcp", p.Address)
+			if err != nil {
+				more[i] = bad(p.Name, LevelFail, code.Code(escpos.Unreachable(err)), "%v", err)
+				return
+			}
+			_ = c.Close()
+			more[i] = good(p.Name, "%s takes a connection; whether the printer can print, the agent would say", p.Address)
+		})
+	}
+	for i, c := range x.Cards {
+		i += len(x.Printers)
+		all.Go(func() {
+			name, err := pcsc.Look(ctx, x.PCSC, c.Reader)
+			if n, ok := errors.AsType[hardware.Named](err); ok {
+				more[i] = bad(c.Name, LevelFail, code.Code(n.Code), "%v", err)
+				return
+			}
+			more[i] = good(c.Name, "pcscd has %s", name)
+		})
+	}
+	all.Wait()
+	return append(out, more...)
 }
 
 // examPorts looks whether the ports are there, and opens none: that may reset a device. held: an agent has them.

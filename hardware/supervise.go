@@ -47,6 +47,10 @@ func Supervise(ctx context.Context, device string, open func(context.Context) (D
 				h.Code = CodeSilent
 			}
 		}
+		var n Named
+		if errors.As(err, &n) {
+			h.Code = n.Code
+		}
 		if errors.As(err, &p) {
 			h.State, h.Code = Fault, CodeDriverPanic
 		}
@@ -87,6 +91,15 @@ func serve(ctx context.Context, open func(context.Context) (Driver, error)) (ope
 type Silence string
 
 func (s Silence) Error() string { return string(s) }
+
+// Named is why a device cannot be opened, or is lost, with a code of its own for Health.
+type Named struct {
+	Code string
+	Err  error
+}
+
+func (n Named) Error() string { return n.Err.Error() }
+func (n Named) Unwrap() error { return n.Err }
 
 type panicked struct{ what string }
 

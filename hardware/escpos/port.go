@@ -2,6 +2,7 @@ package escpos
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -41,13 +42,25 @@ func dial(ctx context.Context, address string) (hardware.Port, error) {
 	d := net.Dialer{Timeout: connectTime, KeepAlive: 15 * time.Second}
 	c, err := d.DialContext(ctx, "tcp", address)
 	if err != nil {
-		return nil, err // it names the address
+		return nil, hardware.Named{Code: Unreachable(err), Err: err} // it names the address
 	}
 	p, ok := c.(hardware.Port)
 	if !ok {
 		return nil, fmt.Errorf("dial %s: not a stream", address)
 	}
 	return p, nil
+}
+
+// Unreachable is the code of why a printer in the network cannot be reached.
+func Unreachable(err error) string {
+	var dns *net.DNSError
+	switch {
+	case errors.As(err, &dns):
+		return CodeName
+	case errors.Is(err, unix.ECONNREFUSED):
+		return CodeRefused
+	}
+	return CodeNoAnswer
 }
 
 // openLP opens a USB printer device. The kernel lets one process have it at a time.

@@ -36,6 +36,9 @@ const (
 	CodeCutter    = "printer.cutter"
 	CodeError     = "printer.error"
 	CodeOffline   = "printer.offline"
+	CodeName      = "printer.name"      // of one in the network: nobody knows the name
+	CodeRefused   = "printer.refused"   // nothing listens at its port
+	CodeNoAnswer  = "printer.no_answer" // no way to it, or nobody is there
 )
 
 var errUnproven = hardware.Silence("the printer did not say that it printed: the port is opened anew, and what waits in it is dropped")

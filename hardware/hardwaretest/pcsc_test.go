@@ -3,6 +3,7 @@ package hardwaretest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -172,13 +173,22 @@ func TestPCSCNames(t *testing.T) {
 		l := NewLog(t)
 		r := s.reader(l.Out, hardware.LoopKeys{}, name)
 		supervise(t, l, r.Open)
-		if h := Next[hardware.Health](l, nil); h.State != hardware.Absent || h.Code != hardware.CodePortAbsent || !strings.Contains(h.Detail, want) {
+		if h := Next[hardware.Health](l, nil); h.State != hardware.Absent || h.Code != pcsc.CodeReader || !strings.Contains(h.Detail, want) {
 			t.Errorf("%q: %+v", name, h)
 		}
 		must(t, r.Activate(price, time.Minute))
 		if f := Next[hardware.CardFailed](l, nil); f.Reason != hardware.ReasonReader {
 			t.Errorf("%q: %+v", name, f)
 		}
+		if n, err := pcsc.Look(t.Context(), s.socket(), name); codeOf(err) != pcsc.CodeReader || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %q %v", name, n, err)
+		}
+	}
+	if n, err := pcsc.Look(t.Context(), s.socket(), "00 01"); err != nil || n != "Coinop 00 01" {
+		t.Errorf("%q %v", n, err)
+	}
+	if _, err := pcsc.Look(t.Context(), s.dir+"/none", ""); codeOf(err) != pcsc.CodeService {
+		t.Error(err)
 	}
 	l := NewLog(t)
 	r, err := pcsc.New(pcsc.Config{Socket: s.dir + "/none", Currency: money.EUR}, l.Out)
@@ -186,4 +196,9 @@ func TestPCSCNames(t *testing.T) {
 	if _, err := r.Open(context.Background()); err == nil || !strings.Contains(err.Error(), "pcscd installed") {
 		t.Error(err)
 	}
+}
+
+func codeOf(err error) string {
+	n, _ := errors.AsType[hardware.Named](err)
+	return n.Code
 }

@@ -14,22 +14,38 @@
 package pcsc
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"net"
+	"os"
+	"syscall"
 	"time"
 
 	"coinop/hardware"
 	"coinop/protocol/money"
 )
 
-// Socket is where pcscd listens.
-const Socket = "/run/pcscd/pcscd.comm"
+// Socket is where pcscd listens, when SocketVariable does not say otherwise.
+const (
+	Socket         = "/run/pcscd/pcscd.comm"
+	SocketVariable = "PCSCLITE_CSOCK_NAME" // as pcsc-lite's own library has it
+)
+
+// Codes of Health beside hardware's own.
+const (
+	CodeService = "pcsc.service" // pcscd does not run, or has ended
+	CodeDenied  = "pcsc.denied"  // it runs, and does not let us
+	CodeReader  = "pcsc.reader"  // it runs, and does not know the reader
+)
 
 // Config is one reader. The zero value of a field is its default.
 type Config struct {
 	Device   string            // its name in Health; "reader"
-	Socket   string            // of pcscd; Socket
+	Socket   string            // of pcscd; what SocketVariable says, or Socket
 	Name     string            // of the reader or a part of it, as pcscd tells it; "": there is one
 	Currency money.Currency    // required
 	Keys     hardware.LoopKeys // none: cards are their chip's number
@@ -53,7 +69,7 @@ func New(cfg Config, out func(hardware.Event)) (*Reader, error) {
 		cfg.Device = "reader"
 	}
 	if cfg.Socket == "" {
-		cfg.Socket = Socket
+		cfg.Socket = cmp.Or(os.Getenv(SocketVariable), Socket)
 	}
 	if cfg.Clock == nil {
 		cfg.Clock = hardware.Since()
@@ -66,13 +82,64 @@ func New(cfg Config, out func(hardware.Event)) (*Reader, error) {
 
 // Open connects to pcscd for one Run; it is what Supervise calls.
 func (r *Reader) Open(ctx context.Context) (hardware.Driver, error) {
-	d := net.Dialer{Timeout: answerTime}
-	c, err := d.DialContext(ctx, "unix", r.cfg.Socket)
+	c, err := dial(ctx, r.cfg.Socket)
 	if err != nil {
-		return nil, fmt.Errorf("is pcscd installed and running? %w", err)
+		return nil, err
 	}
 	r.port = c
 	return r, nil
+}
+
+func dial(ctx context.Context, socket string) (net.Conn, error) {
+	d := net.Dialer{Timeout: answerTime}
+	c, err := d.DialContext(ctx, "unix", socket)
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return nil, hardware.Named{Code: CodeDenied, Err: err}
+	case err != nil:
+		return nil, hardware.Named{Code: CodeService, Err: fmt.Errorf("is pcscd installed and running? %w", err)}
+	}
+	return c, nil
+}
+
+// Look asks pcscd at a socket ("": as for Config) for a reader by its name, as Config has it, and gives the name in
+// full. It connects no card and may be asked while others use the reader. An error is a hardware.Named.
+func Look(ctx context.Context, socket, name string) (reader string, err error) {
+	c, err := dial(ctx, cmp.Or(socket, os.Getenv(SocketVariable), Socket))
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(answerTime))
+	ask := func(q []byte, size int) []byte {
+		b := make([]byte, size)
+		if _, errWrite := c.Write(q); err == nil {
+			err = errWrite
+		}
+		if err == nil {
+			_, err = io.ReadFull(c, b)
+		}
+		return b
+	}
+	v := ask(request(cmdVersion, numbers(major, minor, 0)), 12)
+	var slots []Slot
+	if err == nil {
+		if number(v, 2) != resultOK {
+			return "", hardware.Named{Code: CodeService, Err: errVersion}
+		}
+		slots, err = ParseSlots(ask(request(cmdWait, nil), statesSize))
+	}
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE): // it takes whom polkit allows
+		return "", hardware.Named{Code: CodeDenied, Err: errors.New("pcscd closed the connection")}
+	case err != nil:
+		return "", hardware.Named{Code: CodeService, Err: fmt.Errorf("pcscd: %w", err)}
+	}
+	slot, what := find(slots, name)
+	if slot == nil {
+		return "", hardware.Named{Code: CodeReader, Err: errors.New(what)}
+	}
+	return slot.Name, nil
 }
 
 // Run serves the connection until pcscd ends it or stays silent, or ctx ends. Only after Open.
@@ -81,7 +148,11 @@ func (r *Reader) Run(ctx context.Context) error {
 		r.state, o = r.state.Step(now, in)
 		return o
 	}
-	return hardware.Serve(ctx, r.port, r.cfg.Clock, step, &r.box, r.out)
+	err := hardware.Serve(ctx, r.port, r.cfg.Clock, step, &r.box, r.out)
+	if errors.Is(err, io.EOF) {
+		err = hardware.Named{Code: CodeService, Err: errors.New("pcscd has ended")}
+	}
+	return err
 }
 
 type (

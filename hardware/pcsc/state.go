@@ -202,7 +202,7 @@ func (s *State) see(o *hardware.Output, slots []Slot) {
 	}
 	h := hardware.Health{Device: s.device, State: hardware.Ready, Code: hardware.CodeReady}
 	if slot == nil {
-		h.State, h.Code, h.Detail = hardware.Absent, hardware.CodePortAbsent, what
+		h.State, h.Code, h.Detail = hardware.Absent, CodeReader, what
 		s.fail(o, hardware.ReasonReader)
 	} else {
 		h.Detail = slot.Name

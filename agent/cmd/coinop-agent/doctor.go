@@ -13,6 +13,7 @@ import (
 
 	"coinop/agent"
 	"coinop/configs"
+	"coinop/hardware/pcsc"
 	"coinop/protocol/code"
 
 	"github.com/spf13/cobra"
@@ -102,6 +103,7 @@ func examFile(file string, env []string, given []configs.Flag, x *agent.Exam) []
 	if err != nil {
 		return []agent.Finding{fault(err)}
 	}
+	x.PCSC, _ = lookup(env)(pcsc.SocketVariable)
 	x.Identity, x.Data, x.Cloud = string(a.Identity), string(a.Data), string(a.Cloud)
 	port := func(lane int, what string, p configs.Port, driver string) {
 		path, none := findPort(p, driver, serialPorts)
@@ -111,13 +113,19 @@ func examFile(file string, env []string, given []configs.Flag, x *agent.Exam) []
 		if l.Vending.Driver != "gpio" {
 			port(i, "vending", l.Vending.Port, l.Vending.Driver)
 		}
-		if l.Reader != nil && l.Reader.Driver != "pcsc" { // pcscd has its port
+		switch {
+		case l.Reader != nil && l.Reader.Driver == "pcsc": // pcscd has its port
+			x.Cards = append(x.Cards, agent.ExamCards{Name: fmt.Sprintf("lane %d reader", i), Reader: l.Reader.Name})
+		case l.Reader != nil:
 			port(i, "reader", l.Reader.Port, readerPort(*l.Reader))
 		}
 		if l.Terminal != nil && l.Terminal.Driver == "mdb" {
 			port(i, "terminal", l.Terminal.Port, "mdb reader")
 		}
-		if l.Printer != nil && l.Printer.Address == "" {
+		switch {
+		case l.Printer != nil && l.Printer.Address != "":
+			x.Printers = append(x.Printers, agent.ExamAddress{Name: fmt.Sprintf("lane %d printer", i), Address: string(l.Printer.Address)})
+		case l.Printer != nil:
 			port(i, "printer", l.Printer.Port, l.Printer.Driver)
 		}
 		if l.Cash != nil && l.Cash.Owner == "agent" {

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/json"
+	"io"
 	"math/big"
 	"net"
 	"os"
@@ -19,6 +20,7 @@ import (
 	"time"
 
 	"coinop/agent"
+	"coinop/hardware/virtual"
 	"coinop/protocol/code"
 )
 
@@ -182,4 +184,79 @@ func TestDiagnosisIsPrinted(t *testing.T) {
 	if inColor(&plain, nil) || inColor(os.Stdout, []string{"NO_COLOR=1"}) {
 		t.Error("colour where nobody sees it")
 	}
+}
+
+// A reader behind pcscd and a printer in the network have no port to look at: they are asked.
+func TestDoctorLooksWithoutPorts(t *testing.T) {
+	t.Parallel()
+	nobody := must[net.Listener](t)(net.Listen("tcp", "127.0.0.1:0")) // its port is free when it is closed
+	refused := nobody.Addr().String()
+	_ = nobody.Close()
+	takes := must[*virtual.Printer](t)(virtual.NewPrinter(virtual.PrinterConfig{TCP: true}))
+	file, dir := filepath.Join(t.TempDir(), "agent.yaml"), t.TempDir()
+	for _, c := range []struct {
+		name, lane, socket string
+		want               code.Code // "": it is well
+	}{
+		{"printer refuses", "printer: {address: " + refused + "}", "", code.PrinterRefused},
+		{"printer has no name", "printer: {address: no-such-printer.invalid:9100}", "", code.PrinterName},
+		{"printer has no route", "printer: {address: 255.255.255.255:9100}", "", code.PrinterNoAnswer},
+		{"printer is there", "printer: {address: " + takes.Path() + "}", "", ""},
+		{"no pcscd", "reader: {driver: pcsc}", filepath.Join(dir, "none"), code.PCSCService},
+		{"pcscd lets nobody in", "reader: {driver: pcsc}", pcscd(t, nil), code.PCSCDenied},
+		{"no reader", "reader: {driver: pcsc}", pcscd(t, []string{""}), code.PCSCReader},
+		{"another reader", "reader: {driver: pcsc, name: ACR122U}", pcscd(t, []string{"SCM SCR331 00 00"}), code.PCSCReader},
+		{"the reader", "reader: {driver: pcsc, name: ACR122U}", pcscd(t, []string{"ACS ACR122U PICC 00 00"}), ""},
+	} {
+		text := "identity: " + dir + "\ndata: " + dir + "\ncloud: 127.0.0.1:1\nlanes:\n  - vending: {port: " + dir + "}\n    " + c.lane + "\n"
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		_, out, errs := call(t, map[string]string{"PCSCLITE_CSOCK_NAME": c.socket}, "doctor", "--config", file, "--json")
+		took := time.Since(began)
+		var d diagnosis
+		if err := json.Unmarshal([]byte(out), &d); err != nil {
+			t.Fatalf("%s: %v\n%s%s", c.name, err, out, errs)
+		}
+		part, _, _ := strings.Cut(c.lane, ":")
+		i := slices.IndexFunc(d.Findings, func(f agent.Finding) bool { return f.Part == "lane 0 "+part })
+		if i < 0 || d.Findings[i].Fault.Code != c.want || (c.want == "") != (d.Findings[i].Level == agent.LevelOK) || c.want != "" && d.Findings[i].Fault.Next == "" {
+			t.Errorf("%s: want %q\n%s", c.name, c.want, out)
+		}
+		if took > 3*time.Second {
+			t.Errorf("%s: took %s", c.name, took)
+		}
+	}
+}
+
+// pcscd is a socket that answers as pcscd 4.4 does who asks for its version and its readers; no readers: it hangs
+// up, as on whom polkit does not allow. The real one judges the driver in hardware/hardwaretest.
+func pcscd(t *testing.T, readers []string) (socket string) {
+	t.Helper()
+	socket = filepath.Join(t.TempDir(), "s")
+	l := must[net.Listener](t)(net.Listen("unix", socket))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			if _, err := io.ReadFull(c, make([]byte, 8+12)); err == nil && readers != nil {
+				_, _ = c.Write([]byte{4, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0})
+				_, _ = io.ReadFull(c, make([]byte, 8))
+				states := make([]byte, 16*184)
+				for i, name := range readers {
+					copy(states[i*184:], name)
+				}
+				_, _ = c.Write(states)
+				_, _ = c.Read(make([]byte, 1)) // until it is over
+			}
+			_ = c.Close()
+		}
+	}()
+	t.Cleanup(func() { _ = l.Close(); <-done })
+	return socket
 }

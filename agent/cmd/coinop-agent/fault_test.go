@@ -257,6 +257,17 @@ func TestDoctorNamesFaults(t *testing.T) {
 		{"paper out", paper(virtual.PrinterTrouble{PaperOut: true}, code.PrinterPaperOut)},
 		{"cover open", paper(virtual.PrinterTrouble{CoverOpen: true}, code.PrinterCoverOpen)},
 		{"cutter stuck", paper(virtual.PrinterTrouble{Cutter: true}, code.PrinterCutter)},
+		{"printer gone from the network", func(f *faulty) {
+			p := must[*virtual.Printer](f.t)(virtual.NewPrinter(virtual.PrinterConfig{TCP: true}))
+			ctx, cancel := context.WithCancel(context.Background())
+			done := make(chan error, 1)
+			go func() { done <- p.Run(ctx) }()
+			f.vending()
+			f.runs(laneVending+"    printer: {address: "+p.Path()+"}\n", "printer")
+			cancel()
+			<-done
+			f.names("lane 0 printer", code.PrinterRefused)
+		}},
 		{"printer hang", paper(virtual.PrinterTrouble{Hung: true}, code.Silent)},
 		{"USB device gone", func(f *faulty) {
 			r := f.reader()
