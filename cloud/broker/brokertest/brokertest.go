@@ -55,7 +55,7 @@ type Broker struct {
 // Spans the suite allows. They are long for a race detector on a busy machine; what is usual is logged.
 const (
 	answerTime   = 20 * time.Second // for anything that has to come
-	closeTime    = 3 * time.Second // for a connection to be closed
+	closeTime    = 3 * time.Second  // for a connection to be closed
 	takeoverTime = time.Second
 	undisturbed  = time.Second // the longest round trip of the bystander, at a broker that promises it
 	repeatTime   = 2 * time.Second
