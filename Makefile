@@ -13,6 +13,10 @@ STAMP      = -X main.version=$(shell git describe --always --dirty 2>/dev/null |
 GOFUMPT     = $(GO) run mvdan.cc/gofumpt@v0.9.2
 STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
+# gRPC, which comes with the OTLP exporters, has a page of traces; for its templates the linker would keep
+# every method there is, 5 MB in an agent.
+export GOFLAGS := $(GOFLAGS) -tags=grpcnotrace
+
 # stage NAME: COMMAND prints the seconds a stage took, and stops at the first that fails.
 define stage
 	@mkdir -p out; start=$$(date +%s.%N); echo "== $(1)"; \

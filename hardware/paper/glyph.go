@@ -1,19 +1,68 @@
 package paper
 
 import (
-	"image"
+	"bytes"
+	"compress/gzip"
+	_ "embed"
+	"encoding/binary"
+	"io"
+	"slices"
 	"sync"
-
-	"github.com/hajimehoshi/bitmapfont/v3"
-	"golang.org/x/image/font"
-	"golang.org/x/image/font/gofont/gomono"
-	"golang.org/x/image/font/gofont/gomonobold"
-	"golang.org/x/image/font/opentype"
-	"golang.org/x/image/math/fixed"
 )
 
-// glyphs are the characters that were drawn already.
-var glyphs = &glyphCache{drawn: map[glyph][]byte{}}
+// drawings are the characters of our fonts as dots, so that an agent carries neither fonts nor what draws
+// them. TestDrawings makes the file (-update) and keeps it: Latin, Greek and Cyrillic are the Go fonts', plain
+// and bold, the rest is a bitmap font of 12 dots. Packed it is the three faces one behind the other, each the
+// count of its characters in two bytes, the characters in two each, rising, and their rows from the top: 24 of
+// three bytes, of the bitmap font 12 of two, the left dot the highest bit.
+//
+//go:embed drawings.gz
+var drawings []byte
+
+// face is one of them; a drawing is two cells wide, and whoever has one cell takes its middle.
+type face struct {
+	runes []uint16
+	rows  []byte // of all, one behind the other
+	size  int    // bytes of one
+}
+
+var faces = sync.OnceValue(func() (f [3]face) {
+	z, err := gzip.NewReader(bytes.NewReader(drawings))
+	if err != nil {
+		panic(err) // of a file that is compiled in
+	}
+	b, err := io.ReadAll(z)
+	if err != nil {
+		panic(err)
+	}
+	for i := range f {
+		n := int(binary.BigEndian.Uint16(b))
+		f[i] = face{make([]uint16, n), b[2+2*n:], 3 * CellHeight}
+		if i == 2 {
+			f[i].size = 2 * CellHeight / 2
+		}
+		for k := range n {
+			f[i].runes[k] = binary.BigEndian.Uint16(b[2+2*k:])
+		}
+		b = b[2+n*(2+f[i].size):]
+	}
+	return f
+})
+
+// of is the rows of a character; nil where the face has none.
+func (f face) of(r rune) []byte {
+	if r > 0xffff {
+		return nil
+	}
+	k, found := slices.BinarySearch(f.runes, uint16(r)) //nolint:gosec // looked at
+	if !found {
+		return nil
+	}
+	return f.rows[k*f.size : (k+1)*f.size]
+}
+
+// glyphs are the characters that were unpacked already.
+var glyphs = &glyphCache{seen: map[glyph][]byte{}}
 
 type glyph struct {
 	r     rune
@@ -22,90 +71,56 @@ type glyph struct {
 }
 
 type glyphCache struct {
-	mu    sync.Mutex
-	fonts [2]*opentype.Font
-	faces [2]font.Face
-	drawn map[glyph][]byte
+	mu   sync.Mutex
+	seen map[glyph][]byte
 }
 
-// of is a character in black and white, as a thermal head has no gray. Latin, Greek and Cyrillic are
-// the Go fonts', the rest is a bitmap font of 12 dots that is doubled, and what neither has is a box.
+// of is a character in black and white, as a thermal head has no gray: a byte a dot. The bitmap font is
+// doubled, and what no font has is a box.
 func (c *glyphCache) of(r rune, bold bool, cells int) []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	key := glyph{r, bold, cells}
-	if g, ok := c.drawn[key]; ok {
+	if g, ok := c.seen[key]; ok {
 		return g
 	}
-	g := c.mono(r, bold, cells)
-	if g == nil {
-		g = bits(r, bold, cells)
+	f := faces()
+	mono := f[0]
+	if bold {
+		mono = f[1]
 	}
-	if g == nil {
+	var g []byte
+	if rows := mono.of(r); rows != nil {
+		g = plain(rows, cells)
+	} else if rows = f[2].of(r); rows != nil {
+		g = doubled(rows, bold, cells)
+	} else {
 		g = box(cells)
 	}
-	c.drawn[key] = g
+	c.seen[key] = g
 	return g
 }
 
-// mono is the character of the Go font, in the middle of its cells; nil where it has none.
-func (c *glyphCache) mono(r rune, bold bool, cells int) []byte {
-	face, has := c.face(bold, r)
-	if !has {
-		return nil
-	}
-	w := CellWidth * cells
-	gray := image.NewGray(image.Rect(0, 0, w, CellHeight))
-	d := font.Drawer{Dst: gray, Src: image.White, Face: face, Dot: fixed.P((w-CellWidth)/2, baseline)}
-	d.DrawString(string(r))
+func plain(rows []byte, cells int) []byte {
+	w, left := CellWidth*cells, (2-cells)*CellWidth/2
 	g := make([]byte, w*CellHeight)
-	for i, v := range gray.Pix {
-		if v >= 0x70 {
-			g[i] = 1
-		}
+	for i := range g {
+		x := i%w + left
+		g[i] = rows[i/w*3+x/8] >> (7 - x%8) & 1
 	}
 	return g
 }
 
-func (c *glyphCache) face(bold bool, r rune) (f font.Face, has bool) {
-	i, ttf := 0, gomono.TTF
-	if bold {
-		i, ttf = 1, gomonobold.TTF
-	}
-	if c.faces[i] == nil {
-		f, err := opentype.Parse(ttf)
-		if err == nil {
-			c.fonts[i] = f
-			c.faces[i], err = opentype.NewFace(f, &opentype.FaceOptions{Size: fontSize, DPI: 72, Hinting: font.HintingFull})
-		}
-		if err != nil {
-			panic(err) // of a font that is compiled in
-		}
-	}
-	index, err := c.fonts[i].GlyphIndex(nil, r)
-	return c.faces[i], err == nil && index != 0
-}
-
-// Of the bitmap font: the row of its baseline in half a cell's height of rows.
-const bitsBaseline = 10
-
-// bits is the character of the bitmap font, each of its dots two by two; bold is a dot wider.
-func bits(r rune, bold bool, cells int) []byte {
-	advance, ok := bitmapfont.FaceSC.GlyphAdvance(r)
-	if _, _, _, _, drawn := bitmapfont.FaceSC.Glyph(fixed.P(0, 0), r); !ok || !drawn {
-		return nil
-	}
-	half := image.Rect(0, 0, CellWidth*cells/2, CellHeight/2)
-	gray := image.NewGray(half)
-	d := font.Drawer{Dst: gray, Src: image.White, Face: bitmapfont.FaceSC, Dot: fixed.P((half.Dx()-advance.Round())/2, bitsBaseline)}
-	d.DrawString(string(r))
-	w := CellWidth * cells
+// doubled makes each dot two by two; bold is a dot wider.
+func doubled(rows []byte, bold bool, cells int) []byte {
+	w, left := CellWidth*cells, (2-cells)*CellWidth/4
 	g := make([]byte, w*CellHeight)
-	for y := range CellHeight {
-		for x := range w {
-			if gray.GrayAt(x/2, y/2).Y >= 0x80 || bold && x > 0 && gray.GrayAt((x-1)/2, y/2).Y >= 0x80 {
-				g[y*w+x] = 1
-			}
+	for i := range g {
+		x, y := i%w, i/w
+		row := binary.BigEndian.Uint16(rows[y/2*2:])
+		g[i] = byte(row >> (15 - x/2 - left) & 1)
+		if bold && x > 0 {
+			g[i] |= byte(row >> (15 - (x-1)/2 - left) & 1)
 		}
 	}
 	return g

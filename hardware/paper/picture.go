@@ -9,8 +9,6 @@ import (
 const (
 	CellWidth, CellHeight = 12, 24
 	margin                = 16
-	baseline              = 19
-	fontSize              = 20 // the mono font is 0.6 of its size wide
 )
 
 // Sheet is paper in a printer: it grows as it is printed on. White is 0, black is 1.
