@@ -91,6 +91,8 @@ type LaneConfig struct {
 	CloseEvery time.Duration
 	// AuditEvery is how often they are; 24 h.
 	AuditEvery time.Duration
+	// Ports are the ports of its devices by their names in status, as "reader": those at USB can be reset.
+	Ports map[string]string
 }
 
 // Wiring is what a driver is connected to.

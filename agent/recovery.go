@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"coinop/hardware"
+	"coinop/hardware/usb"
 	"coinop/protocol/code"
 )
 
@@ -16,16 +17,21 @@ import (
 //
 //  1. Its port is opened again and again, from half a second on; a driver's opening resets its device (an MDB
 //     RESET, 1B 40, a reader's cancel and ping). It is a record when that has not helped for ReopenAfter.
-//  2. A relay takes its power away for a moment, where one is wired (BoardConfig.Power).
-//  3. The agent starts anew, RestartAfter, while nobody buys: once for a device that had worked since the start
+//  2. At USB it is reset, ResetAfter, as if its cable were pulled and put in again, while nobody buys: once each
+//     time it goes away.
+//  3. A relay takes its power away for a moment, where one is wired (BoardConfig.Power).
+//  4. The agent starts anew, RestartAfter, while nobody buys: once for a device that had worked since the start
 //     before, so that one which is broken does not make the agent start for ever.
 type Recovery struct {
 	ReopenAfter  time.Duration // 10 s
+	ResetAfter   time.Duration // 30 s
 	RestartAfter time.Duration // 15 min
+	USB          usb.Tree      // where its devices are found; this computer's
 }
 
 const (
 	reopenAfter  = 10 * time.Second
+	resetAfter   = 30 * time.Second
 	restartAfter = 15 * time.Minute
 )
 
@@ -34,7 +40,8 @@ type ladder struct {
 	worked bool          // since the start
 	away   bool          // since Mono
 	since  time.Duration // Mono
-	steps  int           // taken, but for the relay's
+	steps  int           // taken, but for the reset and the relay's
+	reset  bool          // at USB
 	times  int           // it went away
 }
 
@@ -81,7 +88,7 @@ func (s *shell) recoverDevice(l *lane, d DeviceStatus, now time.Duration) error 
 	away := time.Duration(0)
 	if d.State == hardware.Ready.String() || d.State == hardware.Degraded.String() {
 		was := *st
-		st.worked, st.away, st.steps = true, false, 0
+		st.worked, st.away, st.steps, st.reset = true, false, 0, false
 		if was.steps == 0 {
 			return nil
 		}
@@ -95,6 +102,11 @@ func (s *shell) recoverDevice(l *lane, d DeviceStatus, now time.Duration) error 
 	}
 	away = now - st.since
 	detail := fmt.Sprintf("%s for %s", cmp.Or(string(d.Code), d.State), away.Round(time.Second))
+	if st.steps > 0 && !st.reset && d.away() && away >= cmp.Or(s.cfg.Recovery.ResetAfter, resetAfter) && s.nobodyBuys() {
+		if err := s.resetUSB(l, d, st, name, detail); err != nil {
+			return err
+		}
+	}
 	switch {
 	case st.steps == 0 && away >= cmp.Or(s.cfg.Recovery.ReopenAfter, reopenAfter):
 		st.steps = 1
@@ -107,6 +119,27 @@ func (s *shell) recoverDevice(l *lane, d DeviceStatus, now time.Duration) error 
 		s.log.Warn("the agent starts anew for a device that stays away", "lane", int(l.id), "part", d.Name, "because", detail)
 		return &Again{code.RecoveryRestart}
 	}
+	return nil
+}
+
+// resetUSB resets a device that hangs at USB; of another, and of one whose cable is out, it does nothing. That it
+// does is on the disk before it is done.
+func (s *shell) resetUSB(l *lane, d DeviceStatus, st *ladder, name, detail string) error {
+	at, err := s.cfg.Recovery.USB.Find(l.ports[strings.Fields(d.Name)[0]])
+	if err != nil {
+		return nil //nolint:nilerr // it is not there, or not at USB
+	}
+	st.reset = true
+	if err := s.handle(Fault{Code: code.RecoveryReset, Device: name, Detail: detail + ", " + at.Name}); err != nil {
+		return err
+	}
+	s.log.Warn("a device at USB is reset", "lane", int(l.id), "part", d.Name, "usb", at.Name, "because", detail)
+	s.resets.Go(func() { // the kernel takes its time
+		if err := at.Reset(); err != nil {
+			s.log.Warn("a device at USB could not be reset", "lane", int(l.id), "part", d.Name, "usb", at.Name, "error", err.Error(),
+				"check", "the agent's user must be allowed to write "+at.Node+": a udev rule for it, or the group that owns it")
+		}
+	})
 	return nil
 }
 

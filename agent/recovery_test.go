@@ -3,12 +3,15 @@ package agent_test
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"coinop/agent"
+	"coinop/hardware/usb"
 	"coinop/protocol/code"
 )
 
@@ -57,8 +60,49 @@ func TestRecovery(t *testing.T) {
 	}
 }
 
+// A reader at USB that is silent is reset, once, before the agent would start anew; that is a record, and the reset
+// goes to the reader's own node.
+func TestRecoveryAtUSB(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	tty, err := filepath.EvalSymlinks(s.reader.Path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	sys := t.TempDir()
+	at := filepath.Join(sys, "devices/usb1/1-4")
+	for name, text := range map[string]string{"busnum": "1", "devnum": "9", "bDeviceClass": "00", "product": "VP3300", "idVendor": "0acd", "idProduct": "3530", "1-4:1.0/x": ""} {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(filepath.Join(at, name)), 0o700), os.WriteFile(filepath.Join(at, name), []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	class := filepath.Join(sys, "class/tty", filepath.Base(tty))
+	if err := errors.Join(os.MkdirAll(class, 0o700), os.Symlink(filepath.Join(at, "1-4:1.0"), filepath.Join(class, "device"))); err != nil {
+		t.Fatal(err)
+	}
+	sent := make(chan string, 8)
+	s.cfg.Lanes[0].Ports = map[string]string{"reader": s.reader.Path()}
+	s.cfg.Recovery = agent.Recovery{ReopenAfter: 100 * time.Millisecond, ResetAfter: 200 * time.Millisecond, USB: usb.Tree{Sys: sys, Send: func(node string) error {
+		sent <- node
+		s.reader.Mute(false) // that is what helps
+		return nil
+	}}}
+	s.reader.Mute(true)
+	stop := s.start()
+	s.until("that it is back", func() bool { return strings.Contains(s.log.String(), "a device is back") })
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	if node := <-sent; node != "/dev/bus/usb/001/009" || len(sent) != 0 {
+		t.Errorf("%s was reset, and %d more times", node, len(sent))
+	}
+	if got := s.recoveries(); !slices.Equal(got, []string{"recovery.reopen", "recovery.usb_reset", "recovery.over"}) {
+		t.Errorf("%q", got)
+	}
+}
+
 func (s *site) recoveries() (all []string) {
-	for _, e := range s.events("recovery.reopen recovery.restart recovery.over recovery.power_cycle") {
+	for _, e := range s.events("recovery.reopen recovery.restart recovery.over recovery.power_cycle recovery.usb_reset") {
 		if !strings.HasPrefix(e.Device, "lane 0 reader") {
 			s.t.Errorf("%+v", e)
 		}

@@ -67,6 +67,7 @@ type shell struct {
 	loose   map[loop]string // tamper loops that are open now, whose
 	board   Board           // nil: none
 	box     box
+	resets  sync.WaitGroup // of devices at USB
 
 	totals   totals
 	totalsAt time.Duration  // Mono of the next keepTotals
@@ -103,6 +104,7 @@ type lane struct {
 	health              map[part]hardware.Health
 	selling             selling
 	ladders             map[string]*ladder // by the device's name
+	ports               map[string]string  // so too
 	armed               *money.Amount      // the session waits for a card for this
 	idle                bool               // armed, but the reader does not know
 	orders              bool               // are taken here: its outlets are ours
@@ -181,6 +183,7 @@ func (s *shell) run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	var drivers sync.WaitGroup
 	defer drivers.Wait()
+	defer s.resets.Wait()
 	defer stop()
 	if err := s.install(ctx, &drivers); err != nil {
 		return err
@@ -281,7 +284,7 @@ func (s *shell) install(ctx context.Context, drivers *sync.WaitGroup) error {
 	}
 	var all []opening
 	for _, c := range s.cfg.Lanes {
-		l := &lane{id: c.Lane, orders: c.OwnsMotor}
+		l := &lane{id: c.Lane, orders: c.OwnsMotor, ports: c.Ports}
 		w := Wiring{Clock: s.mono, BusEpoch: s.device.BusEpoch(), Out: s.out(ctx, l, partVending)}
 		var err error
 		if l.vending, err = c.Vending(w); err != nil {

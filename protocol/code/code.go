@@ -149,6 +149,7 @@ const (
 	BoardAbsent     Code = "board.absent"
 	BoardBounces    Code = "contact_bounces"
 	RecoveryReopen  Code = "recovery.reopen"
+	RecoveryReset   Code = "recovery.usb_reset"
 	RecoveryPower   Code = "recovery.power_cycle"
 	RecoveryRestart Code = "recovery.restart"
 	RecoveryOver    Code = "recovery.over"
@@ -290,6 +291,7 @@ var sells = []struct {
 	{BoardAbsent, true},
 	{BoardBounces, true},
 	{RecoveryReopen, true},
+	{RecoveryReset, true},
 	{RecoveryPower, true},
 	{RecoveryRestart, true},
 	{RecoveryOver, true},

@@ -153,6 +153,7 @@ func (f fileOptions) config(a configs.Agent, stderr io.Writer) (agent.Config, er
 			}
 			cfg.Policy.MaxHold = most.Minor
 		}
+		lane.Ports = map[string]string{}
 		path := ""
 		if l.Vending.Driver != "gpio" {
 			path = port(fmt.Sprintf("lanes.%d.vending.port", i), l.Vending.Port, l.Vending.Driver)
@@ -164,6 +165,7 @@ func (f fileOptions) config(a configs.Agent, stderr io.Writer) (agent.Config, er
 		default:
 			lane.Vending = agent.MDB(portOf[l.Vending.Driver], path, scale[i])
 		}
+		lane.Ports[cmp.Or(lane.Name, "vmc")] = path
 		if p, ps := planOf(a, i, scale[i].Currency); len(ps) > 0 {
 			problems = append(problems, ps...)
 		} else if len(p) > 0 {
@@ -182,11 +184,12 @@ func (f fileOptions) config(a configs.Agent, stderr io.Writer) (agent.Config, er
 			if l.Reader.Driver != "pcsc" {
 				path = port(key+"port", l.Reader.Port, readerPort(*l.Reader))
 			}
-			lane.Reader = readerOf(*l.Reader, path, scale[i].Currency, keys)
+			lane.Reader, lane.Ports["reader"] = readerOf(*l.Reader, path, scale[i].Currency, keys), path
 		}
 		if t := l.Terminal; t != nil && t.Driver == "mdb" {
 			path := port(fmt.Sprintf("lanes.%d.terminal.port", i), t.Port, "mdb reader")
 			lane.Terminal, lane.CloseEvery = agent.MDBReader(mdb.PortRaw, path, scale[i].Currency, t.Bus == "60"), -1
+			lane.Ports["terminal"] = path
 		} else if t != nil {
 			password, what := passwordOf(t.PasswordFile)
 			if what != "" {
@@ -201,7 +204,7 @@ func (f fileOptions) config(a configs.Agent, stderr io.Writer) (agent.Config, er
 			if path == "" {
 				path = port(fmt.Sprintf("lanes.%d.printer.port", i), l.Printer.Port, l.Printer.Driver)
 			}
-			lane.Printer, lane.Copies = agent.ESCPOS(path), copies[l.Printer.Copies]
+			lane.Printer, lane.Copies, lane.Ports["printer"] = agent.ESCPOS(path), copies[l.Printer.Copies], path
 			form, what := formOf(*l.Printer)
 			if what != "" {
 				problems = append(problems, a.Refuse(fmt.Sprintf("lanes.%d.printer.logo", i), what, "write the path of a PNG file, or remove the line"))
@@ -209,13 +212,16 @@ func (f fileOptions) config(a configs.Agent, stderr io.Writer) (agent.Config, er
 			lane.Form = form
 		}
 		if c := l.Cash; c != nil && c.Owner == "agent" {
-			lane.Cash = agent.MDBCash(portOf[c.Driver], port(fmt.Sprintf("lanes.%d.cash.port", i), c.Port, "mdb cash"), scale[i].Currency, c.Bills == "on")
+			lane.Ports["cash"] = port(fmt.Sprintf("lanes.%d.cash.port", i), c.Port, "mdb cash")
+			lane.Cash = agent.MDBCash(portOf[c.Driver], lane.Ports["cash"], scale[i].Currency, c.Bills == "on")
 		}
 		if l.Scanner != nil {
-			lane.Scanner = scannerOf(*l.Scanner, port(fmt.Sprintf("lanes.%d.scanner.port", i), l.Scanner.Port, scannerPort(*l.Scanner)))
+			lane.Ports["scanner"] = port(fmt.Sprintf("lanes.%d.scanner.port", i), l.Scanner.Port, scannerPort(*l.Scanner))
+			lane.Scanner = scannerOf(*l.Scanner, lane.Ports["scanner"])
 		}
 		if l.Audit != nil {
-			lane.Audit = agent.DEX(port(fmt.Sprintf("lanes.%d.audit.port", i), l.Audit.Port, "dex"))
+			lane.Ports["dex"] = port(fmt.Sprintf("lanes.%d.audit.port", i), l.Audit.Port, "dex")
+			lane.Audit = agent.DEX(lane.Ports["dex"])
 			lane.AuditEvery = l.Audit.Every
 		}
 		cfg.Lanes = append(cfg.Lanes, lane)
