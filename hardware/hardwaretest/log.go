@@ -1,5 +1,23 @@
 // Package hardwaretest is one conformance suite a word: every driver of a Vender runs Vender, every
 // driver of a CardReader CardReader, every driver of a Printer Printer, on far ends of package virtual.
+//
+// A suite runs at a real device too, which -device names: a tty, /dev/hidraw0, /dev/i2c-1, /dev/usb/lp0, an event
+// device, the host:port of a printer or terminal, the name of a reader behind pcscd. A person is told what to do;
+// cases that no real device plays when it is told to are skipped by name. One suite, and one of its kinds, is chosen:
+//
+//	go test ./hardware/hardwaretest -v -device /dev/usb/lp0 -run 'TestESCPOS/serial'
+//	go test ./hardware/hardwaretest -v -device /dev/ttyUSB0 -run 'TestVivopay/serial'
+//	go test ./hardware/hardwaretest -v -device /dev/ttyUSB0 -run 'TestPN532$'
+//	go test ./hardware/hardwaretest -v -device 'ACS ACR122U' -run 'TestPCSC$'
+//	go test ./hardware/hardwaretest -v -device /dev/hidraw0 -run 'TestMagstripe/MagTek'
+//	go test ./hardware/hardwaretest -v -device /dev/ttyUSB0 -run 'TestScanner/CR$'
+//	go test ./hardware/hardwaretest -v -device /dev/ttyUSB0 -run 'TestQibixx'
+//	go test ./hardware/hardwaretest -v -device /dev/ttyUSB0 -run 'TestCash$'
+//	go test ./hardware/hardwaretest -v -device /dev/ttyUSB0 -run 'TestDEX'
+//	go test ./hardware/hardwaretest -v -device 192.168.1.40:20007 -run 'TestZVT/purchases'
+//
+// TestQibixx, TestWaferstar and TestCashless at a machine let one item fall, for which nobody is charged. What is put
+// in comes back. The agent must be stopped: it has the port.
 package hardwaretest
 
 import (

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -74,7 +75,7 @@ type loopBench struct {
 // these do not apply: outcome and signals (no lights, no sound), the card refuses (no cryptogram), tamper, two
 // taps differ (a reference is the same each time), damaged data (that is wrong MAC here). What needs a line of
 // ours is left out where there is none, and said in the log.
-func LoopReader(t *testing.T, mk func(*testing.T, func(hardware.Event)) LoopRig) {
+func LoopReader(t *testing.T, real NewCardReader, mk func(*testing.T, func(hardware.Event)) LoopRig) {
 	t.Helper()
 	cases := map[string]func(*testing.T, *loopBench){
 		"reads MIFARE Classic":  func(t *testing.T, b *loopBench) { loopReads(t, b, Classic(t, "\xde\xad\xbe\xef", "\xde\xad\xbe\xef")) },
@@ -123,6 +124,12 @@ func LoopReader(t *testing.T, mk func(*testing.T, func(hardware.Event)) LoopRig)
 		"collision":                    loopCollision,
 		"layer 4 of another operator":  func(t *testing.T, b *loopBench) { loopRefused(t, b, otherApp(t), hardware.ReasonUnsupported) },
 		"the chip of another operator": func(t *testing.T, b *loopBench) { loopRefused(t, b, ultralight(), hardware.ReasonUnsupported) },
+	}
+	if Device != "" { // a card's number is read; the keys are those of no real card
+		maps.Copy(cases, onLine)
+		cases["reads"] = nil
+		atDevice(t, cases, realReader(real, "hold a card to the reader"))
+		return
 	}
 	for _, set := range []map[string]func(*testing.T, *loopBench){cases, onLine} {
 		for name, f := range set {

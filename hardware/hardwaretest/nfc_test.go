@@ -2,7 +2,6 @@ package hardwaretest
 
 import (
 	"context"
-	"flag"
 	"os/exec"
 	"strings"
 	"testing"
@@ -13,26 +12,6 @@ import (
 	"coinop/hardware/virtual"
 	"coinop/protocol/money"
 )
-
-// device is a real PN532, its tty or I2C bus: go test ./hardware/hardwaretest -run PN532Device -v -device /dev/ttyUSB0
-var device = flag.String("device", "", "a real PN532, to which a card is held by hand")
-
-// TestPN532Device reads the number of a card that a person holds to a real chip.
-func TestPN532Device(t *testing.T) {
-	if *device == "" {
-		t.Skip("no real chip: -device names one")
-	}
-	l := NewLog(t)
-	r, err := pn532.New(pn532.Config{Path: *device, Currency: money.EUR}, l.Out)
-	must(t, err)
-	b := &loopBench{LoopRig: LoopRig{Reader: r}, t: t, l: l}
-	b.stop = supervise(t, l, r.Open)
-	b.ready()
-	must(t, r.Activate(price, time.Minute))
-	t.Log("hold a card to the reader")
-	c := nextSlow[hardware.CardRead](l).Card.Loop
-	t.Logf("a chip's number of %d bytes was read", len(c.UID))
-}
 
 // farPN532 runs a chip on a pty.
 func farPN532(t *testing.T) *virtual.PN532 {
@@ -48,7 +27,14 @@ func farPN532(t *testing.T) *virtual.PN532 {
 
 func TestPN532(t *testing.T) {
 	t.Parallel()
-	LoopReader(t, func(t *testing.T, out func(hardware.Event)) LoopRig {
+	atChip := func(path string, out func(hardware.Event)) (hardware.CardReader, func(context.Context) (hardware.Driver, error), error) {
+		r, err := pn532.New(pn532.Config{Path: path, Currency: money.EUR, Keys: LoopKeys(t)}, out)
+		if err != nil {
+			return nil, nil, err
+		}
+		return r, r.Open, nil
+	}
+	LoopReader(t, atChip, func(t *testing.T, out func(hardware.Event)) LoopRig {
 		far := farPN532(t)
 		r, err := pn532.New(pn532.Config{Path: far.Path(), Currency: money.EUR, Keys: LoopKeys(t)}, out)
 		must(t, err)

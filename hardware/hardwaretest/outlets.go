@@ -290,6 +290,9 @@ func Outlets(t *testing.T, mk NewOutlets) {
 		"a relay that was left on":     leftOn,
 		"unplugged while it is wanted": unplugWanted,
 	}
+	if atDevice(t, cases, nil) { // what hangs at its relays only their wires know
+		return
+	}
 	for name, f := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

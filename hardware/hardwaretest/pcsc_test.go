@@ -127,7 +127,14 @@ const slot0 = "Coinop 00 00"
 
 func TestPCSC(t *testing.T) {
 	t.Parallel()
-	LoopReader(t, func(t *testing.T, out func(hardware.Event)) LoopRig {
+	atService := func(name string, out func(hardware.Event)) (hardware.CardReader, func(context.Context) (hardware.Driver, error), error) {
+		r, err := pcsc.New(pcsc.Config{Name: name, Currency: money.EUR}, out)
+		if err != nil {
+			return nil, nil, err
+		}
+		return r, r.Open, nil
+	}
+	LoopReader(t, atService, func(t *testing.T, out func(hardware.Event)) LoopRig {
 		s := newService(t)
 		r := s.reader(out, LoopKeys(t), slot0)
 		return LoopRig{Far: s, Reader: r, Open: r.Open, Removes: true}

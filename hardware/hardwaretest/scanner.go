@@ -60,6 +60,9 @@ func Scanner(t *testing.T, kind virtual.ScannerKind, mk NewScanner) {
 	if kind == virtual.ScannerKeyboard {
 		all["a key was lost"] = func(t *testing.T, b *scannerBench) { b.refused(virtual.ScannerLostKey, hardware.CodeControl) }
 	}
+	if atDevice(t, all, realScanner(mk)) {
+		return
+	}
 	for name, f := range all {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -77,6 +77,9 @@ func StripeReader(t *testing.T, kind virtual.StripeKind, mk NewStripeReader) {
 		all["without Enter"] = func(t *testing.T, b *stripeBench) { b.far.Misbehave(virtual.StripeNoEnter); stripeReads(t, b) }
 		all["two swipes in one read"] = stripeJoined
 	}
+	if atDevice(t, all, realReader(NewCardReader(mk), "swipe a test card")) {
+		return
+	}
 	for name, f := range all {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

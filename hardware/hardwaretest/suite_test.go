@@ -36,6 +36,12 @@ func TestMain(m *testing.M) {
 	}
 	// These tests wait much more than they work; as many at a time as there are CPUs would take minutes. More
 	// than this begin all at once, and then a byte that has a time comes too late.
+	flag.StringVar(&Device, "device", "", "a real `device`: its tty, hidraw node, I2C bus, host:port, or name behind pcscd; -run chooses the suite")
+	flag.Parse()
+	if Device != "" && flag.Lookup("test.run").Value.String() == "" {
+		fmt.Fprintln(os.Stderr, "-device is for one suite: -run chooses it")
+		os.Exit(2)
+	}
 	if err := flag.Set("test.parallel", "32"); err != nil {
 		panic(err)
 	}
