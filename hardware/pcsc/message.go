@@ -16,7 +16,6 @@ const (
 	cmdDisconnect = 0x06 // card, disposition, result
 	cmdTransmit   = 0x09 // card, protocol, 16, length, 0, 0, room, result; then the APDU, and so the answer
 	cmdVersion    = 0x11 // major, minor, result
-	cmdStates     = 0x12 // answered by the readers' states
 	cmdWait       = 0x13 // answered by the readers' states at once, and by a signal when they change
 	cmdStop       = 0x14 // answered by a signal, unless one is on its way
 

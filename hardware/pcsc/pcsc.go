@@ -102,12 +102,11 @@ func dial(ctx context.Context, socket string) (net.Conn, error) {
 	return c, nil
 }
 
-// Look asks pcscd at a socket ("": as for Config) for a reader by its name, as Config has it, and gives the name in
-// full. It connects no card and may be asked while others use the reader. An error is a hardware.Named.
-func Look(ctx context.Context, socket, name string) (reader string, err error) {
+// list asks pcscd at a socket for its readers. It connects no card and may be asked while others use them.
+func list(ctx context.Context, socket string) (all []Slot, err error) {
 	c, err := dial(ctx, cmp.Or(socket, os.Getenv(SocketVariable), Socket))
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(answerTime))
@@ -122,18 +121,36 @@ func Look(ctx context.Context, socket, name string) (reader string, err error) {
 		return b
 	}
 	v := ask(request(cmdVersion, numbers(major, minor, 0)), 12)
-	var slots []Slot
 	if err == nil {
 		if number(v, 2) != resultOK {
-			return "", hardware.Named{Code: CodeService, Err: errVersion}
+			return nil, hardware.Named{Code: CodeService, Err: errVersion}
 		}
-		slots, err = ParseSlots(ask(request(cmdWait, nil), statesSize))
+		all, err = ParseSlots(ask(request(cmdWait, nil), statesSize))
 	}
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE): // it takes whom polkit allows
-		return "", hardware.Named{Code: CodeDenied, Err: errors.New("pcscd closed the connection")}
+		return nil, hardware.Named{Code: CodeDenied, Err: errors.New("pcscd closed the connection")}
 	case err != nil:
-		return "", hardware.Named{Code: CodeService, Err: fmt.Errorf("pcscd: %w", err)}
+		return nil, hardware.Named{Code: CodeService, Err: fmt.Errorf("pcscd: %w", err)}
+	}
+	return all, nil
+}
+
+// Names are the readers that pcscd at a socket ("": as for Config) knows. An error is a hardware.Named.
+func Names(ctx context.Context, socket string) (names []string, err error) {
+	all, err := list(ctx, socket)
+	for _, s := range all {
+		names = append(names, s.Name)
+	}
+	return names, err
+}
+
+// Look asks pcscd at a socket ("": as for Config) for a reader by its name, as Config has it, and gives the name in
+// full. It connects no card and may be asked while others use the reader. An error is a hardware.Named.
+func Look(ctx context.Context, socket, name string) (reader string, err error) {
+	slots, err := list(ctx, socket)
+	if err != nil {
+		return "", err
 	}
 	slot, what := find(slots, name)
 	if slot == nil {
