@@ -1,7 +1,7 @@
 // Package profile is kinds of machines with virtual devices, to try a configuration and an agent without
 // hardware: what stands on ptys speaks the same bytes as what stands in the field.
 //
-//	p, err := profile.Open("snack", dir)   // makes dir/vmc, dir/reader, dir/printer and dir/agent.yaml
+//	p, err := profile.Open("snack", dir)   // makes dir/vmc, dir/reader, dir/printer, dir/agent.yaml and dir/identity
 //	go p.Run(ctx)
 //	said, err := p.Do("select 11")         // a buyer presses a button
 package profile
@@ -79,7 +79,8 @@ var (
 	ErrCommand   = errors.New("no such command")
 )
 
-// Open plugs the devices of a profile in, below dir, and writes the configuration. Run serves them.
+// Open plugs the devices of a profile in, below dir, and writes the configuration, and an identity that no cloud
+// knows unless there is one. Run serves the devices.
 func Open(name, dir string) (*Profile, error) {
 	build, ok := profiles[name]
 	if !ok {
@@ -101,7 +102,7 @@ func Open(name, dir string) (*Profile, error) {
 	}
 	text := fmt.Sprintf("# A %s of virtual devices: coinop-agent simulate %s.\nidentity: %s\ndata: %s\ncloud: 127.0.0.1:8883\ncurrency: EUR\n\nlanes:\n%s",
 		name, name, p.path("identity"), p.path("data"), p.config)
-	return p, os.WriteFile(p.path(ConfigFile), []byte(text), 0o600)
+	return p, errors.Join(identity(p.path("identity"), name+"-trial"), os.WriteFile(p.path(ConfigFile), []byte(text), 0o600))
 }
 
 func (p *Profile) path(name string) string { return filepath.Join(p.Dir, name) }

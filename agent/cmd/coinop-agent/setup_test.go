@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"bufio"
 	"context"
 	"encoding/json"
@@ -26,11 +27,15 @@ func stands(t *testing.T, name string) *profile.Profile {
 	if err != nil {
 		t.Fatal(err)
 	}
+	serve(t, p)
+	return p
+}
+
+func serve(t *testing.T, p *profile.Profile) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- p.Run(ctx) }()
 	t.Cleanup(func() { cancel(); <-done })
-	return p
 }
 
 // set runs setup and gives what it found.
@@ -243,7 +248,23 @@ func TestSimulate(t *testing.T) {
 	if code, _, errs := call(t, nil, "simulate", "boat", "--dir", t.TempDir()); code != exitUsage || !strings.Contains(errs, "kiosk, laundry, locker, parking, snack") {
 		t.Errorf("%d %s", code, errs)
 	}
-	p := stands(t, "kiosk")
+	dir := t.TempDir()
+	code, out, errs := call(t, nil, "simulate", "kiosk", "--dir", dir) // the test's stdin ends at once, and so does it
+	_, next, _ := strings.Cut(out, "Next, in another terminal: coinop-agent ")
+	next, _, _ = strings.Cut(next, "\n")
+	if code != 0 || next != "run --config "+filepath.Join(dir, profile.ConfigFile) {
+		t.Errorf("%d %s%s", code, out, errs)
+	}
+	kept := must[[]byte](t)(os.ReadFile(filepath.Join(dir, "identity", "device.key")))
+	p := must[*profile.Profile](t)(profile.Open("kiosk", dir)) // again, at the same place
+	if again := must[[]byte](t)(os.ReadFile(filepath.Join(dir, "identity", "device.key"))); !bytes.Equal(kept, again) {
+		t.Error("the identity is another")
+	}
+	serve(t, p)
+	if code, out, errs := call(t, nil, "config", "check", "--here", filepath.Join(dir, profile.ConfigFile)); code != 0 {
+		t.Errorf("%d %s%s", code, out, errs)
+	}
+	ready(t, filepath.Join(dir, profile.ConfigFile), len(p.Devices), func() bool { return true }) // what it said is next
 	for _, line := range []string{"unplug reader", "replug reader", "door open", "coin", "select x", "tap amex", "dance"} {
 		_, err := p.Do(line)
 		if good := strings.HasPrefix(line, "unplug") || strings.HasPrefix(line, "replug"); (err == nil) != good {

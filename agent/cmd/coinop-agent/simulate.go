@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"coinop/agent/profile"
@@ -21,7 +22,8 @@ func newSimulate() *cobra.Command {
 	c := &cobra.Command{
 		Use: "simulate PROFILE", Short: "Put virtual devices on ttys, to try a configuration without hardware", Args: cobra.ExactArgs(1),
 		Long: `Simulate makes the devices of a machine, each at a tty in --dir, and the
-configuration that names them, agent.yaml. They speak the bytes of real ones.
+configuration that names them, agent.yaml, with an identity that no cloud knows:
+cash can be tried, cards are refused. They speak the bytes of real ones.
 Then it takes commands, a line each: what a buyer or a technician does there.
 Ctrl-C, or the end of the commands, ends it.
 
@@ -29,7 +31,8 @@ Profiles:
 ` + about.String(),
 		Example: `  coinop-agent simulate snack --dir /tmp/snack
   coinop-agent config check --here /tmp/snack/agent.yaml
-  coinop-agent setup --dir /tmp/snack`,
+  coinop-agent run --config /tmp/snack/agent.yaml
+  coinop-agent setup --port '/tmp/snack/*'`,
 		RunE: func(c *cobra.Command, args []string) error {
 			if dir == "" {
 				return usage("--dir is missing: a folder for the ttys")
@@ -45,7 +48,8 @@ Profiles:
 			for _, d := range p.Devices {
 				_, _ = fmt.Fprintf(out, "%-8s %-12s %s\n", d.Part, d.Driver, d.Path)
 			}
-			_, _ = fmt.Fprintf(out, "config   %s/%s\n%s", p.Dir, profile.ConfigFile, p.Help())
+			config := filepath.Join(p.Dir, profile.ConfigFile)
+			_, _ = fmt.Fprintf(out, "config   %s\n\nIts identity is one that no cloud knows: cash can be tried, cards are refused.\nNext, in another terminal: coinop-agent run --config %s\nHere:\n%s", config, config, p.Help())
 			ctx, stop := context.WithCancel(c.Context())
 			defer stop()
 			done := make(chan error, 1)

@@ -14,7 +14,7 @@ import (
 func TestTryScanner(t *testing.T) {
 	t.Parallel()
 	const wallet = "135056725249518813"
-	p := sited(t, "coffee")
+	p := stands(t, "coffee")
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	go func() {

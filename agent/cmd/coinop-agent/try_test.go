@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -12,16 +11,6 @@ import (
 
 	"coinop/agent/profile"
 )
-
-// sited is a profile with an identity, ready to run.
-func sited(t *testing.T, name string) *profile.Profile {
-	t.Helper()
-	p := stands(t, name)
-	if err := os.Rename(newIdentity(t, t.TempDir()), filepath.Join(p.Dir, "identity")); err != nil {
-		t.Fatal(err)
-	}
-	return p
-}
 
 // Each device of the profiles is tried while a person does what the trial asks for; and each that nobody
 // touches, or that is broken, fails by name.
@@ -46,7 +35,7 @@ func TestTry(t *testing.T) {
 		{"snack", "bill", "1s", nil, exitProblem, "the configuration names none"},
 	} {
 		try := func(t *testing.T) {
-			p := sited(t, c.profile)
+			p := stands(t, c.profile)
 			ctx, stop := context.WithCancel(t.Context())
 			defer stop()
 			go func() {
@@ -72,7 +61,7 @@ func TestTry(t *testing.T) {
 		trials.Go(func() { t.Run(c.profile+" "+c.what+" "+c.wait, try) })
 	}
 	defer trials.Wait()
-	p := sited(t, "snack")
+	p := stands(t, "snack")
 	file := filepath.Join(p.Dir, profile.ConfigFile)
 	if _, err := p.Do("unplug printer"); err != nil {
 		t.Fatal(err)
