@@ -277,7 +277,7 @@ func (db *sqliteDB) prepareRead(ctx context.Context, query string) (*sql.Stmt, e
 	if st, ok := db.reads[query]; ok {
 		return st, nil
 	}
-	st, err := db.reader.PrepareContext(ctx, query)
+	st, err := db.reader.PrepareContext(ctx, unnamed(query))
 	if err != nil {
 		return nil, fmt.Errorf("prepare %q: %w", query, err)
 	}

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"strconv"
+	"strings"
 )
 
 // statement is a prepared statement of a driver's connection, for one goroutine at a time. It must not
@@ -20,7 +22,7 @@ type statement struct {
 }
 
 func prepare(c driver.Conn, query string) (*statement, error) {
-	st, err := c.Prepare(query)
+	st, err := c.Prepare(unnamed(query))
 	if err != nil {
 		return nil, err
 	}
@@ -32,6 +34,26 @@ func prepare(c driver.Conn, query string) (*statement, error) {
 		return nil, fmt.Errorf("a driver without contexts: %T", st)
 	}
 	return s, nil
+}
+
+// unnamed is a query whose parameters, $1 to $n, come in that order and once each, with ? in their place:
+// SQLite's driver asks for the name of each parameter at each execution, and ? has none. Another query is
+// itself. None of ours has a $ in a text.
+func unnamed(query string) string {
+	var b strings.Builder
+	for n, rest := 1, query; ; n++ {
+		before, after, found := strings.Cut(rest, "$")
+		b.WriteString(before)
+		if !found {
+			return b.String()
+		}
+		number := strconv.Itoa(n)
+		if after, found = strings.CutPrefix(after, number); !found || after != "" && after[0] >= '0' && after[0] <= '9' {
+			return query
+		}
+		b.WriteByte('?')
+		rest = after
+	}
 }
 
 func (s *statement) close() error { return s.st.Close() }

@@ -15,6 +15,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"coinop/cloud"
 	"coinop/sim/load"
 
 	"github.com/spf13/cobra"
@@ -164,6 +165,7 @@ func (o *loadOptions) run(ctx context.Context, progress io.Writer) (loadReport, 
 		return r, err
 	}
 	o.fleet.Progress = func(line string) { fmt.Fprintln(progress, line) }
+	cloud.PaceCollector() // a cloud beside us is what is measured
 	fleet, err := load.Open(ctx, o.fleet)
 	if err != nil {
 		return r, err
