@@ -95,6 +95,11 @@ func (f *Found) serial(ctx context.Context, questions []question) {
 		says, why, hopeless := q.put(ctx, f.Path)
 		if why == "" {
 			f.Part, f.Driver, f.Says, f.With, f.Sure, f.WhyNot = q.part, q.driver, says, q.with, true, nil
+			if q.more != nil {
+				if more, why, _ := q.more.put(ctx, f.Path); why == "" {
+					f.Says += "; " + more
+				}
+			}
 			return
 		}
 		f.WhyNot = append(f.WhyNot, q.driver+": "+why)

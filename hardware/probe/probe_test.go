@@ -36,7 +36,7 @@ func TestIdentify(t *testing.T) {
 	reader, err2 := virtual.NewReader(virtual.ReaderConfig{})
 	printer, err3 := virtual.NewPrinter(virtual.PrinterConfig{})
 	board, err4 := virtual.NewBoard(virtual.BoardConfig{Outlets: []virtual.BoardOutlet{{Product: product, Relay: 1}}})
-	cash, err5 := virtual.NewCash(virtual.CashConfig{})
+	cash, err5 := virtual.NewCash(virtual.CashConfig{Level3: true})
 	dex, err6 := virtual.NewDEX("", []byte("DXS*X*VA*V0/6*1\r\n"))
 	controller, err7 := virtual.NewController(virtual.ControllerConfig{})
 	wafer, err8 := virtual.NewWaferMachine(virtual.ControllerConfig{})
@@ -56,12 +56,12 @@ func TestIdentify(t *testing.T) {
 		{plugged(t, reader, err2), "reader", "vivopay", "serial 630Z000001"},
 		{plugged(t, printer, err3), "printer", "escpos", "receipt printer"},
 		{plugged(t, board, err4), "vending", "relay-board", "Modbus"},
-		{plugged(t, cash, err5), "cash", "mdb", "coin changer of level 2, units of 5"},
+		{plugged(t, cash, err5), "cash", "mdb", "coin changer of level 3, units of 5; "},
 		{plugged(t, dex, err6), "audit", "dex", "DEX port"},
 		{plugged(t, controller, err7), "vending", "mdb-raw", "its controller asks"},
 		{plugged(t, wafer, err8), "vending", "waferstar", "RS232-MDB"},
 		{plugged(t, master, err10), "cash", "waferstar", "coin changer of level 2, units of 5, behind"},
-		{plugged(t, first, err11), "terminal", "mdb", "cashless reader of level 3"},
+		{plugged(t, first, err11), "terminal", "mdb", "2 decimals; "},
 		{plugged(t, chip, err12), "reader", "pn532", "PN532, firmware 1.6"},
 		{plugged(t, hid, err13), "reader", "vivopay", "serial 630Z000001"},
 	} {

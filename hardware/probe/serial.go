@@ -19,6 +19,7 @@ type question struct {
 	with         []string                                 // of the configuration
 	open         func(path string) (hardware.Port, error) // nil: 8N1 at baud
 	wait         time.Duration
+	more         *question // to whom has answered: maker, serial number, version
 	// answer looks at what has come so far.
 	answer func(got []byte) (says string, ok bool)
 }
@@ -40,13 +41,46 @@ var serial = []question{
 	{driver: "pn532", part: "reader", baud: 115200, ask: pn532Firmware, answer: pn532},
 	{driver: "qibixx", part: "vending", baud: 115200, ask: []byte("\r\nV\r\n"), answer: qibixx},
 	{driver: "relay-board", part: "vending", baud: 9600, ask: []byte{1, 1, 0, 0, 0, 8, 0x3D, 0xCC}, answer: board},
-	{driver: "mdb", part: "cash", open: mdb.OpenRaw, ask: block(0x09), answer: changer, wait: busWait},
-	{driver: "mdb", part: "terminal", open: mdb.OpenRaw, ask: block(0x11, 0, 3, 0, 0, 0), answer: cashless, wait: busWait},
-	{driver: "mdb", part: "terminal", open: mdb.OpenRaw, ask: block(0x61, 0, 3, 0, 0, 0), answer: cashless, wait: busWait, with: []string{`bus_address: "60"`}},
+	{driver: "mdb", part: "cash", open: mdb.OpenRaw, ask: block(0x09), answer: changer, wait: busWait, more: &changerID},
+	{driver: "mdb", part: "terminal", open: mdb.OpenRaw, ask: block(0x11, 0, 3, 0, 0, 0), answer: cashless, wait: busWait, more: readerID(0x17)},
+	{driver: "mdb", part: "terminal", open: mdb.OpenRaw, ask: block(0x61, 0, 3, 0, 0, 0), answer: cashless, wait: busWait, more: readerID(0x67), with: []string{`bus_address: "60"`}},
 	{driver: "dex", part: "audit", baud: 9600, ask: []byte{0x05}, answer: dex},
 }
 
 const busWait = 300 * time.Millisecond
+
+// changerID is EXPANSION IDENTIFICATION, which a changer has from level 3 on (MDB/ICP 4.2, 5.3).
+var changerID = question{open: mdb.OpenRaw, ask: block(0x0F, 0), wait: busWait, answer: func(got []byte) (string, bool) {
+	return identified(got, 0, 33)
+}}
+
+// readerID is EXPANSION REQUEST ID, to which a reader says PERIPHERAL ID (7.4.15); we say who we are, as it wants.
+func readerID(command byte) *question {
+	us := append([]byte{command, 0}, "COI000000000001COINOP-AGENT\x01\x00"...)
+	return &question{open: mdb.OpenRaw, ask: block(us...), wait: busWait, answer: func(got []byte) (string, bool) {
+		if len(got) == 0 || got[0] != 0x09 {
+			return "", false
+		}
+		return identified(got, 1, 30)
+	}}
+}
+
+// identified is maker (3), serial number (12), model (12) and version (2, BCD) from a byte on, in a block of at least
+// so many bytes.
+func identified(got []byte, from, least int) (string, bool) {
+	u := mdb.Unmark{Peripheral: true}
+	b, err := mdb.ReadPeripheral(u.Add(got))
+	if err != nil || len(b) < least {
+		return "", false
+	}
+	text := func(n int) string {
+		s := strings.TrimSpace(printable(string(b[from : from+n])))
+		from += n
+		return s
+	}
+	maker, serial, model := text(3), text(12), text(12)
+	return fmt.Sprintf("%s %s, serial %s, version %02X%02X", maker, model, serial, b[from], b[from+1]), true
+}
 
 func printer(got []byte) (string, bool) {
 	for _, b := range got {
