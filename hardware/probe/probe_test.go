@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"bytes"
 	"context"
 	"os"
 	"path/filepath"
@@ -75,6 +76,21 @@ func TestIdentify(t *testing.T) {
 			t.Logf("%s after %s", f.Says, time.Since(began))
 		})
 	}
+}
+
+// Before an MDB-RS232 has had its question, nobody is sent what it would pass on as a command that moves money: DISPENSE
+// and PAYOUT of a changer, ESCROW of a validator.
+func TestOrder(t *testing.T) {
+	t.Parallel()
+	for _, q := range serial {
+		if q.driver == "waferstar" && q.part == "cash" {
+			return
+		}
+		if bytes.ContainsAny(q.ask, "\x0D\x0F\x35") {
+			t.Errorf("%s is asked % X", q.driver, q.ask)
+		}
+	}
+	t.Error("an MDB-RS232 is not asked")
 }
 
 func TestWhyNot(t *testing.T) {
