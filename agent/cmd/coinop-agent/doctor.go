@@ -145,7 +145,7 @@ func printDiagnosis(out io.Writer, d diagnosis, color bool) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	words := map[agent.Level]string{agent.LevelOK: "ok", agent.LevelWarn: "warn", agent.LevelFail: "FAIL", agent.LevelNone: "-"}
 	paints := map[agent.Level]string{agent.LevelOK: "\x1b[32m", agent.LevelWarn: "\x1b[33m", agent.LevelFail: "\x1b[31m", agent.LevelNone: "\x1b[90m"}
-	var codes []string
+	var codes, fails []string // the fails first
 	for _, f := range d.Findings {
 		word := fmt.Sprintf("%-4s", words[f.Level])
 		if color {
@@ -173,8 +173,10 @@ func printDiagnosis(out io.Writer, d diagnosis, color bool) error {
 			if f.Fault.Next != "" {
 				_, _ = fmt.Fprintf(w, " %s\t\t-> %s\n", blank(color), f.Fault.Next)
 			}
-			if name := string(f.Fault.Code); !slices.Contains(codes, name) {
-				codes = append(codes, name)
+			if f.Level == agent.LevelFail {
+				fails = append(fails, string(f.Fault.Code))
+			} else {
+				codes = append(codes, string(f.Fault.Code))
 			}
 		}
 	}
@@ -182,11 +184,21 @@ func printDiagnosis(out io.Writer, d diagnosis, color bool) error {
 		return err
 	}
 	text := fmt.Sprintf("\n%s, %s.", count(d.Failures, "failure"), count(d.Warnings, "warning"))
-	if len(codes) > 0 {
+	if codes = distinct(append(fails, codes...)); len(codes) > 0 {
 		text += fmt.Sprintf("  Codes: %s.  More: coinop-agent explain %s", strings.Join(codes, " "), codes[0])
 	}
 	_, err := fmt.Fprintln(out, text)
 	return err
+}
+
+// distinct is a list without what stands in it before.
+func distinct(all []string) (out []string) {
+	for _, s := range all {
+		if !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	return out
 }
 
 // blank is as wide as a word to tabwriter, which counts what paints it.

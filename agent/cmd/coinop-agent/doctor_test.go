@@ -166,7 +166,7 @@ func TestDiagnosisIsPrinted(t *testing.T) {
                       -> ` + code.Of(code.PortAbsent).Next + `
  -     authorize      not asked: the agent does not run
 
-1 failure, 1 warning.  Codes: clock.off port_absent.  More: coinop-agent explain clock.off
+1 failure, 1 warning.  Codes: port_absent clock.off.  More: coinop-agent explain port_absent
 `
 	if plain.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", plain.String(), want)
