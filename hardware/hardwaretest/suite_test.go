@@ -59,6 +59,7 @@ func qibixx(path string, epoch uint64, out func(hardware.Event)) (hardware.Vende
 func TestQibixx(t *testing.T) {
 	t.Parallel()
 	Vender(t, qibixx, Adapter, true)
+	Accounts(t, qibixx, Adapter)
 }
 
 func outlets(path string, epoch uint64, out func(hardware.Event)) (hardware.Vender, func(context.Context) (hardware.Driver, error), error) {
@@ -85,7 +86,7 @@ func TestOutlets(t *testing.T) {
 func TestCashless(t *testing.T) {
 	t.Parallel()
 	cashless := func(path string, epoch uint64, out func(hardware.Event)) (hardware.Vender, func(context.Context) (hardware.Driver, error), error) {
-		c, err := mdb.NewCashless(mdb.CashlessConfig{Config: mdb.Config{Path: path}, BusEpoch: epoch, Scale: mdb.Scale{Currency: money.EUR, Decimals: 2}}, out)
+		c, err := mdb.NewCashless(mdb.CashlessConfig{Config: mdb.Config{Path: path}, BusEpoch: epoch, Scale: mdb.Scale{Currency: money.EUR, Decimals: 2}, Language: "fr"}, out)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -93,6 +94,8 @@ func TestCashless(t *testing.T) {
 	}
 	t.Run("16 bit", func(t *testing.T) { t.Parallel(); Vender(t, cashless, Bus(3, false), false) })
 	t.Run("32 bit", func(t *testing.T) { t.Parallel(); Vender(t, cashless, Bus(3, true), false) })
+	t.Run("accounts", func(t *testing.T) { t.Parallel(); Accounts(t, cashless, Bus(3, false)) })
+	t.Run("multi currency", func(t *testing.T) { t.Parallel(); Currencies(t, cashless, "fr", "1978") })
 }
 
 // TestWaferstar: the same device behind an adapter that answers POLLs for it.
@@ -107,6 +110,7 @@ func TestWaferstar(t *testing.T) {
 	}
 	t.Run("16 bit", func(t *testing.T) { t.Parallel(); Vender(t, wafer, Wafer(3, false), true) })
 	t.Run("32 bit", func(t *testing.T) { t.Parallel(); Vender(t, wafer, Wafer(3, true), true) })
+	t.Run("accounts", func(t *testing.T) { t.Parallel(); Accounts(t, wafer, Wafer(3, true)) })
 }
 
 func newVivopay(path string, out func(hardware.Event)) (hardware.CardReader, func(context.Context) (hardware.Driver, error), error) {

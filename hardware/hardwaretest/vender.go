@@ -43,14 +43,14 @@ func Adapter(cfg virtual.MachineConfig) (Far, error) { return virtual.NewMachine
 // Bus is a controller at a raw port: there we are the device, and when we are gone it resets the bus.
 func Bus(level byte, wide bool) NewFar {
 	return func(cfg virtual.MachineConfig) (Far, error) {
-		return virtual.NewController(virtual.ControllerConfig{MachineConfig: cfg, Level: level, Wide: wide})
+		return virtual.NewController(virtual.ControllerConfig{MachineConfig: cfg, Level: level, Wide: wide, Keys: true})
 	}
 }
 
 // Wafer is a controller behind a Waferstar adapter, which lives on as Qibixx's does.
 func Wafer(level byte, wide bool) NewFar {
 	return func(cfg virtual.MachineConfig) (Far, error) {
-		return virtual.NewWaferMachine(virtual.ControllerConfig{MachineConfig: cfg, Level: level, Wide: wide})
+		return virtual.NewWaferMachine(virtual.ControllerConfig{MachineConfig: cfg, Level: level, Wide: wide, Keys: true})
 	}
 }
 

@@ -13,9 +13,12 @@ import (
 // mean what they mean there.
 type ControllerConfig struct {
 	MachineConfig
-	Level byte  // 3
-	Wide  bool  // 32 bit money, where the device offers it
-	Till  *Till // nil: it takes no cash
+	Level byte // 3
+	Wide  bool // 32 bit money, where the device offers it
+	Keys  bool // its keys can be asked for digits, where the device offers it
+	// Currencies says multi currency, where the device offers it; Foreign, that its own is another than EUR.
+	Currencies, Foreign bool
+	Till                *Till // nil: it takes no cash
 	// Pause is between two exchanges; 2 ms. A machine polls each device every 25 to 200 ms.
 	Pause time.Duration
 	// Polled is told how long each POLL's answer took, from the last byte of the one to the last of the
@@ -160,7 +163,7 @@ func command(data []byte) []byte {
 
 // say puts a block on the wire and waits for the answer: nil for ACK; ok is false for silence and for
 // what is no answer.
-func (c *Controller) say(ctx context.Context, data []byte) (answer []byte, ok bool) {
+func (c *Controller) say(ctx context.Context, data []byte, deaf bool) (answer []byte, ok bool) {
 	for len(c.whole) > 0 {
 		<-c.whole
 	}
@@ -185,6 +188,9 @@ func (c *Controller) say(ctx context.Context, data []byte) (answer []byte, ok bo
 		answer = append(answer, byte(x))
 		sum += byte(x)
 	}
+	if deaf {
+		return nil, false
+	}
 	if sum != byte(w[len(w)-1]) {
 		_ = c.port.write([]byte{0xFF, 0xFF}) // NAK
 		return nil, false
@@ -207,9 +213,15 @@ func (c *Controller) starts() [][]byte {
 		if c.cfg.Wide {
 			ask |= 0x02
 		}
+		if c.cfg.Currencies {
+			ask |= 0x04
+		}
+		if c.cfg.Keys {
+			ask |= 0x10
+		}
 		steps = append(steps, []byte{0x17, 0x04, 0, 0, 0, ask})
-		if c.cfg.Wide {
-			steps = append(steps, []byte{0x11, 0x01, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0, 0x19, 0x78})
+		if c.long() {
+			steps = append(steps, append([]byte{0x11, 0x01, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0}, c.currency()...))
 		}
 	}
 	return append(steps, []byte{0x14, 0x01})
@@ -231,7 +243,8 @@ func (c *Controller) turn(ctx context.Context) {
 	}
 	data, starting := c.next()
 	noise := c.fault == FaultGarbage && !starting
-	twice := c.fault == FaultRepeat && !starting && data[0] == 0x13
+	twice := c.fault == FaultRepeat && !starting && data[0] >= 0x13 && data[0] <= 0x15
+	deaf := (c.fault == FaultDeaf || c.fault == FaultDeafReset) && !starting
 	c.mu.Unlock()
 
 	if noise { // another device's block, and one of ours that came apart
@@ -239,12 +252,12 @@ func (c *Controller) turn(ctx context.Context) {
 		time.Sleep(30 * time.Millisecond)
 	}
 	began := time.Now()
-	answer, ok := c.say(ctx, data)
+	answer, ok := c.say(ctx, data, deaf)
 	if ok && c.cfg.Polled != nil && data[0] == 0x12 {
 		c.cfg.Polled(time.Since(began))
 	}
 	if twice && ok {
-		answer, ok = c.say(ctx, data)
+		answer, ok = c.say(ctx, data, false)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -272,12 +285,18 @@ func (c *Controller) next() (data []byte, starting bool) {
 // took is the answer to data, or silence.
 func (c *Controller) took(data, answer []byte, ok, starting bool) {
 	if !ok {
+		if c.fault == FaultDeaf && !starting {
+			c.fault = FaultNone
+		}
 		if data[0] == 0x12 && time.Now().Before(c.refund) {
 			c.seen.Waits++
 			return
 		}
 		if c.misses++; c.misses > missesMost { // its non-response time is over
 			c.misses = 0
+			if c.fault == FaultDeafReset {
+				c.fault = FaultNone
+			}
 			c.restart()
 		}
 		return
@@ -322,6 +341,7 @@ func (c *Controller) told(a []byte) {
 	case 0x03:
 		if c.seen.Status == "ENABLED" {
 			c.session = true
+			c.begins(a)
 			c.status("IDLE")
 		}
 	case 0x04:
@@ -344,6 +364,8 @@ func (c *Controller) told(a []byte) {
 		c.seen.Errors++
 	case 0x0B, 0x00:
 		c.restart()
+	default:
+		c.toldMore(a)
 	}
 }
 
@@ -427,6 +449,7 @@ func (c *Controller) finish() {
 func (c *Controller) restart() {
 	c.boot, c.todo, c.result, c.held, c.session, c.refund = 0, nil, nil, nil, false, time.Time{}
 	c.pending, c.approved, c.canceled, c.turning, c.seen.Held = false, false, false, false, false
+	c.seen.Session.Digits = 0
 	c.status("INACTIVE")
 }
 
@@ -468,7 +491,7 @@ func (c *Controller) choose(o protocol.Outlet) error {
 func (c *Controller) request() []byte {
 	price, item := c.product.Price.Minor, c.product.Outlet
 	b := []byte{0x13, 0x00}
-	if c.cfg.Wide {
+	if c.long() {
 		b = append(b, byte(price>>24), byte(price>>16))
 	}
 	return append(b, byte(price>>8), byte(price), byte(item>>8), byte(item))

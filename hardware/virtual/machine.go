@@ -51,11 +51,14 @@ const (
 	FaultException // a command is refused
 	FaultStuck     // the machine's feedback stays active
 	FaultDribble   // every answer of this vend comes byte by byte
+	// Of a controller at a raw port.
+	FaultDeaf      // it does not hear the device's next answer
+	FaultDeafReset // it hears none any more, and resets the bus
 )
 
 var faultNames = [...]string{
 	"none", "fail", "silent_drop", "silent_jam", "reset_drop", "reset_jam", "late_drop", "late_jam",
-	"unplug_drop", "unplug_jam", "repeat", "garbage", "lost", "missed", "crc", "exception", "stuck", "dribble",
+	"unplug_drop", "unplug_jam", "repeat", "garbage", "lost", "missed", "crc", "exception", "stuck", "dribble", "deaf", "deaf_reset",
 }
 
 func (f Fault) String() string {
@@ -95,6 +98,7 @@ type View struct {
 	// Of a controller at a raw port: POLLs not answered while a refund was under way, refunds it was told
 	// of, and errors (0A).
 	Waits, Refunds, Errors int
+	Session                Session // what it was told of sessions beside vends
 }
 
 // Machine is a vending machine: controller, motors, and a Qibixx adapter before it.

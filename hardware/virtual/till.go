@@ -178,12 +178,12 @@ func (c *Controller) Pay(o protocol.Outlet, paid int64) error {
 	return c.do(func() error {
 		for range told {
 			b := []byte{0x13, 0x05}
-			if c.cfg.Wide {
+			if c.long() {
 				b = append(b, byte(price>>24), byte(price>>16))
 			}
 			b = append(b, byte(price>>8), byte(price), byte(o>>8), byte(o))
-			if c.cfg.Wide {
-				b = append(b, 0x19, 0x78) // EUR
+			if c.long() {
+				b = append(b, c.currency()...)
 			}
 			c.todo = append(c.todo, b)
 		}

@@ -168,6 +168,10 @@ func waferBlock(b []byte, wide bool) int {
 		return 5
 	case [2]byte{3, 5}:
 		return 7 + 2*more
+	case [2]byte{4, 3}:
+		return 11
+	case [2]byte{5, 0}:
+		return 5 + more
 	case [2]byte{7, 0}:
 		return 32
 	case [2]byte{7, 4}:
@@ -254,7 +258,7 @@ func (w *WaferMachine) command(b []byte) {
 	case b[0] == 0x11 && b[1] == 0x00:
 		say = withSum(w.config)
 	case b[0] == 0x17 && b[1] == 0x04:
-		w.wide = b[5]&0x02 != 0
+		w.wide = b[5]&0x06 != 0
 	}
 	w.mu.Unlock()
 	if say != nil {
