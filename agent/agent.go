@@ -76,6 +76,7 @@ type LaneConfig struct {
 	Z7        time.Duration                 // MDB's maximum response time; 0: 30 s
 	OwnsMotor bool                          // its outlets are ours: orders are taken, and a vend in doubt never counts
 	Vending   func(Wiring) (Vending, error) // needed
+	Language  string                        // of the machine's display, where it asks for one: two letters; "en"
 	Name      string                        // of the vending side, in health; "vmc"
 	Reader    func(Wiring) (Reader, error)  // nil: no cards here
 	Printer   func(Wiring) (Printer, error) // nil: receipts are kept, and none is printed
@@ -99,6 +100,7 @@ type LaneConfig struct {
 type Wiring struct {
 	Clock    hardware.Clock
 	BusEpoch uint64 // above all of earlier runs
+	Language string // of a vending side's display; "en"
 	Out      func(hardware.Event)
 }
 
@@ -130,7 +132,7 @@ func ESCPOS(path string) func(Wiring) (Printer, error) {
 // MDB is a vending machine with an MDB bus, at a tty, whose cashless device we are.
 func MDB(port mdb.Port, path string, scale mdb.Scale) func(Wiring) (Vending, error) {
 	return func(w Wiring) (Vending, error) {
-		cfg := mdb.CashlessConfig{Config: mdb.Config{Path: path, Clock: w.Clock}, Scale: scale, BusEpoch: w.BusEpoch}
+		cfg := mdb.CashlessConfig{Config: mdb.Config{Path: path, Clock: w.Clock}, Scale: scale, BusEpoch: w.BusEpoch, Language: w.Language}
 		switch port {
 		case mdb.PortQibixx:
 			return mdb.NewQibixx(cfg, w.Out)

@@ -93,6 +93,8 @@ type Vending struct {
 	First string `key:"first" default:"choice" one:"choice card"`
 	// Most that a card is held for where it comes first; what is sold is charged, the rest let go. Without it 10 units of the currency. One for all lanes.
 	Hold Amount `key:"hold" like:"5.00"`
+	// Language of the machine's display while a card is in use, two letters of ISO 639, at machines that can show more than one. With mdb-raw and waferstar.
+	Language string `key:"language" default:"en" match:"[a-z]{2}" says:"two letters of ISO 639" like:"de"`
 	// Whose price is charged where the machine's and that of products differ: the machine's (vmc), or the plan's (cloud), which the machine is told with the approval. Either is reported.
 	PriceAuthority string `key:"price_authority" default:"vmc" one:"vmc cloud"`
 	// What stands behind the machine's item numbers: names for receipts, and prices to hold the machine's against.

@@ -22,10 +22,11 @@ func TestCardFirst(t *testing.T) {
 	s := newShop(t, w.add(t, "snack-3", 3), w.proxy.addr())
 	vmc := must[*virtual.Controller](t)(virtual.NewController(virtual.ControllerConfig{MachineConfig: virtual.MachineConfig{
 		Link: filepath.Join(t.TempDir(), "raw"), Products: []virtual.Product{{Outlet: 5, Price: money.New(150, money.EUR)}},
-	}}))
+	}, Currencies: true}))
 	background(t, func(ctx context.Context) error { _ = vmc.Run(ctx); return nil })
 	s.cfg.Policy.MaxHold = 500
 	l := &s.cfg.Lanes[0]
+	l.Language = "de"
 	l.Flow, l.Vending = protocol.CardFirst, agent.MDB(mdb.PortRaw, vmc.Path(), mdb.Scale{Currency: money.EUR, Decimals: 2})
 	stop := s.open()
 	defer stop()
@@ -53,12 +54,19 @@ func TestCardFirst(t *testing.T) {
 
 	t.Log("one item of a hold of 5.00")
 	tap()
+	if s := vmc.View().Session; s.Language != "de" || s.Currency != "1978" {
+		t.Errorf("the session is in %q and %q", s.Language, s.Currency)
+	}
 	step("select", vmc.Select(5))
 	done()
 	p := w.wait(1)
 	if p.State != payment.Captured || p.Asked.Minor != 500 || p.Captured.Minor != 150 {
 		t.Fatalf("%s, asked %s, captured %s", p.State, p.Asked, p.Captured)
 	}
+
+	t.Log("cash for his card: nothing can be loaded here, and the controller hears so")
+	step("load", vmc.LoadCash(150))
+	step("denied", vmc.Wait(ctx, func(v virtual.View) bool { return v.Session.LoadDenials == 1 && v.Session.Loads == 0 }))
 
 	t.Log("the vend fails: the controller waits, hears that the buyer is not charged, and he is not")
 	step("fault", vmc.Misbehave(virtual.FaultFail))

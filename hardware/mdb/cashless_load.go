@@ -27,7 +27,7 @@ func (s *CashlessState) revalue(o *hardware.Output, now time.Duration, data []by
 		return
 	}
 	if !s.canLoad() {
-		s.outOfSequence(o)
+		s.noLoad(o)
 		return
 	}
 	s.send(o, nil)
@@ -53,11 +53,21 @@ func (s *CashlessState) canLoad() bool {
 	return s.common >= 2 && (s.phase == busIdle || s.phase == busEnabled && s.alwaysIdle() && !s.beginning())
 }
 
+// noLoad answers what is out of sequence, or, behind an adapter that lived on, perhaps not: then it is denied.
+func (s *CashlessState) noLoad(o *hardware.Output) {
+	if s.phase == busUnknown {
+		s.drop(0x0E)
+		s.say([]byte{0x0E})
+		return
+	}
+	s.outOfSequence(o)
+}
+
 // revalueLimit is 15 01: 0F, or 0E where nothing can be loaded.
 func (s *CashlessState) revalueLimit(o *hardware.Output) {
 	switch {
 	case !s.canLoad():
-		s.outOfSequence(o)
+		s.noLoad(o)
 	case s.limit == 0 || s.foreign:
 		s.drop(0x0F)
 		s.reply(o, []byte{0x0E})

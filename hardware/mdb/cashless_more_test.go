@@ -273,6 +273,13 @@ func TestCashlessRevalue(t *testing.T) {
 			b.wants(wish(150))
 			b.talk("12* 12 -> 00*")
 		},
+		"7.4 04 is said after it": func(b *bus) {
+			k := asked(b)
+			b.in(end{})
+			b.talk("12* 12 -> 00*")
+			b.in(load{k, true})
+			b.talk("12* 12 -> 0D 0D*", "00 -> ", "12* 12 -> 04 04*", "00 -> ", "13* 04 17 -> 00*", "12* 12 -> 07 07*", "00 -> ", "12* 12 -> 00*")
+		},
 		"7.4.1 RESET before our word": func(b *bus) {
 			k := asked(b)
 			b.talk("10* 10 -> 00*")

@@ -87,6 +87,7 @@ type CashlessState struct {
 	prices   bool   // 11 01 came
 	foreign  bool   // and says that its prices are in another currency
 	off      bool   // 14 00 came in a session: disabled after it
+	ending   bool   // its end was asked for while money was being loaded
 	queue    []answer
 	key      protocol.BusKey
 	card     bool   // a session that we began
@@ -473,12 +474,15 @@ func (s *CashlessState) leaveVend(o *hardware.Output) {
 	s.req, s.asked = request{}, nil
 	if s.phase = busIdle; !s.card {
 		s.leaveSession(o)
+	} else if s.ending {
+		s.ending = false
+		s.say([]byte{0x04})
 	}
 }
 
 func (s *CashlessState) leaveSession(o *hardware.Output) {
 	s.entryEnds(o, hardware.EntryOver)
-	s.card = false
+	s.card, s.ending = false, false
 	if s.phase = busEnabled; s.off {
 		s.phase, s.off = busDisabled, false
 	}
@@ -519,7 +523,7 @@ func (s *CashlessState) life(o *hardware.Output, now time.Duration) {
 // reset forgets the bus; an approval that was delivered stays bound to its result no longer.
 func (s *CashlessState) reset(now time.Duration, queue []answer) {
 	s.phase, s.common, s.options, s.config, s.prices, s.off, s.foreign = busInactive, 0, 0, false, false, false, false
-	s.queue, s.card, s.req, s.asked, s.wantsAck = queue, false, request{}, nil, false
+	s.queue, s.card, s.ending, s.req, s.asked, s.wantsAck = queue, false, false, request{}, nil, false
 	s.heard, s.refunding, s.announce = now, protocol.VendID{}, 0
 }
 
@@ -557,6 +561,7 @@ func (s *CashlessState) endSession(o *hardware.Output) {
 			return
 		}
 	}
+	s.ending = s.card && s.phase == busRevalue // after that
 	if s.card && s.phase == busIdle || s.beginning() || s.phase == busUnknown {
 		s.say([]byte{0x04})
 	}

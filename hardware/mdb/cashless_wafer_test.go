@@ -262,6 +262,26 @@ func TestWaferstarExchanges(t *testing.T) {
 			}
 			b.wrote(waferConfig, "00 00")
 		},
+		"money is not loaded, digits are not asked for, and diagnostics are answered": func(b *box) {
+			b.vmc("11 00 03 00 00 00 14", "11 01 FF FF 00 00 10", "17 04 00 00 00 30 4B", "14 01 15")
+			b.pass(300 * time.Millisecond)
+			if b.s.options != optAlwaysIdle {
+				b.t.Errorf("options %b", b.s.options)
+			}
+			b.out, b.ev = nil, nil
+			b.vmc("15 01 16", "15 00 00 96 AB")
+			b.wrote("0E 0E", "0E 0E")
+			b.vmc("14 03 31 32 33 34 00 00 00 00 E1", "17 FF 16", "13 00 00 96 00 05 AE")
+			b.wrote("FF 43 4F 49 01 00 03 00 DE")
+			b.told("DataRefused", "request 1.50 EUR 5 2")
+		},
+		"reopened: what may be in sequence is denied": func(b *box) {
+			b.vmc("15 00 00 96 AB")
+			b.wrote(waferConfig, "0E 0E")
+			b.vmc("15 01 16")
+			b.wrote("0E 0E")
+			b.told("ready")
+		},
 		"silent": func(b *box) {
 			b.start()
 			b.pass(6 * time.Second)

@@ -143,6 +143,7 @@ func (f fileOptions) config(a configs.Agent, stderr io.Writer) (agent.Config, er
 		lane := agent.LaneConfig{
 			Lane: protocol.Lane(i), Flow: protocol.SelectionFirst, Bus: protocol.BusMDB, //nolint:gosec // up to 16
 		}
+		lane.Language = l.Vending.Language
 		if l.Vending.First == "card" {
 			lane.Flow = protocol.CardFirst
 		}
