@@ -40,17 +40,21 @@ type NewFar func(virtual.MachineConfig) (Far, error)
 // Adapter is a machine behind a Qibixx adapter, which lives on when we die or its cable is pulled.
 func Adapter(cfg virtual.MachineConfig) (Far, error) { return virtual.NewMachine(cfg) }
 
+// pollPause is a controller's between two exchanges. One polls every 25 to 200 ms; a dozen at once that do so
+// without a pause leave no time to those who have to answer.
+const pollPause = 5 * time.Millisecond
+
 // Bus is a controller at a raw port: there we are the device, and when we are gone it resets the bus.
 func Bus(level byte, wide bool) NewFar {
 	return func(cfg virtual.MachineConfig) (Far, error) {
-		return virtual.NewController(virtual.ControllerConfig{MachineConfig: cfg, Level: level, Wide: wide, Keys: true})
+		return virtual.NewController(virtual.ControllerConfig{MachineConfig: cfg, Level: level, Wide: wide, Keys: true, Pause: pollPause})
 	}
 }
 
 // Wafer is a controller behind a Waferstar adapter, which lives on as Qibixx's does.
 func Wafer(level byte, wide bool) NewFar {
 	return func(cfg virtual.MachineConfig) (Far, error) {
-		return virtual.NewWaferMachine(virtual.ControllerConfig{MachineConfig: cfg, Level: level, Wide: wide, Keys: true})
+		return virtual.NewWaferMachine(virtual.ControllerConfig{MachineConfig: cfg, Level: level, Wide: wide, Keys: true, Pause: pollPause})
 	}
 }
 
@@ -591,6 +595,11 @@ func powerCut(t *testing.T, b *bench) {
 		t.Errorf("the epoch did not rise: %v, %v", r.Bus, again.Bus)
 	}
 	b.approve()
+	b.wait(func(v virtual.View) bool { return v.Drops == 1 || v.Denials == 1 && v.Status == "ENABLED" })
+	if b.m.View().Drops == 0 { // that word came when it was on again, and it kept it for the next request
+		b.request()
+		b.approve()
+	}
 	Next[hardware.VendSuccess](b.l, nil)
 }
 

@@ -35,6 +35,7 @@ type Controller struct {
 	cfg   ControllerConfig
 	port  *port
 	cable *port // that a fault takes out
+	wait  time.Duration
 
 	stage[View]
 	in       []byte   // of the device, not unmarked yet
@@ -78,7 +79,7 @@ func NewController(cfg ControllerConfig) (*Controller, error) {
 	if cfg.Pause == 0 {
 		cfg.Pause = pollPause
 	}
-	c := &Controller{cfg: cfg, whole: make(chan []uint16, 4)}
+	c := &Controller{cfg: cfg, wait: answerWait, whole: make(chan []uint16, 4)}
 	c.seen.Status = "INACTIVE"
 	var err error
 	if c.book, err = openBook(cfg.Drops); err != nil {
@@ -170,7 +171,7 @@ func (c *Controller) say(ctx context.Context, data []byte, deaf bool) (answer []
 	if c.port.write(command(data)) != nil {
 		return nil, false
 	}
-	late := time.NewTimer(answerWait)
+	late := time.NewTimer(c.wait)
 	defer late.Stop()
 	var w []uint16
 	select {

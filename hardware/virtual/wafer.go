@@ -30,6 +30,10 @@ type WaferMachine struct {
 	noise  bool
 }
 
+// adapterWait is how long the controller waits for the adapter, which always answers: an answer that is given up
+// and comes all the same would be taken for the next one.
+const adapterWait = 5 * time.Second
+
 // NewWaferMachine opens the ptys and the book of drops; it starts nothing. cfg.Link is the agent's side.
 func NewWaferMachine(cfg ControllerConfig) (*WaferMachine, error) {
 	p, err := newPort(cfg.Link)
@@ -39,7 +43,9 @@ func NewWaferMachine(cfg ControllerConfig) (*WaferMachine, error) {
 	cfg.Link = ""
 	c, err := NewController(cfg)
 	w := &WaferMachine{Controller: c, port: p, config: []byte{0x01, 0x01, 0x09, 0x72, 0x0A, 0x02, 0x07, 0x0D}} // as delivered
-	c.cable = p
+	if err == nil {
+		c.cable, c.wait = p, adapterWait
+	}
 	return w, err
 }
 
