@@ -2,6 +2,7 @@ package hardware
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -57,12 +58,12 @@ const writeTime = time.Second
 // the port. When it returns, what was still in box has been stepped through too (after Closed, so
 // that the machine can say that it never left), and everything it started has ended.
 func Serve(ctx context.Context, port Port, now Clock, step func(time.Duration, any) Output, box *Mailbox, out func(Event)) error {
-	s := server{ctx: ctx, port: port, now: now, step: step, out: out}
+	s := &server{ctx: ctx, port: port, now: now, step: step, out: out, timer: time.NewTimer(time.Hour)}
+	defer s.timer.Stop()
 	var once sync.Once
 	shut := func() { once.Do(func() { _ = port.Close() }) }
-	done, rx, failed := make(chan struct{}), make(chan []byte), make(chan error, 1)
+	done, failed := make(chan struct{}), make(chan error, 1)
 	var wg sync.WaitGroup
-	wg.Go(func() { failed <- receive(port, rx, done) })
 	wg.Go(func() { // a Write that waits ends with ctx
 		select {
 		case <-ctx.Done():
@@ -76,7 +77,12 @@ func Serve(ctx context.Context, port Port, now Clock, step func(time.Duration, a
 
 	ring := box.open()
 	defer box.shut() // after a panic too: nobody would answer what is posted
-	err := s.loop(ring, rx, failed, box)
+	err := s.take(Opened{})
+	if err == nil {
+		wg.Go(func() { failed <- s.receive() })
+		err = s.loop(ring, failed, box)
+	}
+	s.end()
 	left := box.shut()
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -88,45 +94,92 @@ func Serve(ctx context.Context, port Port, now Clock, step func(time.Duration, a
 	return err
 }
 
+// server has two goroutines that step in turn: one reads, one has the time and the commands. What was read is
+// stepped by its reader, as a hand-over would wake another thread for every byte of a bus that never rests.
 type server struct {
 	ctx  context.Context //nolint:containedctx // of one call
 	port Port
 	now  Clock
-	step func(time.Duration, any) Output
 	out  func(Event)
-	wake time.Duration
+
+	mu    sync.Mutex // guards what follows, for a step and all that it wants
+	step  func(time.Duration, any) Output
+	wake  time.Duration
+	timer *time.Timer
+	ended bool // no step any more but final ones
 }
 
-func (s *server) loop(ring <-chan struct{}, rx <-chan []byte, failed <-chan error, box *Mailbox) error {
-	err := s.do(Opened{})
-	timer := time.NewTimer(time.Hour)
-	defer timer.Stop()
+func (s *server) loop(ring <-chan struct{}, failed <-chan error, box *Mailbox) error {
+	var err error
 	for err == nil {
-		if s.wake > 0 {
-			timer.Reset(max(0, s.wake-s.now()))
-		} else {
-			timer.Stop()
-		}
 		select {
 		case <-s.ctx.Done():
 			return context.Cause(s.ctx)
-		case b := <-rx:
-			err = s.do(Bytes{b})
 		case e := <-failed:
 			return e
 		case <-ring:
 			for _, cmd := range box.take() {
-				if err == nil {
-					err = s.do(cmd)
-				} else { // never on the wire: let it be said
+				e := s.take(cmd)
+				if errors.Is(e, errEnded) { // never on the wire: let it be said
 					box.back(cmd)
 				}
+				if err == nil {
+					err = e
+				}
 			}
-		case <-timer.C:
-			err = s.do(Wake{})
+		case <-s.timer.C:
+			err = s.tick()
 		}
 	}
+	if errors.Is(err, errEnded) { // the reader knows why
+		return <-failed
+	}
 	return err
+}
+
+// errEnded is a step that was not taken.
+var errEnded = errors.New("ended")
+
+// take steps; after a step that ended the opening, errEnded.
+func (s *server) take(in any) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.taken(in)
+}
+
+func (s *server) taken(in any) error {
+	if s.ended {
+		return errEnded
+	}
+	s.ended = true // should it panic
+	err := s.do(in)
+	s.ended = err != nil
+	if s.wake > 0 {
+		s.timer.Reset(max(0, s.wake-s.now()))
+	} else {
+		s.timer.Stop()
+	}
+	return err
+}
+
+// tick steps if it is still time: the reader may have stepped since.
+func (s *server) tick() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.wake == 0 {
+		return nil
+	}
+	if left := s.wake - s.now(); left > 0 {
+		s.timer.Reset(left)
+		return nil
+	}
+	return s.taken(Wake{})
+}
+
+func (s *server) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = true
 }
 
 func (s *server) do(in any) error {
@@ -175,7 +228,8 @@ func (s *server) final(in any) {
 	}
 }
 
-func receive(port Port, rx chan<- []byte, done <-chan struct{}) (err error) {
+// receive steps what is read until the port fails or the opening has ended.
+func (s *server) receive() (err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = Panicked(r)
@@ -183,14 +237,12 @@ func receive(port Port, rx chan<- []byte, done <-chan struct{}) (err error) {
 	}()
 	buf := make([]byte, 1024)
 	for {
-		n, err := port.Read(buf)
+		n, err := s.port.Read(buf)
 		if n > 0 {
 			b := append([]byte(nil), buf[:n]...)
 			clear(buf[:n]) // it may have been a card
-			select {
-			case rx <- b:
-			case <-done:
-				return nil
+			if err := s.take(Bytes{b}); err != nil {
+				return err
 			}
 		}
 		if err != nil {
