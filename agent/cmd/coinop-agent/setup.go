@@ -17,11 +17,13 @@ import (
 	"coinop/hardware/probe"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 )
 
 func newSetup(env []string) *cobra.Command {
 	var ports, terminals []string
-	var out, identity, data, cloud, currency string
+	var out string
+	var k known
 	var asJSON, force bool
 	c := &cobra.Command{
 		Use: "setup", Short: "Find the devices of this machine, and write the configuration", Args: cobra.NoArgs,
@@ -79,17 +81,14 @@ It ends with 0, or with 1 when something about the wiring does not fit.`,
 				}
 			}
 			if out != "" {
-				for _, q := range []struct {
-					to              *string
-					question, other string
-				}{
-					{&cloud, "Address of the cloud, host:port", "cloud.example.com:8883"},
-					{&currency, "Currency of the prices", "EUR"},
-					{&identity, "Folder of this device's identity", "/etc/coinop/identity"},
-				} {
-					*q.to = ask.answer(*q.to, q.question, q.other)
+				k.data = cmp.Or(k.data, "/var/lib/coinop")
+				k.cloud = ask.answer(k.cloud, "Address of the cloud, host:port", "cloud.example.com:8883")
+				if w.board() {
+					k.price = ask.answer(k.price, "Price of what an outlet of the relay board gives", "3.00")
 				}
-				if err := w.write(out, force, identity, cmp.Or(data, "/var/lib/coinop"), cloud, currency, env); err != nil {
+				k.currency = ask.answer(k.currency, "Currency of the prices", "EUR")
+				k.identity = ask.answer(k.identity, "Folder of this device's identity", "/etc/coinop/identity")
+				if err := w.write(out, force, k, env); err != nil {
 					return err
 				}
 				if !asJSON {
@@ -112,10 +111,11 @@ It ends with 0, or with 1 when something about the wiring does not fit.`,
 	f.StringArrayVar(&terminals, "terminal", nil, "`host:port` of a payment terminal in the network; may be repeated")
 	f.StringVar(&out, "out", "", "`file` of the configuration to write")
 	f.BoolVar(&force, "force", false, "write over it")
-	f.StringVar(&identity, "identity", "", "`folder` of this device's identity")
-	f.StringVar(&data, "data", "", "`folder` of the journal (/var/lib/coinop)")
-	f.StringVar(&cloud, "cloud", "", "`host:port` of the cloud")
-	f.StringVar(&currency, "currency", "", "ISO 4217 `code` of the prices")
+	f.StringVar(&k.identity, "identity", "", "`folder` of this device's identity")
+	f.StringVar(&k.data, "data", "", "`folder` of the journal (/var/lib/coinop)")
+	f.StringVar(&k.cloud, "cloud", "", "`host:port` of the cloud")
+	f.StringVar(&k.currency, "currency", "", "ISO 4217 `code` of the prices")
+	f.StringVar(&k.price, "price", "", "`amount` that each outlet of a relay board costs (3.00); the file says it for each")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }
@@ -202,6 +202,6 @@ func isTerminal(in io.Reader) bool {
 	if !ok {
 		return false
 	}
-	st, err := f.Stat()
-	return err == nil && st.Mode()&os.ModeCharDevice != 0
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS) //nolint:gosec // a descriptor
+	return err == nil
 }

@@ -88,7 +88,7 @@ func TestSetup(t *testing.T) {
 			if code, _, errs := call(t, nil, "setup", "--port", p.Dir+"/*", "--out", file, "--json"); code != exitFailure || !strings.Contains(errs, "--force") {
 				t.Errorf("written over: %d %s", code, errs)
 			}
-			sells := func() bool { return true } // where nobody but a bank can say yes, the tests of run do
+			sells := func() bool { return true } // where nobody but a bank can say yes, TestSetupSells of sim/demo does
 			if name == "kiosk" || name == "canteen" {
 				chosen := time.Time{}
 				sells = func() bool {
@@ -214,12 +214,14 @@ func TestSetupWrites(t *testing.T) {
 		"a second cashless":       {probe.Found{Path: "/dev/ttyS4", Part: "terminal", Driver: "mdb", With: []string{`bus_address: "60"`}}, "bus_address: \"60\"}"},
 		"a terminal":              {probe.Found{Path: "192.168.1.40:20007", Part: "terminal", Driver: "zvt"}, `terminal: {driver: zvt, address: "192.168.1.40:20007"}`},
 		"a changer at an adapter": {probe.Found{Path: "/dev/ttyS5", Part: "cash", Driver: "waferstar"}, "cash: {owner: agent, driver: waferstar, port: /dev/ttyS5}"},
+		"a price of outlets":      {probe.Found{Aside: true}, "{number: 8, name: Outlet 8, price: 2.50, relay: 8,"},
+		"a screen of outlets":     {probe.Found{Aside: true}, "/var/lib/coinop/screen.addr.\nscreen: {listen: \"127.0.0.1:0\"}\n"},
 		"pins":                    {probe.Found{Path: "/dev/gpiochip0", Part: "pins", Driver: "gpio", Says: "pinctrl, 54 lines", Aside: true}, "# board:"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			file := filepath.Join(t.TempDir(), "agent.yaml")
-			if err := judge([]probe.Found{board, c.found}).write(file, false, "/etc/coinop/identity", "/var/lib/coinop", "127.0.0.1:1", "EUR", nil); err != nil {
+			if err := judge([]probe.Found{board, c.found}).write(file, false, known{"/etc/coinop/identity", "/var/lib/coinop", "127.0.0.1:1", "EUR", "2.50"}, nil); err != nil {
 				t.Error(err)
 			}
 			if text, _ := os.ReadFile(file); !strings.Contains(string(text), c.want) {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"coinop/agent"
 	"coinop/configs"
 	"coinop/hardware/probe"
 	"coinop/protocol/code"
@@ -22,8 +23,14 @@ type wiring struct {
 	Found    []probe.Found `json:"found"`
 	Problems []problem     `json:"problems"`
 	File     string        `json:"file,omitempty"` // that was written
-	config   string
+	of       map[string][]probe.Found              // by part
 }
+
+// known is what a person knows, and no port says.
+type known struct{ identity, data, cloud, currency, price string }
+
+// boardRelays is how many relays a board that setup finds has at least: so many it is asked for.
+const boardRelays = 8
 
 // problem is something about the wiring that a technician should see to.
 type problem struct {
@@ -31,11 +38,11 @@ type problem struct {
 	code.Fault
 }
 
-// judge says what does not fit, and makes the lanes of a configuration.
+// judge says what does not fit.
 func judge(found []probe.Found) *wiring {
-	w := &wiring{Found: found, Problems: []problem{}}
-	wrong := func(where string, c code.Code) { w.Problems = append(w.Problems, problem{where, code.Of(c)}) }
 	of := map[string][]probe.Found{}
+	w := &wiring{Found: found, Problems: []problem{}, of: of}
+	wrong := func(where string, c code.Code) { w.Problems = append(w.Problems, problem{where, code.Of(c)}) }
 	for _, f := range found {
 		if f.Aside {
 			continue
@@ -84,26 +91,47 @@ func judge(found []probe.Found) *wiring {
 	if all := append(slices.Clone(of["terminal"]), of["reader"]...); len(of["terminal"]) > 0 && len(all) > max(1, len(vending)) {
 		wrong(all[len(all)-1].Path, code.SetupTooMany) // one is in place of the other
 	}
-	var b strings.Builder
-	for i, v := range vending {
-		fmt.Fprintf(&b, "  - vending:\n      driver: %s\n      port: %s\n", v.Driver, v.Path)
+	for _, v := range vending {
 		if v.Driver == "relay-board" {
 			wrong(v.Path, code.SetupOutlets)
-			b.WriteString("      outlets:                      # relay, feedback, button: numbers printed on the board\n" +
-				"        - {number: 1, name: Washer 1, price: 3.00, relay: 1, pulses: 6, on: 100ms, off: 100ms}\n")
+		}
+	}
+	return w
+}
+
+// lanes are those of the configuration. What hangs at a board's relays only its wires know: an outlet stands there for
+// each, as an example that can be ordered by programs of this box alone.
+func (w *wiring) lanes(k known) string {
+	var b strings.Builder
+	for i, v := range w.of["vending"] {
+		fmt.Fprintf(&b, "  - vending:\n      driver: %s\n      port: %s\n", v.Driver, v.Path)
+		if v.Driver == "relay-board" {
+			b.WriteString("      outlets:                      # examples: remove what has no wire, look at name, price, pulses and on of the others,\n" +
+				"                                    # and add button and feedback; all are numbers printed on the board\n")
+			for n := range boardRelays {
+				fmt.Fprintf(&b, "        - {number: %[1]d, name: Outlet %[1]d, price: %[2]s, relay: %[1]d, pulses: 1, on: 500ms}\n", n+1, k.price)
+			}
 		}
 		for _, part := range []string{"terminal", "reader", "scanner", "printer", "audit", "cash"} {
-			if i < len(of[part]) && (part != "reader" || i >= len(of["terminal"])) {
-				fmt.Fprintf(&b, "    %s: {%s}\n", part, yaml(of[part][i]))
+			if i < len(w.of[part]) && (part != "reader" || i >= len(w.of["terminal"])) {
+				fmt.Fprintf(&b, "    %s: {%s}\n", part, yaml(w.of[part][i]))
 			}
 		}
 	}
-	if pins := slices.IndexFunc(found, func(f probe.Found) bool { return f.Part == "pins" && f.Says != "" }); pins >= 0 && b.Len() > 0 {
+	if w.board() {
+		fmt.Fprintf(&b, "\n# Outlets without a button are ordered here, by a program of this box; port 0 is a free one, see %s.\nscreen: {listen: \"127.0.0.1:0\"}\n",
+			filepath.Join(k.data, agent.ScreenFile))
+	}
+	if pins := slices.IndexFunc(w.Found, func(f probe.Found) bool { return f.Part == "pins" && f.Says != "" }); pins >= 0 {
 		b.WriteString("\n# Pins of this computer; what hangs at them only its wires know: coinop-agent config explain board\n" +
 			"# board:\n#   door: {pin: GPIO5}\n#   power:\n#     - {device: reader, pin: GPIO16}\n")
 	}
-	w.config = b.String()
-	return w
+	return b.String()
+}
+
+// board reports that a vending side is a relay board.
+func (w *wiring) board() bool {
+	return slices.ContainsFunc(w.of["vending"], func(f probe.Found) bool { return f.Driver == "relay-board" })
 }
 
 // yaml is what the configuration says of it, in braces.
@@ -126,12 +154,12 @@ func movable(path string) bool {
 	return filepath.Dir(path) == "/dev" && (strings.HasPrefix(name, "ttyUSB") || strings.HasPrefix(name, "ttyACM"))
 }
 
-func (w *wiring) write(out string, force bool, identity, data, cloud, currency string, env []string) error {
-	if w.config == "" {
+func (w *wiring) write(out string, force bool, k known, env []string) error {
+	if len(w.of["vending"]) == 0 {
 		return errors.New("no vending side was found, so there is nothing to sell at: no file was written")
 	}
 	text := fmt.Sprintf("# Written by coinop-agent setup. coinop-agent config explain says what else there is.\nidentity: %s\ndata: %s\ncloud: %s\ncurrency: %s\n\nlanes:\n%s",
-		identity, data, cloud, currency, w.config)
+		k.identity, k.data, k.cloud, k.currency, w.lanes(k))
 	flags := os.O_WRONLY | os.O_CREATE | os.O_EXCL
 	if force {
 		flags = os.O_WRONLY | os.O_CREATE | os.O_TRUNC
