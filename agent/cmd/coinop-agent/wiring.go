@@ -20,10 +20,10 @@ import (
 
 // wiring is what setup found, what does not fit, and the configuration that comes of it.
 type wiring struct {
-	Found    []probe.Found `json:"found"`
-	Problems []problem     `json:"problems"`
-	File     string        `json:"file,omitempty"` // that was written
-	of       map[string][]probe.Found              // by part
+	Found    []probe.Found            `json:"found"`
+	Problems []problem                `json:"problems"`
+	File     string                   `json:"file,omitempty"` // that was written
+	of       map[string][]probe.Found // by part
 }
 
 // known is what a person knows, and no port says.
