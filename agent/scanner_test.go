@@ -107,3 +107,37 @@ func TestStripeAndScanner(t *testing.T) {
 		}
 	}
 }
+
+// TestUseContact: a card that cannot be taken without contact is the buyer's to insert or swipe, by name. The
+// reader looks on while the offer stands, its own head for stripes too, and nothing is charged for what failed.
+func TestUseContact(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.start()
+	s.enabled()
+	s.order()
+	for _, f := range []virtual.ReaderFault{virtual.ReaderUseContact, virtual.ReaderShowsContact} {
+		s.reader.Misbehave(f)
+		if err := s.reader.TapWhenArmed(s.ctx(), virtual.VisaTest()); err != nil {
+			t.Fatal(err)
+		}
+		if got := s.await(session.ScreenOtherCard); got.reason != hardware.ReasonUseContact || got.amount != money.New(150, money.EUR) {
+			t.Errorf("%d: %+v", f, got)
+		}
+	}
+	chip := virtual.VisaTest()
+	chip.Swipe = true
+	if err := s.reader.TapWhenArmed(s.ctx(), chip); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.await(session.ScreenOtherCard); got.reason != hardware.ReasonUseChip {
+		t.Errorf("a chip's stripe: %+v", got)
+	}
+	if v := s.machine.View(); v.Denials != 0 || v.Drops != 0 {
+		t.Errorf("the order has ended: %+v", v)
+	}
+	s.refused() // by the bank, which nobody can ask here
+	if strings.Contains(s.log.String(), "476173900101") {
+		t.Error("the log holds the card's number")
+	}
+}

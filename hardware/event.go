@@ -33,6 +33,7 @@ const (
 	ReasonDeclined    = "card_declined"
 	ReasonUnreadable  = "unreadable"        // a stripe that was swiped too slowly, too fast, or is worn
 	ReasonUseChip     = "use_chip"          // the card has a chip, and its stripe is not taken
+	ReasonUseContact  = "use_contact"       // not without contact: the card, or the reader for it, wants its chip or stripe
 	ReasonBankCard    = "bank_card"         // bank cards are not taken by this stripe reader
 	ReasonPIN         = "pin_required"      // the card wants a PIN, and there is nothing to enter one
 	ReasonWrongMAC    = "wrong_mac"         // a closed-loop card whose reference was made for another card, or by others
@@ -43,7 +44,7 @@ const (
 func CardReasons() []string {
 	return []string{
 		ReasonCollision, ReasonCardError, ReasonUnsupported, ReasonOverLimit, ReasonBlocked, ReasonExpired, ReasonReader, ReasonDeclined,
-		ReasonUnreadable, ReasonUseChip, ReasonBankCard, ReasonPIN,
+		ReasonUnreadable, ReasonUseChip, ReasonUseContact, ReasonBankCard, ReasonPIN,
 		ReasonWrongMAC, ReasonNotAccepted,
 	}
 }

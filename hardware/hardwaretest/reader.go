@@ -30,24 +30,29 @@ type readerBench struct {
 func CardReader(t *testing.T, mk NewCardReader, cfg virtual.ReaderConfig) {
 	t.Helper()
 	cases := map[string]func(*testing.T, *readerBench){
-		"reads":                      reads,
-		"two taps differ":            tapsDiffer,
-		"cancel":                     cancelReader,
-		"time-out":                   timeOut,
-		"armed again":                armedAgain,
-		"outcome":                    outcome,
-		"signals":                    signals,
-		"bad CRC":                    func(t *testing.T, b *readerBench) { lost(t, b, virtual.ReaderBadCRC) },
-		"truncated":                  func(t *testing.T, b *readerBench) { lost(t, b, virtual.ReaderTruncated) },
-		"damaged data":               func(t *testing.T, b *readerBench) { lost(t, b, virtual.ReaderDamagedTLV) },
-		"silence":                    func(t *testing.T, b *readerBench) { lost(t, b, virtual.ReaderSilent) },
-		"noise before":               noise,
-		"byte dribble":               func(t *testing.T, b *readerBench) { b.far.Line(virtual.LineDribbles); reads(t, b) },
-		"two frames in one read":     func(t *testing.T, b *readerBench) { b.far.Line(virtual.LineJoins); reads(t, b) },
-		"gone in mid frame":          halfCard,
-		"answer twice":               twice,
-		"collision":                  func(t *testing.T, b *readerBench) { failed(t, b, virtual.ReaderCollision, hardware.ReasonCollision) },
-		"torn away":                  func(t *testing.T, b *readerBench) { failed(t, b, virtual.ReaderTorn, hardware.ReasonCardError) },
+		"reads":                  reads,
+		"two taps differ":        tapsDiffer,
+		"cancel":                 cancelReader,
+		"time-out":               timeOut,
+		"armed again":            armedAgain,
+		"outcome":                outcome,
+		"signals":                signals,
+		"bad CRC":                func(t *testing.T, b *readerBench) { lost(t, b, virtual.ReaderBadCRC) },
+		"truncated":              func(t *testing.T, b *readerBench) { lost(t, b, virtual.ReaderTruncated) },
+		"damaged data":           func(t *testing.T, b *readerBench) { lost(t, b, virtual.ReaderDamagedTLV) },
+		"silence":                func(t *testing.T, b *readerBench) { lost(t, b, virtual.ReaderSilent) },
+		"noise before":           noise,
+		"byte dribble":           func(t *testing.T, b *readerBench) { b.far.Line(virtual.LineDribbles); reads(t, b) },
+		"two frames in one read": func(t *testing.T, b *readerBench) { b.far.Line(virtual.LineJoins); reads(t, b) },
+		"gone in mid frame":      halfCard,
+		"answer twice":           twice,
+		"collision":              func(t *testing.T, b *readerBench) { failed(t, b, virtual.ReaderCollision, hardware.ReasonCollision) },
+		"torn away":              func(t *testing.T, b *readerBench) { failed(t, b, virtual.ReaderTorn, hardware.ReasonCardError) },
+		"use another interface":  func(t *testing.T, b *readerBench) { failed(t, b, virtual.ReaderUseContact, hardware.ReasonUseContact) },
+		"shown to use another": func(t *testing.T, b *readerBench) {
+			failed(t, b, virtual.ReaderShowsContact, hardware.ReasonUseContact)
+		},
+		"falls back to the stripe":   fallsBack,
 		"the card refuses":           refuses,
 		"unsolicited":                unsolicited,
 		"unplugged while armed":      unpluggedArmed,
@@ -253,6 +258,25 @@ func failed(t *testing.T, b *readerBench, f virtual.ReaderFault, reason string) 
 	b.tap(virtual.VisaTest())
 }
 
+// fallsBack: a card that is not taken without contact is swiped instead, at the reader's own head. One with a
+// chip is not taken there either, and nothing of it is kept.
+func fallsBack(t *testing.T, b *readerBench) {
+	failed(t, b, virtual.ReaderUseContact, hardware.ReasonUseContact)
+	plain, err := virtual.NewTap("4761739001010119=30121011234567890", "")
+	must(t, err)
+	plain.Swipe = true
+	if c := b.tap(plain); c.Entry != protocol.EntryStripe || !c.Track2.Equal(plain.Track2) || c.AC != 0 || c.ICC.Len() > 4 {
+		t.Errorf("swiped: %v, %v, %d bytes of a chip", c, c.Entry, c.ICC.Len())
+	}
+	chip := virtual.VisaTest()
+	chip.Swipe = true
+	b.arm(time.Minute)
+	must(t, b.far.Tap(chip))
+	if f := Next[hardware.CardFailed](b.l, func(f hardware.CardFailed) bool { return f.Reason != hardware.ReasonUseContact }); f.Reason != hardware.ReasonUseChip {
+		t.Errorf("a chip's stripe: %q", f.Reason)
+	}
+}
+
 func refuses(t *testing.T, b *readerBench) {
 	b.far.Misbehave(virtual.ReaderDeclined)
 	if c := b.tap(virtual.VisaTest()); c.AC != hardware.AAC {
@@ -332,7 +356,7 @@ func badAmount(t *testing.T, b *readerBench) {
 // shows: what the reader tells of its display ends no activation.
 func shows(t *testing.T, b *readerBench) {
 	b.arm(time.Minute)
-	for _, message := range []byte{0x15, 0x17, 0x18} { // present card, read, try again
+	for _, message := range []byte{0x15, 0x17, 0x21} { // present card, read, again
 		b.far.Say(0x02, 0x0E, []byte{message})
 	}
 	must(t, b.far.Tap(virtual.VisaTest()))

@@ -130,6 +130,24 @@ func TestVivopay(t *testing.T) {
 	t.Run("HID", func(t *testing.T) { t.Parallel(); CardReader(t, newVivopay, virtual.ReaderConfig{HID: true}) })
 }
 
+// TestVivopayLegacy: 02-01, whose answers are of another form.
+func TestVivopayLegacy(t *testing.T) {
+	t.Parallel()
+	far, err := virtual.NewReader(virtual.ReaderConfig{Link: t.TempDir() + "/reader"})
+	must(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = far.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-done })
+	b := &readerBench{t: t, far: far, l: NewLog(t)}
+	r, err := vivopay.New(vivopay.Config{Path: far.Path(), Currency: money.EUR, Legacy: true}, b.l.Out)
+	must(t, err)
+	b.r, b.stop = r, supervise(t, b.l, r.Open)
+	b.ready()
+	reads(t, b)
+	fallsBack(t, b)
+}
+
 // TestVivopayEncrypts: what the reader encrypted passes through as it is, and nothing of the card is in clear.
 func TestVivopayEncrypts(t *testing.T) {
 	t.Parallel()

@@ -176,7 +176,7 @@ func (r Rules) Swipe(s Swipe, scheme string, today time.Time) (hardware.Card, st
 		c.Masked = n
 	}
 	var reason string
-	if c.Entry, reason = r.accepts(service, expiry, today); reason != "" {
+	if c.Entry, reason = hardware.JudgeStripe(service, expiry, r.Chip, today); reason != "" {
 		c.Masked.Wipe()
 		return hardware.Card{}, reason
 	}

@@ -69,7 +69,7 @@ func (r Rules) Clear(t Tracks, today time.Time) (c hardware.Card, reason string)
 		track.Wipe()
 		return c, hardware.ReasonBankCard
 	}
-	entry, reason := r.accepts(track.Service(), track.Expiry().Reveal(), today)
+	entry, reason := hardware.JudgeStripe(track.Service(), track.Expiry().Reveal(), r.Chip, today)
 	if reason != "" {
 		track.Wipe()
 		return c, reason
@@ -92,45 +92,4 @@ func (t Tracks) number() string {
 		}
 	}
 	return ""
-}
-
-// accepts reads a service code (ISO/IEC 7813, table 5) and an expiry date. Zeros and stars are what a head that
-// encrypts shows in their place: the host decides then.
-func (r Rules) accepts(service, expiry string, today time.Time) (protocol.EntryMode, string) {
-	if expired(expiry, today) {
-		return 0, hardware.ReasonExpired
-	}
-	entry := protocol.EntryStripe
-	if len(service) != 3 || strings.Trim(service, "0*") == "" {
-		return entry, ""
-	}
-	switch service[0] {
-	case '2', '6': // a chip
-		if !r.Chip {
-			return 0, hardware.ReasonUseChip
-		}
-		entry = protocol.EntryFallback
-	case '7': // among whom it was agreed
-		return 0, hardware.ReasonUnsupported
-	}
-	switch service[2] {
-	case '0', '5': // PIN always
-		return 0, hardware.ReasonPIN
-	case '3': // cash machines only
-		return 0, hardware.ReasonUnsupported
-	}
-	return entry, ""
-}
-
-// expired reports that a card's last month is over everywhere on earth. A clock that cannot be right says
-// nothing.
-func expired(yymm string, today time.Time) bool {
-	end, err := time.Parse("0601", yymm)
-	if err != nil || today.Year() < 2025 || today.Year() > 2080 {
-		return false
-	}
-	if end.Year() < 2000 {
-		end = end.AddDate(100, 0, 0)
-	}
-	return today.After(end.AddDate(0, 1, 0).Add(12 * time.Hour))
 }

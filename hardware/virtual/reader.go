@@ -28,6 +28,7 @@ type Tap struct {
 	PSN    byte
 	AID    string // hex
 	CID    byte   // 80 ARQC (0 is that), 40 TC; AAC is FaultDeclined
+	Swipe  bool   // through the reader's own head for stripes
 }
 
 // NewTap is a card with that track 2, as ";number=YYMMsss...?".
@@ -59,16 +60,18 @@ type ReaderFault uint8
 
 // Faults of a reader; each works once.
 const (
-	ReaderOK         ReaderFault = iota
-	ReaderBadCRC                 // the tap's answer has a wrong CRC
-	ReaderTruncated              // half of it comes
-	ReaderSilent                 // it does not come
-	ReaderNoise                  // bytes that are no frame come before it
-	ReaderTwice                  // it comes twice
-	ReaderCollision              // two cards
-	ReaderTorn                   // the card was taken away too early
-	ReaderDeclined               // the card says AAC
-	ReaderDamagedTLV             // its data objects make no sense
+	ReaderOK           ReaderFault = iota
+	ReaderBadCRC                   // the tap's answer has a wrong CRC
+	ReaderTruncated                // half of it comes
+	ReaderSilent                   // it does not come
+	ReaderNoise                    // bytes that are no frame come before it
+	ReaderTwice                    // it comes twice
+	ReaderCollision                // two cards
+	ReaderTorn                     // the card was taken away too early
+	ReaderDeclined                 // the card says AAC
+	ReaderDamagedTLV               // its data objects make no sense
+	ReaderUseContact               // it wants another interface
+	ReaderShowsContact             // the same on its display alone: it ends nothing
 )
 
 // ErrNotArmed means that the reader looks for no card.
@@ -96,6 +99,7 @@ type Reader struct {
 	seen   ReaderView
 	in     []byte
 	parts  []byte // of a frame in reports
+	whole  bool   // activated with 02-40: answers have a byte of attributes and data objects
 	amount []byte
 	curr   []byte
 	arm    int // counts, for timers
@@ -222,6 +226,7 @@ func (r *Reader) command(cmd, sub byte, data []byte) {
 		r.seen.Beeps = append(r.seen.Beeps[max(0, len(r.seen.Beeps)-99):len(r.seen.Beeps):len(r.seen.Beeps)], n)
 		r.say(cmd, 0, nil)
 	case 0x0201, 0x0240:
+		r.whole = sub == 0x40
 		r.activate(cmd, data)
 	default:
 		r.say(cmd, 0x03, nil)
@@ -316,14 +321,21 @@ func (r *Reader) tap(t Tap) {
 	r.seen.Taps++
 	switch fault {
 	case ReaderCollision:
-		r.say(0x02, 0x0A, []byte{0x21, 0, 0, 0})
+		r.failed(0x21)
 		return
 	case ReaderTorn:
-		r.say(0x02, 0x0A, []byte{0x20, 0, 0, 0})
+		r.failed(0x20)
+		return
+	case ReaderUseContact:
+		r.failed(0x02)
+		return
+	case ReaderShowsContact:
+		r.seen.Armed = true
+		r.say(0x02, 0x0E, []byte{0x03, 0x08})
 		return
 	case ReaderDeclined:
 		t.CID = 0
-	case ReaderOK, ReaderBadCRC, ReaderTruncated, ReaderSilent, ReaderNoise, ReaderTwice, ReaderDamagedTLV:
+	default:
 		if t.CID == 0 {
 			t.CID = 0x80
 		}
@@ -348,10 +360,27 @@ func (r *Reader) tap(t Tap) {
 	r.send(b)
 }
 
+// failed is an activation that ends with an error code.
+func (r *Reader) failed(code byte) {
+	b := []byte{code, 0, 0, 0} // SW1, SW2, state
+	if r.whole {
+		b = append([]byte{0x01, 0xFF, 0xEE, 0x1F, 4}, b...)
+	}
+	r.say(0x02, 0x0A, b)
+}
+
 // transaction is the data of an answer: tracks, clearing record, data objects. The cryptogram is a hash
 // over what a card would have counted in: distinct for every tap, not one a bank could check.
 func (r *Reader) transaction(t Tap) []byte {
 	track := t.Track2.Reveal()
+	if t.Swipe { // in clear; the head of an encrypting reader has a format of its own
+		b := append([]byte{0x08, 0xDF, 0xEF, 0x18, byte(len(track) + 2)}, ";"+track+"?"...)
+		b = append(b, 0x9F, 0x39, 1, 0x90, 0xFF, 0xEE, 0x01, 4, 0xDF, 0x30, 1, 0x0C)
+		if !r.whole {
+			b = append(append([]byte{0, byte(len(track) + 2)}, ";"+track+"?"...), 0, 0, 0xFF, 0xEE, 0x01, 4, 0xDF, 0x30, 1, 0x0C)
+		}
+		return b
+	}
 	key := sha256.Sum256([]byte(track))
 	r.atc[key]++
 	atc := binary.BigEndian.AppendUint16(nil, r.atc[key])
@@ -395,7 +424,14 @@ func (r *Reader) transaction(t Tap) []byte {
 	if !r.cfg.Cipher {
 		out = append([]byte{0, byte(len(track) + 2)}, ";"+track+"?"...)
 	}
-	out = append(out, 0, 1, 0xE1)
+	out = append(out, 0, 1)
+	if r.whole {
+		out = []byte{0x01}
+		if r.cfg.Cipher {
+			out = []byte{0x41}
+		}
+	}
+	out = append(out, 0xE1)
 	if len(e) > 127 {
 		out = append(out, 0x81)
 	}

@@ -30,11 +30,16 @@ const (
 	tagKSN      card.Tag = 0xDFEE12
 	tagKSN2     card.Tag = 0xFFEE12
 	tagCipher   card.Tag = 0xDFEF4D
+	tagTrack2   card.Tag = 0xDFEF18 // of a card without a chip's data
+	tagTrack2b  card.Tag = 0xFFEE14 // the same in older firmware
+	tagSource   card.Tag = 0xDF30   // 0C: a stripe that was swiped
+	tagPOSEntry card.Tag = 0x9F39   // 90: the same; 80: because its chip failed
 )
 
-// ParseCard reads the data of a response to Activate with status 00 or 23: track 1 and track 2, each
-// with a byte of length, a byte for track 3 (always empty), one that says whether a clearing record
-// follows, then data objects in any order. data is cleared; what is kept is hidden in the Card.
+// ParseCard reads the data of a response to Activate with status 00 or 23. To 02-01 it is track 1 and track 2,
+// each with a byte of length, a byte for track 3 (always empty), one that says whether a clearing record
+// follows, then data objects in any order; to 02-40 a byte of attributes and data objects. Which of the two,
+// the data says. data is cleared; what is kept is hidden in the Card.
 func ParseCard(data []byte) (hardware.Card, error) {
 	c, _, err := parseCard(data)
 	return c, err
@@ -43,17 +48,11 @@ func ParseCard(data []byte) (hardware.Card, error) {
 // parseCard also gives the amount the card was asked for, tag 9F02; nil where there is none.
 func parseCard(data []byte) (hardware.Card, []byte, error) {
 	defer clear(data)
-	_, b, ok := cutTrack(data)
-	t2, b, ok2 := cutTrack(b)
-	if !ok || !ok2 {
-		return hardware.Card{}, nil, errData
-	}
 	var p parts
-	if _, rest, ok := cutTrack(b); ok && len(rest) > 0 { // else a stripe's tracks alone
-		if err := p.objects(rest[1:], 0); err != nil {
-			p.wipe()
-			return hardware.Card{}, nil, errData
-		}
+	t2, err := p.response(data)
+	if err != nil {
+		p.wipe()
+		return hardware.Card{}, nil, errData
 	}
 	c := hardware.Card{Entry: protocol.EntryContactless}
 	if err := p.fill(&c, t2); err != nil {
@@ -62,6 +61,25 @@ func parseCard(data []byte) (hardware.Card, []byte, error) {
 	}
 	c.ICC = hardware.Hide(p.icc)
 	return c, bytes.Clone(p.at[tagAmount]), nil
+}
+
+// response takes the data of a response apart: the objects, and track 2 where it stands before them.
+func (p *parts) response(data []byte) (t2 []byte, err error) {
+	// Attributes of what comes without contact or by the stripe are never 00. The length of track 1 is, where a chip
+	// gave the data; where it is not, track 1 follows.
+	if len(data) > attributions && data[0] != 0 && data[attributions] != '%' && card.EachTLV(data[attributions:], func(card.Tag, []byte, []byte) {}) == nil {
+		p.swiped = data[0]&0x18 == 0x08 // bits 4 and 3: 01 is a stripe
+		return nil, p.objects(data[attributions:], 0)
+	}
+	_, b, ok := cutTrack(data)
+	t2, b, ok2 := cutTrack(b)
+	if !ok || !ok2 {
+		return nil, errData
+	}
+	if _, rest, ok := cutTrack(b); ok && len(rest) > 0 { // else a stripe's tracks alone
+		return t2, p.objects(rest[1:], 0)
+	}
+	return t2, nil
 }
 
 // cutTrack takes a track with its byte of length from the front.
@@ -75,8 +93,9 @@ func cutTrack(b []byte) (track, rest []byte, ok bool) {
 
 // parts is the data objects, flattened out of the templates.
 type parts struct {
-	icc []byte
-	at  map[card.Tag][]byte // values, parts of the reader's data
+	icc    []byte
+	at     map[card.Tag][]byte // values, parts of the reader's data
+	swiped bool
 }
 
 func (p *parts) objects(b []byte, depth int) error {
@@ -93,8 +112,10 @@ func (p *parts) objects(b []byte, depth int) error {
 				inner = err
 			}
 			return
-		case tagKSN, tagKSN2, tagCipher:
 		default:
+			if own(tag) {
+				break
+			}
 			if _, twice := p.at[tag]; !twice { // DE55 may hold a tag once
 				p.icc = append(p.icc, whole...)
 			}
@@ -104,6 +125,11 @@ func (p *parts) objects(b []byte, depth int) error {
 		}
 	})
 	return errors.Join(err, inner)
+}
+
+// own reports a tag of the reader's, which is nothing a bank knows, and may be a track.
+func own(tag card.Tag) bool {
+	return tag>>8 == 0xDFEE || tag>>8 == 0xDFEF || tag>>8 == 0xFFEE || tag == tagSource
 }
 
 func (p *parts) wipe() { clear(p.icc) }
@@ -142,6 +168,12 @@ func (p *parts) fill(c *hardware.Card, t2 []byte) error {
 	} else {
 		c.Entry = protocol.EntryMSD
 	}
+	switch source, pos := p.at[tagSource], p.at[tagPOSEntry]; {
+	case bytes.Equal(pos, []byte{0x80}):
+		c.Entry = protocol.EntryFallback
+	case p.swiped, bytes.Equal(source, []byte{0x0C}), bytes.Equal(pos, []byte{0x90}):
+		c.Entry = protocol.EntryStripe
+	}
 	c.CVM = cvm(p.at[tagCVMR])
 	return p.number(c, t2)
 }
@@ -155,7 +187,7 @@ func (p *parts) number(c *hardware.Card, t2 []byte) error {
 			return nil
 		}
 	}
-	if len(t2) > 0 {
+	for _, t2 := range [][]byte{t2, p.at[tagTrack2], p.at[tagTrack2b]} {
 		if t, err := card.ParseTrack2(string(t2)); err == nil {
 			c.Track2 = t
 			return nil

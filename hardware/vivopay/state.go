@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"coinop/hardware"
+	"coinop/protocol"
 	"coinop/protocol/money"
 )
 
@@ -14,6 +15,7 @@ const (
 	answerTime = time.Second            // for an answer that needs no card
 	gapTime    = 200 * time.Millisecond // within a frame: at 9,600 baud a byte takes 1 ms
 	cardTime   = 3 * time.Second        // beyond the reader's own time-out, for a card in the field
+	shownTime  = time.Second            // after its display said to insert or swipe: its answer comes, or none does
 	pingEvery  = 10 * time.Second
 	tries      = 3
 )
@@ -74,11 +76,22 @@ type State struct {
 	signal   hardware.Signal // to be heard; 0 none
 	tamper   bool
 	skipped  int
+	contact  bool // it has shown that the card of this activation is to be inserted or swiped
+	rules    stripes
+}
+
+// stripes is what a stripe is judged by.
+type stripes struct {
+	chip bool
+	wall func() time.Time
 }
 
 // NewState is a machine whose port is not open yet.
 func NewState(cfg Config) State {
-	s := State{device: cfg.Device, currency: cfg.Currency, sub: subActivate, rx: &Decoder{}, settings: cfg.Settings}
+	s := State{device: cfg.Device, currency: cfg.Currency, sub: subActivate, rx: &Decoder{}, settings: cfg.Settings, rules: stripes{cfg.Chip, cfg.Wall}}
+	if s.rules.wall == nil {
+		s.rules.wall = time.Now
+	}
 	if cfg.Legacy {
 		s.sub = subActivateLegacy
 	}
@@ -198,7 +211,7 @@ func (s *State) arm(o *hardware.Output, now time.Duration, a activate) {
 	d = append(d, bcd(int64(s.currency), 2)...)
 	d = append(d, 0x5F, 0x36, 1, byte(s.currency.Exponent()), 0x9F, 0x02, 6)
 	d = append(d, bcd(a.amount.Minor, 6)...)
-	s.phase, s.asked = active, a.amount.Minor
+	s.phase, s.asked, s.contact = active, a.amount.Minor, false
 	s.send(o, now, seconds*time.Second+cardTime, cmdActivate, s.sub, d...)
 }
 
@@ -233,7 +246,7 @@ func (s *State) tick(o *hardware.Output, now time.Duration) {
 // silent is an answer that did not come.
 func (s *State) silent(o *hardware.Output, now time.Duration) {
 	if s.phase == active { // longer than it was told to look: is it there?
-		o.Emit(hardware.CardFailed{Reason: hardware.ReasonReader})
+		s.fail(o, hardware.ReasonReader)
 		s.cancel(o, now)
 		return
 	}
@@ -295,7 +308,13 @@ func (s *State) frame(o *hardware.Output, now time.Duration, f Frame) {
 	}
 	if f.Sub == statusUI { // what it shows the buyer while it looks for a card: no end of that
 		if s.phase == active && f.Cmd == s.wait {
-			s.until = max(s.until, now+cardTime)
+			switch { // what it looks for from now on we do not know: it is armed anew
+			case s.contact:
+			case shown(f.Data):
+				s.contact, s.until = true, now+shownTime
+			default:
+				s.until = max(s.until, now+cardTime)
+			}
 		}
 		return
 	}
@@ -381,45 +400,48 @@ func (s *State) result(o *hardware.Output, now time.Duration, f Frame) {
 	case statusOK, statusOnline:
 		c, amount, err := parseCard(f.Data)
 		if err == nil && amount != nil && !bytes.Equal(amount, bcd(s.asked, 6)) {
-			c.Wipe() // the answer to an activation that was canceled, later than the cancel's own
-			err = errData
+			err = errData // the answer to an activation that was canceled, later than the cancel's own
 		}
-		if err != nil {
-			o.Emit(hardware.CardFailed{Reason: hardware.ReasonReader})
+		reason := hardware.ReasonReader
+		if err == nil {
+			reason = s.swiped(&c)
+		}
+		if reason != "" {
+			c.Wipe()
+			s.fail(o, reason)
 			return
 		}
 		c.Reader = s.serial
 		o.Emit(hardware.CardRead{Card: c, At: now})
 	case statusTimeout:
-		o.Emit(hardware.CardFailed{Reason: hardware.ReasonTimeout})
+		s.fail(o, hardware.ReasonTimeout)
 	case statusFailed:
-		o.Emit(hardware.CardFailed{Reason: failure(f.Data)})
+		s.fail(o, failure(f.Data))
 	default:
-		o.Emit(hardware.CardFailed{Reason: hardware.ReasonReader})
+		s.fail(o, hardware.ReasonReader)
 	}
 }
 
-// failure names the error code of a failed transaction, its first byte.
-func failure(data []byte) string {
-	if len(data) == 0 {
-		return hardware.ReasonReader
+// fail ends an activation by name. What the reader has shown the buyer is the better one where its own says
+// no more than that it had no card.
+func (s *State) fail(o *hardware.Output, reason string) {
+	switch reason {
+	case hardware.ReasonTimeout, hardware.ReasonReader, hardware.ReasonCardError:
+		if s.contact {
+			reason = hardware.ReasonUseContact
+		}
 	}
-	switch data[0] {
-	case 0x20, 0x24, 0x30:
-		return hardware.ReasonCardError
-	case 0x21:
-		return hardware.ReasonCollision
-	case 0x22:
-		return hardware.ReasonOverLimit
-	case 0x25:
-		return hardware.ReasonBlocked
-	case 0x26:
-		return hardware.ReasonExpired
-	case 0x27:
-		return hardware.ReasonUnsupported
-	default:
-		return hardware.ReasonReader
+	o.Emit(hardware.CardFailed{Reason: reason})
+}
+
+// swiped judges a card that came by the reader's own head for stripes: the reason why it is not taken. What
+// it counts as where the reader had said that itself is left.
+func (s *State) swiped(c *hardware.Card) (reason string) {
+	if c.Entry != protocol.EntryStripe || c.Track2.IsZero() {
+		return ""
 	}
+	c.Entry, reason = hardware.JudgeStripe(c.Track2.Service(), c.Track2.Expiry().Reveal(), s.rules.chip, s.rules.wall())
+	return reason
 }
 
 // bcd is n in 2*size digits.

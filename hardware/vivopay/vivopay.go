@@ -28,7 +28,11 @@ type Config struct {
 	// Settings are commands that configure it, sent at each opening in this order; Sub is the subcommand.
 	// One that it refuses stands in its health, and ends nothing.
 	Settings []Frame
-	Clock    hardware.Clock // of At in events; starts at New
+	// Chip lets the reader's own head for stripes, where it has one, take those of cards with a chip: as
+	// fallback, and whoever does bears the loss of a copied one.
+	Chip  bool
+	Wall  func() time.Time // the date, for expiry dates of stripes; time.Now
+	Clock hardware.Clock   // of At in events; starts at New
 }
 
 // Reader is a CardReader.

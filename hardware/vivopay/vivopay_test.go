@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -134,6 +135,9 @@ func TestParseCard(t *testing.T) {
 		"tag 5A alone":      {"00000001 5A08 4761739001010010 9F270140", protocol.EntryContactless, hardware.TC, "0010", false},
 		"tag 57 alone":      {"00000001 5713 5413330089020011D25122010123456789 0F 9F270100", 0, 0, "", true},
 		"encrypted":         {"00000001 DFEF4D04 01020304 DFEE1202 AABB 9F270180", protocol.EntryContactless, hardware.ARQC, "", false},
+		"02-40":             {"01 5A08 4761739001010010 9F270180", protocol.EntryContactless, hardware.ARQC, "0010", false},
+		"02-40, in E1":      {"01 E10E 5A08 4761739001010010 9F270180", protocol.EntryContactless, hardware.ARQC, "0010", false},
+		"02-40, encrypted":  {"41 FFEE1202AABB DFEF4D04 01020304 9F270180", protocol.EntryContactless, hardware.ARQC, "", false},
 		"nothing":           {"00000000", 0, 0, "", true},
 		"nested too deep":   {"00000001 E108 E106 E104 E102 5F00", 0, 0, "", true},
 	} {
@@ -355,14 +359,118 @@ func TestMachine(t *testing.T) {
 			r.in(hardware.Closed{})
 		}
 	})
-	t.Run("failures by name", func(t *testing.T) {
+	t.Run("told to insert or swipe by its display", func(t *testing.T) {
 		t.Parallel()
-		for code, want := range map[byte]string{0x20: "card_error", 0x21: "collision", 0x22: "over_limit", 0x25: "blocked", 0x26: "expired", 0x27: "unsupported", 0x99: "reader_error"} {
-			if got := failure([]byte{code, 0, 0, 0}); got != want {
-				t.Errorf("%X: %s", code, got)
+		r := ready(t)
+		r.in(activate{price(150), 30 * time.Second})
+		r.frame(cmdActivate, statusUI, 0x03, 0x08)
+		r.frame(cmdActivate, statusUI, 0x15) // and it looks on
+		r.after(shownTime)
+		r.want(t, "> 2-40", "CardFailed", "> 5-1")
+		r.frame(cmdCancel, 0)
+		r.in(activate{price(150), 30 * time.Second}) // told of the card before
+		r.frame(cmdActivate, statusTimeout)
+		r.want(t, "> 2-40", "CardFailed")
+	})
+}
+
+// TestFailures: every error code by its name, in either form.
+func TestFailures(t *testing.T) {
+	t.Parallel()
+	want := map[byte]string{
+		0x00: "reader_error", 0x01: "reader_error", 0x02: "use_contact", 0x03: "reader_error", 0x04: "use_contact", 0x05: "use_contact", 0x06: "use_contact",
+		0x20: "card_error", 0x21: "collision", 0x22: "over_limit", 0x23: "unsupported", 0x24: "card_error", 0x25: "blocked", 0x26: "expired", 0x27: "unsupported",
+		0x30: "card_error", 0x40: "unsupported", 0x41: "unsupported", 0x42: "card_declined", 0x43: "card_declined", 0x44: "unsupported",
+		0x50: "reader_error", 0x51: "unsupported", 0x52: "unsupported", 0x53: "unsupported", 0x54: "unsupported", 0x55: "unsupported",
+		0x56: "card_declined", 0x57: "pin_required", 0x58: "card_declined", 0x61: "reader_error", 0x62: "reader_error", 0x70: "card_error",
+		0x73: "reader_error", 0x80: "reader_error", 0x81: "card_error", 0x88: "reader_error", 0x99: "reader_error",
+	}
+	for code, name := range want {
+		for form, data := range map[string][]byte{
+			"02-01":           {code, 0x69, 0x85, 0x03},
+			"02-40":           {0x01, 0xFF, 0xEE, 0x1F, 4, code, 0x69, 0x85, 0x03},
+			"02-40, encrypts": append([]byte{0x41, 0xDF, 0xEE, 0x12, 10, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 0xFF, 0xEE, 0x1F, 4}, code, 0, 0, 0, 0x9F, 0x39, 1, 7),
+		} {
+			if got := failure(data); got != name {
+				t.Errorf("%02X by %s: %s, want %s", code, form, got, name)
 			}
 		}
-	})
+		if name != hardware.ReasonReader && !slices.Contains(hardware.CardReasons(), name) {
+			t.Errorf("%s has no name for the buyer", name)
+		}
+	}
+	if failure(nil) != hardware.ReasonReader {
+		t.Error("no code")
+	}
+}
+
+// TestShown: what its display says makes a name of an end that has none of its own.
+func TestShown(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		shows string
+		end   Frame
+		want  string
+	}{
+		{"08", Frame{Cmd: 2, Sub: statusTimeout}, "use_contact"},
+		{"18", Frame{Cmd: 2, Sub: statusFailed, Data: []byte{0x62, 0, 0, 0}}, "use_contact"},
+		{"1C", Frame{Cmd: 2, Sub: 0x0B}, "use_contact"},
+		{"1D", Frame{Cmd: 2, Sub: statusFailed, Data: []byte{0x20, 0, 0, 0}}, "use_contact"},
+		{"0308", Frame{Cmd: 2, Sub: statusTimeout}, "use_contact"},
+		{"08", Frame{Cmd: 2, Sub: statusFailed, Data: []byte{0x26, 0, 0, 0}}, "expired"},
+		{"0108", Frame{Cmd: 2, Sub: statusTimeout}, "timeout"}, // a lamp
+		{"0208", Frame{Cmd: 2, Sub: statusTimeout}, "timeout"}, // a sound
+		{"01", Frame{Cmd: 2, Sub: statusTimeout}, "timeout"},   // it has found a card
+		{"15", Frame{Cmd: 2, Sub: statusTimeout}, "timeout"},
+		{"", Frame{Cmd: 2, Sub: statusTimeout}, "timeout"},
+	} {
+		r := ready(t)
+		r.in(activate{price(150), 30 * time.Second})
+		r.frame(cmdActivate, statusUI, unhex(t, c.shows)...)
+		_, o := r.s.Step(r.now, hardware.Bytes{B: Response(c.end)})
+		if got := o.Do[0].Emit; got != (hardware.CardFailed{Reason: c.want}) {
+			t.Errorf("%s, then %v: %v", c.shows, c.end, got)
+		}
+	}
+}
+
+// TestSwiped: the reader's own head for stripes, in either form.
+func TestSwiped(t *testing.T) {
+	t.Parallel()
+	hexOf := func(track string) string { return hex.EncodeToString([]byte(track)) }
+	plain, chip, pin := ";4761739001010010=30121011234567890?", ";4761739001010010=30122011234567890?", ";4761739001010010=30121051234567890?"
+	for _, c := range []struct {
+		name, data string
+		chip       bool
+		want       any
+	}{
+		{"02-40", "08 DFEF1824" + hexOf(plain) + "9F390190", false, protocol.EntryStripe},
+		{"02-40, older tags", "08 FFEE1424" + hexOf(plain) + "FFEE0104DF30010C", false, protocol.EntryStripe},
+		{"02-01", "0024" + hexOf(plain) + "0000 FFEE0104DF30010C", false, protocol.EntryStripe},
+		{"a chip", "08 DFEF1824" + hexOf(chip) + "9F390190", false, hardware.ReasonUseChip},
+		{"a chip, taken", "08 DFEF1824" + hexOf(chip) + "9F390190", true, protocol.EntryFallback},
+		{"a chip that failed, says the reader", "08 DFEF1824" + hexOf(chip) + "9F390180", false, protocol.EntryFallback},
+		{"wants a PIN", "08 DFEF1824" + hexOf(pin) + "9F390190", true, hardware.ReasonPIN},
+		{"no stripe: without contact, by its tracks", "11 DFEF1824" + hexOf(chip) + "9F390191", false, protocol.EntryMSD},
+	} {
+		r := ready(t)
+		r.s.rules = stripes{c.chip, func() time.Time { return time.Date(2026, 11, 26, 0, 0, 0, 0, time.UTC) }}
+		r.in(activate{price(150), 30 * time.Second})
+		_, o := r.s.Step(r.now, hardware.Bytes{B: Response(Frame{Cmd: 2, Sub: statusOK, Data: unhex(t, c.data)})})
+		var got any
+		switch e := o.Do[0].Emit.(type) {
+		case hardware.CardRead:
+			got = e.Card.Entry
+			if e.Card.Last4() != "0010" || bytes.Contains(e.Card.ICC.Reveal(), []byte("4761")) {
+				t.Errorf("%s: %v, or its track among the chip's data", c.name, e.Card)
+			}
+		case hardware.CardFailed:
+			got = e.Reason
+		}
+		if got != c.want {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
 }
 
 // TestExchanges: what a reader says while it is armed, and what becomes of it.
@@ -375,7 +483,8 @@ func TestExchanges(t *testing.T) {
 		{"time-out", "5669564F74656368320002080000202E", hardware.CardFailed{Reason: hardware.ReasonTimeout}},
 		{"card error", "5669564F746563683200020A0004200000007422", hardware.CardFailed{Reason: hardware.ReasonCardError}},
 		{"collision", failed(0x21), hardware.CardFailed{Reason: hardware.ReasonCollision}},
-		{"not taken without contact: the buyer falls back", failed(0x27), hardware.CardFailed{Reason: hardware.ReasonUnsupported}},
+		{"no application in common", failed(0x27), hardware.CardFailed{Reason: hardware.ReasonUnsupported}},
+		{"not taken without contact: the buyer falls back", failed(0x02), hardware.CardFailed{Reason: hardware.ReasonUseContact}},
 		{"communication error", failed(0x24), hardware.CardFailed{Reason: hardware.ReasonCardError}},
 		{"the card did not respond", failed(0x30), hardware.CardFailed{Reason: hardware.ReasonCardError}},
 		{"an event of its display", hex.EncodeToString(Response(Frame{Cmd: 2, Sub: statusUI, Data: []byte{0x15}})), nil},

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -152,6 +153,19 @@ func TestLuhnAndBrand(t *testing.T) {
 	}
 	if Luhn("0") || Luhn("12a4") || BrandOf("9999990000000000") != BrandUnknown || BrandUnknown.String() != "unknown" {
 		t.Error("took nonsense")
+	}
+}
+
+// TestEachTLVVendor: FF EE begins a tag of three bytes, any other FF is padding.
+func TestEachTLVVendor(t *testing.T) {
+	t.Parallel()
+	var got []Tag
+	err := EachTLV([]byte{0xFF, 0xFF, 0xEE, 0x1F, 1, 0x02, 0xFF, 0x9F, 0x27, 1, 0x80, 0xFF, 0xEE, 0x12, 2, 0xFF, 0xEE, 0xFF}, func(tag Tag, _, _ []byte) { got = append(got, tag) })
+	if want := []Tag{0xFFEE1F, 0x9F27, 0xFFEE12}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("%X, %v", got, err)
+	}
+	if err := EachTLV([]byte{0xFF, 0xEE}, func(Tag, []byte, []byte) {}); !errors.Is(err, ErrTLV) {
+		t.Errorf("half a tag: %v", err)
 	}
 }
 

@@ -25,10 +25,11 @@ const (
 )
 
 // EachTLV calls f with every data object of b at the outermost level: its tag, its value, and the
-// whole of it. Values are parts of b. Padding bytes 00 and FF between objects are skipped.
+// whole of it. Values are parts of b. Padding bytes 00 and FF between objects are skipped; FF EE begins a
+// tag: ID TECH's readers have tags of their own there.
 func EachTLV(b []byte, f func(tag Tag, value, whole []byte)) error {
 	for len(b) > 0 {
-		if b[0] == 0x00 || b[0] == 0xFF {
+		if b[0] == 0x00 || b[0] == 0xFF && (len(b) == 1 || b[1] != 0xEE) {
 			b = b[1:]
 			continue
 		}
