@@ -5,11 +5,10 @@ import (
 	"coinop/protocol/card"
 )
 
-// Where to find the code of a failed transaction.
-const (
-	tagFailure   card.Tag = 0xFFEE1F // code, SW1, SW2, state of the exchange
-	attributions          = 1        // bytes before the data objects of 02-40
-)
+// tagFailure holds the error code, SW1, SW2 and the state of the exchange.
+const tagFailure card.Tag = 0xFFEE1F
+
+const attributions = 1 // bytes before the data objects of 02-40
 
 // failure names the error code of a failed transaction. Of 02-01 it is the first byte of the data; of 02-40 it
 // stands in FFEE1F behind a byte of attributes (NEO 2 Interface Developer's Guide, 8.5.2 and 8.5.3).
