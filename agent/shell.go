@@ -460,7 +460,7 @@ func (s *shell) next() time.Duration {
 		if l.audit != nil && !l.auditing {
 			at = min(at, l.auditAt)
 		}
-		if l.terminal != nil {
+		if l.terminal != nil && l.dayEvery >= 0 {
 			at = min(at, l.dayAt)
 		}
 	}

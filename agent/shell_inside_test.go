@@ -56,6 +56,27 @@ func (d *deaf) want(t *testing.T, want ...string) {
 	d.told = nil
 }
 
+// TestNothingIsDue: the agent wakes for nothing that it then would not do, or it would never sleep again.
+func TestNothingIsDue(t *testing.T) {
+	t.Parallel()
+	for name, put := range map[string]func(*lane){
+		"no device":                  func(*lane) {},
+		"a terminal without days":    func(l *lane) { l.terminal, l.dayEvery, l.dayAt = struct{ Terminal }{}, -1, -1 },
+		"a terminal":                 func(l *lane) { l.terminal, l.dayEvery = struct{ Terminal }{}, time.Hour },
+		"an audit that is read now":  func(l *lane) { l.audit, l.auditing = struct{ Audit }{}, true },
+		"a terminal, and never days": func(l *lane) { l.terminal, l.dayEvery = struct{ Terminal }{}, -time.Hour },
+	} {
+		s, l, _ := bareShell(nil)
+		put(l)
+		s.check = s.mono() + time.Hour
+		s.days(s.mono())
+		s.audits(s.mono())
+		if at := s.next(); at <= s.mono() {
+			t.Errorf("%s: the next is at %s, and is not done", name, at)
+		}
+	}
+}
+
 // An approval that the driver does not take has ended as withdrawn; a session not begun is complete.
 func TestRefusedByDriver(t *testing.T) {
 	t.Parallel()

@@ -2,15 +2,19 @@ package bench
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
 
+	"coinop/agent"
+	"coinop/agent/profile"
 	"coinop/cloud/identity"
 	"coinop/hardware"
 	"coinop/hardware/virtual"
@@ -23,6 +27,7 @@ const (
 	targetPoll    = 5.0 // ms, the bus's own limit for an answer (MDB/ICP 4.2, 2.5)
 	targetIdle    = 0.5 // % of a core, each driver
 	idleDrivers   = 3   // MDB, DEX, reader
+	targetAll     = 2.0 // % of a core, an agent with one of every driver
 	targetCard    = 5.0 // ms, from the last byte of a reader's answer to the event
 	cardTaps      = 400
 	busPoll       = 25 * time.Millisecond
@@ -59,6 +64,11 @@ func (r *Report) drivers(ctx context.Context, o Options, dir string) error {
 		return err
 	}
 	r.less("agent idle, a POLL every 25 ms, reader, DEX", idle.cpu, "% of a core", idleDrivers*targetIdle, "0.5 % a driver")
+	drivers, cpu, err := r.allDrivers(ctx, o, dir)
+	if err != nil {
+		return err
+	}
+	r.less(fmt.Sprintf("agent idle, all %d drivers of %d lanes", drivers, len(idleMachines)), cpu, "% of a core", targetAll, "what is wanted")
 	taps, err := cards(ctx)
 	if err != nil {
 		return err
@@ -179,27 +189,11 @@ lanes:
 	if err := os.WriteFile(filepath.Join(run, "agent.yaml"), []byte(file), 0o600); err != nil {
 		return out, err
 	}
-	a := exec.CommandContext(ctx, filepath.Join(o.Bin, "coinop-agent"), "run", "--config", filepath.Join(run, "agent.yaml"))
-	log, err := os.Create(filepath.Join(run, "agent.log"))
+	a, stopAgent, err := startAgent(ctx, o, run)
 	if err != nil {
 		return out, err
 	}
-	defer log.Close()
-	a.Stderr = log
-	a.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
-	if err := a.Start(); err != nil {
-		return out, err
-	}
-	defer func() {
-		_ = a.Process.Signal(syscall.SIGTERM)
-		if ended := a.Wait(); err == nil {
-			err = ended
-		}
-		if err != nil {
-			said, _ := os.ReadFile(log.Name())
-			err = fmt.Errorf("agent: %w\n%s", err, said)
-		}
-	}()
+	defer func() { err = stopAgent(err) }()
 	begins, stop := context.WithTimeout(ctx, 30*time.Second)
 	defer stop()
 	if err := vmc.Wait(begins, func(v virtual.View) bool { return v.Status == "ENABLED" }); err != nil {
@@ -209,7 +203,7 @@ lanes:
 	mu.Lock()
 	measuring = true
 	mu.Unlock()
-	was, err := onCPU(a.Process.Pid)
+	was, err := onCPU(a)
 	if err != nil {
 		return out, err
 	}
@@ -226,7 +220,7 @@ lanes:
 		out.sales++
 		time.Sleep(cashSaleEvery)
 	}
-	now, err := onCPU(a.Process.Pid)
+	now, err := onCPU(a)
 	mu.Lock()
 	measuring = false
 	mu.Unlock()
@@ -235,6 +229,110 @@ lanes:
 		err = errors.New("no POLL was answered")
 	}
 	return out, err
+}
+
+// startAgent runs the agent of a folder's agent.yaml. stop ends it, and adds to an error what it said.
+func startAgent(ctx context.Context, o Options, dir string) (pid int, stop func(error) error, err error) {
+	a := exec.CommandContext(ctx, filepath.Join(o.Bin, "coinop-agent"), "run", "--config", filepath.Join(dir, "agent.yaml"))
+	log, err := os.Create(filepath.Join(dir, "agent.log"))
+	if err != nil {
+		return 0, nil, err
+	}
+	a.Stderr = log
+	a.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	if err := a.Start(); err != nil {
+		return 0, nil, errors.Join(err, log.Close())
+	}
+	return a.Process.Pid, func(err error) error {
+		defer log.Close()
+		_ = a.Process.Signal(syscall.SIGTERM)
+		if ended := a.Wait(); err == nil {
+			err = ended
+		}
+		if err != nil {
+			said, _ := os.ReadFile(log.Name())
+			err = fmt.Errorf("agent: %w\n%s", err, said)
+		}
+		return err
+	}, nil
+}
+
+// idleMachines have one of every driver between them, and some twice: three kinds of vending ports and an MDB
+// bus that is the agent's own, readers of cards, at a serial line, as HID device and for closed-loop cards, a
+// printer, a scanner, cash, a relay board and a terminal.
+var idleMachines = []string{"snack", "coffee", "canteen", "parking", "locker"}
+
+// allDrivers is what an agent costs that has all of them, when nothing happens.
+func (r *Report) allDrivers(ctx context.Context, o Options, dir string) (drivers int, cpu float64, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer cancel()
+	run, err := os.MkdirTemp(dir, "run-")
+	if err != nil {
+		return 0, 0, err
+	}
+	file := fmt.Sprintf("identity: %s\ndata: %s\ncloud: 127.0.0.1:1\nlanes:\n", filepath.Join(dir, "identity"), filepath.Join(run, "data"))
+	for _, name := range idleMachines {
+		p, err := profile.Open(name, filepath.Join(run, name))
+		if err != nil {
+			return 0, 0, err
+		}
+		running.Go(func() { _ = p.Run(ctx) })
+		drivers += len(p.Devices)
+		text, err := os.ReadFile(filepath.Join(p.Dir, profile.ConfigFile))
+		if err != nil {
+			return 0, 0, err
+		}
+		_, lane, _ := strings.Cut(string(text), "\nlanes:\n")
+		file += strings.TrimRight(lane, "\n") + "\n"
+	}
+	if err := os.WriteFile(filepath.Join(run, "agent.yaml"), []byte(file), 0o600); err != nil {
+		return 0, 0, err
+	}
+	pid, stop, err := startAgent(ctx, o, run)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer func() { err = stop(err) }()
+	if err := allReady(ctx, o, run, drivers); err != nil {
+		return 0, 0, err
+	}
+	o.settle()
+	began := time.Now()
+	was, err := onCPU(pid)
+	if err != nil {
+		return 0, 0, err
+	}
+	time.Sleep(3 * o.For)
+	now, err := onCPU(pid)
+	return drivers, 100 * (now - was).Seconds() / time.Since(began).Seconds(), err
+}
+
+// allReady waits until so many devices of an agent are.
+func allReady(ctx context.Context, o Options, dir string, devices int) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	var said []byte
+	for ctx.Err() == nil {
+		said, _ = exec.CommandContext(ctx, filepath.Join(o.Bin, "coinop-agent"), "status", "--json", "--config", filepath.Join(dir, "agent.yaml")).Output()
+		var s agent.Status
+		if json.Unmarshal(said, &s) == nil {
+			ready := 0
+			for _, l := range s.Lanes {
+				for _, d := range l.Devices {
+					if d.State == hardware.Ready.String() {
+						ready++
+					}
+				}
+			}
+			if ready >= devices {
+				return nil
+			}
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+	return fmt.Errorf("the agent's devices are not all ready: %s", said)
 }
 
 // onCPU is the time a process's threads have spent on CPUs; in steps of a nanosecond, for one that has little
