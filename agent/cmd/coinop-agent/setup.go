@@ -30,8 +30,9 @@ func newSetup(env []string) *cobra.Command {
 		Long: `Setup looks at the ports of this machine and asks at each what stands there; it
 names what it found, how sure it is, and why not where nobody answered. With
 --out it writes the configuration, and asks for what it cannot find out: at most
-three questions, none when the flags say it. Stop the agent first: a port that
-it has cannot be asked.
+three questions, none when the flags say it. What hangs at the relays of a board
+no port says: the file has examples, for orders over HTTP; look at them. Stop
+the agent first: a port that it has cannot be asked.
 
 Nothing that is asked moves money or goods, or resets a device:
 
