@@ -99,7 +99,7 @@ func (c *Cashless) Limit(most money.Amount) error {
 	if err != nil {
 		return err
 	}
-	return c.box.Keep(limit{uint32(units)})
+	return c.box.Keep(limit{units})
 }
 
 // Load answers a request for it: REVALUE APPROVED or DENIED. See hardware.Loader.
@@ -135,7 +135,7 @@ func (c *device) Begin(funds money.Amount) error {
 	if err != nil {
 		return err
 	}
-	return c.box.Post(begin{units: uint32(units)})
+	return c.box.Post(begin{units: units})
 }
 
 // Approve answers the open vend request: VEND APPROVED. See hardware.Vender.
@@ -147,7 +147,7 @@ func (c *device) Approve(v protocol.VendID, bus protocol.BusKey, o protocol.Outl
 	if by <= 0 {
 		by = hardware.DefaultApproveBy
 	}
-	return c.box.Post(approve{vend: v, bus: bus, outlet: o, units: uint32(units), by: c.cfg.Clock() + by})
+	return c.box.Post(approve{vend: v, bus: bus, outlet: o, units: units, by: c.cfg.Clock() + by})
 }
 
 // Deny answers it with VEND DENIED, or takes back an approval that is not on the wire yet.

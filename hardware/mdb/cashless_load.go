@@ -73,7 +73,7 @@ func (s *CashlessState) revalueLimit(o *hardware.Output) {
 		s.reply(o, []byte{0x0E})
 	default:
 		s.drop(0x0E)
-		s.reply(o, append([]byte{0x0F}, s.money(s.limit)...))
+		s.reply(o, append([]byte{0x0F}, s.money(min(s.limit, s.most()))...))
 	}
 }
 

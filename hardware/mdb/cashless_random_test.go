@@ -68,6 +68,8 @@ type controller struct {
 	asks   uint32
 	answer map[uint32]int // ends of each
 
+	by map[protocol.VendID]time.Duration // when each is not to be said any more
+
 	requests int // made, repeats not counted
 }
 
@@ -75,7 +77,7 @@ func (m *controller) run(steps int) {
 	m.heard, m.ended = map[protocol.VendID]bool{}, map[protocol.VendID]hardware.Delivery{}
 	m.reported, m.results = map[protocol.VendID]string{}, map[protocol.VendID]int{}
 	m.loadHeard, m.loadEnded, m.loadAgreed = map[protocol.BusKey]bool{}, map[protocol.BusKey]hardware.Delivery{}, map[protocol.BusKey]bool{}
-	m.answer = map[uint32]int{}
+	m.answer, m.by = map[uint32]int{}, map[protocol.VendID]time.Duration{}
 	m.in(limit{200})
 	m.start()
 	for range steps {
@@ -225,11 +227,20 @@ func (m *controller) one() {
 		if !again {
 			m.taken = append(m.taken, v)
 		}
-		m.in(approve{vend: v, bus: key, units: 150, by: m.now + time.Duration(50+m.r.IntN(400))*time.Millisecond})
+		by := m.now + time.Duration(50+m.r.IntN(400))*time.Millisecond
+		if _, ok := m.by[v]; !ok {
+			m.by[v] = by
+		}
+		m.in(approve{vend: v, bus: key, units: 150, by: by})
 		m.log = append(m.log, fmt.Sprintf("approve %v  %+v", v, m.ev))
 		m.events()
 	case 8:
-		m.in(deny{bus: m.key})
+		if m.r.IntN(3) == 0 {
+			m.in(end{})
+		} else {
+			m.in(deny{bus: m.key})
+		}
+		m.by[m.s.approval.vend] = 0
 		m.log = append(m.log, fmt.Sprintf("deny  %+v", m.ev))
 		m.events()
 	case 9: // the vend ends
@@ -323,11 +334,16 @@ func (m *controller) poll() {
 	if answer == "00*" || answer == "" {
 		return
 	}
+	m.inTime(answer)
 	if m.r.IntN(6) == 0 { // lost on the way to the controller: it says nothing, and polls again
 		return
 	}
 	for m.r.IntN(8) == 0 {
-		if again := m.say("AA"); again != answer {
+		again := m.say("AA")
+		if m.inTime(again); again == "" && m.now >= m.by[m.s.approval.vend] && strings.HasPrefix(answer, "05 ") {
+			return
+		}
+		if again != answer {
 			m.fail("RET gave %q after %q", again, answer)
 		}
 	}
@@ -361,6 +377,13 @@ func (m *controller) poll() {
 	if strings.HasPrefix(answer, "0B") { // 7.3: the controller resets
 		m.granted = false
 		m.start()
+	}
+}
+
+// inTime: no 05 is on the wire later than agreed, first time or again, nor after it was taken back.
+func (m *controller) inTime(answer string) {
+	if by := m.by[m.s.approval.vend]; strings.HasPrefix(answer, "05 ") && m.now >= by {
+		m.fail("an approval on the wire at %v, which was until %v", m.now, by)
 	}
 }
 

@@ -155,6 +155,7 @@ func (s CashlessState) Step(now time.Duration, in any) (CashlessState, hardware.
 		s.entryEnds(&o, hardware.EntryReset)
 		s.phase, s.queue, s.req = busInactive, nil, request{}
 	case hardware.Bytes:
+		s.late(&o, now) // they may come before we were woken for it
 		if s.adapter {
 			for _, f := range s.wafer.frames.add(in.B) {
 				s.frame(&o, now, f)
@@ -234,6 +235,9 @@ func (s *CashlessState) wake(now time.Duration) time.Duration {
 		if by > now {
 			at = min(at, by)
 		}
+	}
+	if s.unheard() && s.ackBy > now {
+		at = min(at, s.ackBy)
 	}
 	if s.adapter {
 		at = s.waferWake(at)
@@ -365,6 +369,8 @@ func (s *CashlessState) say(data []byte) { s.queue = append(s.queue, answer{data
 func (s *CashlessState) acknowledged(o *hardware.Output, now time.Duration, b byte) {
 	s.wantsAck = false
 	switch {
+	case near8(b, RET) && s.ofQueue && s.spoken() && now >= s.approval.by: // not again: late ends it
+		return
 	case near8(b, RET):
 		s.wantsAck, s.ackBy = true, now+ackTime
 		o.Write(Mark(s.last))
@@ -437,8 +443,8 @@ func (s *CashlessState) lose(o *hardware.Output) {
 	how := hardware.ApprovalWithdrawn
 	for i, a := range s.queue {
 		if a.vend == s.approval.vend {
-			if a.sent {
-				how = hardware.ApprovalMaybe
+			if a.sent { // and is not said again, not at RET either
+				how, s.wantsAck = hardware.ApprovalMaybe, false
 			}
 			s.queue = append(s.queue[:i], s.queue[i+1:]...)
 			break
@@ -447,15 +453,30 @@ func (s *CashlessState) lose(o *hardware.Output) {
 	s.ends(o, s.approval.vend, how)
 }
 
-// late takes back an approval whose time is over before it was on the wire, and ends what else took too long.
+// spoken reports that the approval that has no end yet was on the wire; unheard, that its ACK may still come.
+func (s *CashlessState) spoken() bool {
+	return !s.end && len(s.queue) > 0 && s.queue[0].vend == s.approval.vend && s.queue[0].sent
+}
+
+func (s *CashlessState) unheard() bool { return s.spoken() && s.wantsAck && s.ofQueue }
+
+// takeBack ends an approval that has no end yet: it is not on the wire from here on. The request is refused only
+// where it never was: a controller that has heard 05 would not know what to make of 06.
+func (s *CashlessState) takeBack(o *hardware.Output) {
+	spoken := s.spoken()
+	if s.lose(o); !spoken {
+		s.refuse()
+	}
+}
+
+// late takes back an approval whose time is over, said or not, and ends what else took too long.
 func (s *CashlessState) late(o *hardware.Output, now time.Duration) {
 	s.lateLoad(o, now)
 	s.lateEntry(o, now)
-	if s.end || now < s.approval.by || len(s.queue) > 0 && s.queue[0].vend == s.approval.vend && s.queue[0].sent {
+	if s.end || now < s.approval.by || s.unheard() && now < s.ackBy {
 		return
 	}
-	s.lose(o)
-	s.refuse()
+	s.takeBack(o)
 }
 
 // refuse queues one 06 for the open request.
@@ -548,12 +569,15 @@ func (s *CashlessState) begin(o *hardware.Output, in begin) {
 		o.Emit(hardware.SessionComplete{})
 		return
 	}
-	s.say(s.beginData(in.units))
+	s.say(s.beginData(min(in.units, s.most())))
 }
 
 // endSession asks for the session's end (04; the controller then says 13 04), or takes back one that
 // has not begun.
 func (s *CashlessState) endSession(o *hardware.Output) {
+	if !s.end {
+		s.takeBack(o)
+	}
 	for _, a := range s.queue {
 		if a.data[0] == 0x03 && !a.sent {
 			s.drop(0x03)
@@ -594,13 +618,16 @@ func (s *CashlessState) money(units uint32) []byte {
 	return []byte{byte(units >> 8), byte(units)}
 }
 
+// most is the largest amount that can be told: all ones say that it is not known (7.4, BEGIN SESSION).
+func (s *CashlessState) most() uint32 { return s.unknown() - 1 }
+
 func (s *CashlessState) approve(o *hardware.Output, now time.Duration, in approve) {
 	again := s.approval.vend == in.vend
 	switch {
 	case again && s.adapter && s.phase == busVend && s.bound == in.vend && now < s.approval.by: // the same 05 again; its end was told
 		s.queue = append(s.queue, answer{data: append([]byte{0x05}, s.money(in.units)...), vend: in.vend})
 	case again, s.gone == in.vend: // the same again: it waits, was acknowledged, or ended
-	case !s.req.open || !s.end || (!in.bus.IsZero() && in.bus != s.key) || s.phase != busVend || now >= in.by:
+	case !s.req.open || !s.end || (!in.bus.IsZero() && in.bus != s.key) || s.phase != busVend || now >= in.by || in.units > s.most():
 		s.gone = in.vend
 		o.Emit(hardware.Approval{Vend: in.vend, How: hardware.ApprovalWithdrawn})
 	default:
@@ -614,10 +641,8 @@ func (s *CashlessState) deny(o *hardware.Output, in deny) {
 		return
 	}
 	if !s.end {
-		if len(s.queue) > 0 && s.queue[0].vend == s.approval.vend && s.queue[0].sent {
-			return // it is on the wire: only the bus ends it
-		}
-		s.lose(o)
+		s.takeBack(o)
+		return
 	}
 	s.refuse()
 }

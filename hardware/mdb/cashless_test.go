@@ -372,6 +372,83 @@ func TestCashlessExchanges(t *testing.T) {
 			b.wants(hardware.Approval{Vend: vendOf(1), How: hardware.ApprovalWithdrawn})
 			b.talk("12* 12 -> 06 06*", "00 -> ")
 		},
+		"said, not acknowledged, and not said again too late": func(b *bus) {
+			b.talk(level3...)
+			b.talk("13* 00 00 96 00 05 AE -> 00*")
+			b.in(approve{vend: vendOf(1), units: 150, by: b.now + time.Second})
+			b.talk("12* 12 -> 05 00 96 9B*", "12* 12 -> 05 00 96 9B*")
+			b.wants()
+			b.now += time.Second // and nobody woke us
+			b.talk("12* 12 -> 00*")
+			b.now += ackTime
+			b.in(hardware.Wake{})
+			b.talk("12* 12 -> 00*", "AA -> ", "13* 00 00 96 00 05 AE -> 00*", "12* 12 -> 00*")
+			b.talk("13* 02 00 05 1A -> 00*") // it had heard it
+			b.wants(hardware.VendSuccess{Vend: vendOf(1), Item: 5, Grade: protocol.GradeReported})
+		},
+		"the end of one not acknowledged in time": func(b *bus) {
+			b.talk(level3...)
+			b.talk("13* 00 00 96 00 05 AE -> 00*")
+			b.in(approve{vend: vendOf(1), units: 150, by: b.now + time.Second})
+			b.talk("12* 12 -> 05 00 96 9B*")
+			b.now += time.Second
+			b.in(hardware.Wake{})
+			b.wants(hardware.Approval{Vend: vendOf(1), How: hardware.ApprovalMaybe})
+			b.talk("12* 12 -> 00*", "13* 01 14 -> 00*")
+			b.wants(hardware.VendCancel{})
+			b.talk("12* 12 -> 06 06*", "00 -> ")
+		},
+		"its ACK and RET at the last moment": func(b *bus) {
+			for _, c := range []struct {
+				byte string
+				how  hardware.Delivery
+			}{{"00", hardware.ApprovalDelivered}, {"AA", hardware.ApprovalMaybe}} {
+				b.talk(level3...)
+				b.talk("13* 00 00 96 00 05 AE -> 00*")
+				n := vendOf(byte(c.how))
+				by := b.now + ackTime/2
+				b.in(approve{vend: n, units: 150, by: by})
+				b.talk("12* 12 -> 05 00 96 9B*")
+				b.now = by
+				b.talk(c.byte + " -> ")
+				if c.how == hardware.ApprovalMaybe { // the next POLL finds it over
+					b.talk("12* 12 -> 00*")
+					continue
+				}
+				b.wants(hardware.Approval{Vend: n, How: c.how})
+			}
+		},
+		"no answer is taken back": func(b *bus) {
+			for i, back := range []any{deny{}, end{}} {
+				for j, how := range []hardware.Delivery{hardware.ApprovalWithdrawn, hardware.ApprovalMaybe} {
+					n := vendOf(byte(2*i + j + 1))
+					b.talk(level3...)
+					b.talk("13* 00 00 96 00 05 AE -> 00*")
+					b.in(approve{vend: n, units: 150, by: b.now + time.Hour})
+					if how == hardware.ApprovalMaybe {
+						b.talk("12* 12 -> 05 00 96 9B*")
+					}
+					b.in(back)
+					b.wants(hardware.Approval{Vend: n, How: how})
+					if how == hardware.ApprovalMaybe {
+						b.talk("12* 12 -> 00*")
+					} else {
+						b.talk("12* 12 -> 06 06*", "00 -> ")
+					}
+				}
+			}
+		},
+		"money of four bytes, and of two": func(b *bus) {
+			b.talk(level3Wide...)
+			b.talk("13* 00 00 01 86 A0 00 05 3F -> 00*")
+			b.in(approve{vend: vendOf(1), units: 100000, by: b.now + time.Hour})
+			b.talk("12* 12 -> 05 00 01 86 A0 2C*", "00 -> ", "13* 02 00 05 1A -> 00*")
+			b.talk(level3...)
+			b.talk("13* 00 00 96 00 05 AE -> 00*")
+			b.in(approve{vend: vendOf(2), units: 100000, by: b.now + time.Hour})
+			b.wants(hardware.Approval{Vend: vendOf(2), How: hardware.ApprovalWithdrawn})
+			b.talk("12* 12 -> 00*")
+		},
 		"port gone": func(b *bus) {
 			b.talk(level3...)
 			b.talk("13* 00 00 96 00 05 AE -> 00*")

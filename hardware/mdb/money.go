@@ -53,16 +53,25 @@ func (s Scale) Amount(units uint32) (money.Amount, error) {
 }
 
 // Units is an amount as the bus counts it: hardware.ErrInexact unless it is exactly that, not negative,
-// and no more than FFFE (FFFF means unknown; MDB/ICP 4.2, 7.4, BEGIN SESSION).
-func (s Scale) Units(a money.Amount) (uint16, error) {
+// and no more than FFFFFFFE (all ones mean unknown; MDB/ICP 4.2, 7.4, BEGIN SESSION). Where money has two bytes
+// no more than FFFE can be told.
+func (s Scale) Units(a money.Amount) (uint32, error) { return s.units(a, 0xFFFFFFFE) }
+
+func (s Scale) units(a money.Amount, most int64) (uint32, error) {
 	u, err := s.unit()
 	if err != nil {
 		return 0, err
 	}
-	if a.Currency != s.Currency || a.Minor < 0 || a.Minor%u != 0 || a.Minor/u > 0xFFFE {
+	if a.Currency != s.Currency || a.Minor < 0 || a.Minor%u != 0 || a.Minor/u > most {
 		return 0, fmt.Errorf("%w: %s in units of %d", hardware.ErrInexact, a, u)
 	}
-	return uint16(a.Minor / u), nil //nolint:gosec // checked above
+	return uint32(a.Minor / u), nil //nolint:gosec // checked above
+}
+
+// short is Units where an adapter speaks for us, with money of two bytes.
+func (s Scale) short(a money.Amount) error {
+	_, err := s.units(a, 0xFFFE)
+	return err
 }
 
 // parsePrice reads the adapter's decimal price; digits beyond the currency's that are not 0 are
@@ -78,7 +87,7 @@ func (s Scale) parsePrice(text string) (money.Amount, error) {
 	if err != nil {
 		return money.Amount{}, err
 	}
-	if _, err := s.Units(a); err != nil {
+	if err := s.short(a); err != nil {
 		return money.Amount{}, err
 	}
 	return a, nil

@@ -80,7 +80,7 @@ type (
 // Begin opens a card-first session: C,START. In any state but Enabled it is answered with
 // SessionComplete at once.
 func (q *Qibixx) Begin(funds money.Amount) error {
-	if _, err := q.cfg.Scale.Units(funds); err != nil {
+	if err := q.cfg.Scale.short(funds); err != nil {
 		return err
 	}
 	return q.box.Post(begin{funds: funds.Decimal()})
@@ -88,7 +88,7 @@ func (q *Qibixx) Begin(funds money.Amount) error {
 
 // Approve answers the open vend request: C,VEND. See hardware.Vender.
 func (q *Qibixx) Approve(v protocol.VendID, bus protocol.BusKey, o protocol.Outlet, a money.Amount, by time.Duration) error {
-	if _, err := q.cfg.Scale.Units(a); err != nil {
+	if err := q.cfg.Scale.short(a); err != nil {
 		return err
 	}
 	if by <= 0 {

@@ -133,6 +133,11 @@ func TestPrice(t *testing.T) {
 	if u, err := five.Units(money.New(150, money.EUR)); err != nil || u != 30 {
 		t.Errorf("%d, %v", u, err)
 	}
+	for minor, units := range map[int64]uint32{65534: 0xFFFE, 65535: 0xFFFF, 4_294_967_294: 0xFFFFFFFE, 4_294_967_295: 0, 1 << 40: 0} {
+		if u, err := eur.Units(money.New(minor, money.EUR)); u != units || (err == nil) != (units > 0) {
+			t.Errorf("%d: %d units, %v", minor, u, err)
+		}
+	}
 	if a, err := five.Amount(30); err != nil || a != money.New(150, money.EUR) {
 		t.Errorf("%v, %v", a, err)
 	}
