@@ -99,8 +99,9 @@ type LaneConfig struct {
 // Wiring is what a driver is connected to.
 type Wiring struct {
 	Clock    hardware.Clock
-	BusEpoch uint64 // above all of earlier runs
-	Language string // of a vending side's display; "en"
+	BusEpoch uint64        // above all of earlier runs
+	Language string        // of a vending side's display; "en"
+	Z7       time.Duration // MDB's maximum response time, told to the controller; 0: 30 s
 	Out      func(hardware.Event)
 }
 
@@ -132,7 +133,7 @@ func ESCPOS(path string) func(Wiring) (Printer, error) {
 // MDB is a vending machine with an MDB bus, at a tty, whose cashless device we are.
 func MDB(port mdb.Port, path string, scale mdb.Scale) func(Wiring) (Vending, error) {
 	return func(w Wiring) (Vending, error) {
-		cfg := mdb.CashlessConfig{Config: mdb.Config{Path: path, Clock: w.Clock}, Scale: scale, BusEpoch: w.BusEpoch, Language: w.Language}
+		cfg := mdb.CashlessConfig{Config: mdb.Config{Path: path, Clock: w.Clock}, Scale: scale, BusEpoch: w.BusEpoch, Language: w.Language, Z7: w.Z7}
 		switch port {
 		case mdb.PortQibixx:
 			return mdb.NewQibixx(cfg, w.Out)

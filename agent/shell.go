@@ -285,7 +285,7 @@ func (s *shell) install(ctx context.Context, drivers *sync.WaitGroup) error {
 	var all []opening
 	for _, c := range s.cfg.Lanes {
 		l := &lane{id: c.Lane, orders: c.OwnsMotor, ports: c.Ports}
-		w := Wiring{Clock: s.mono, BusEpoch: s.device.BusEpoch(), Language: c.Language, Out: s.out(ctx, l, partVending)}
+		w := Wiring{Clock: s.mono, BusEpoch: s.device.BusEpoch(), Language: c.Language, Z7: c.Z7, Out: s.out(ctx, l, partVending)}
 		var err error
 		if l.vending, err = c.Vending(w); err != nil {
 			return fmt.Errorf("lane %d: %w", l.id, err)

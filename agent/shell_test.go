@@ -23,6 +23,7 @@ import (
 
 	"coinop/agent"
 	"coinop/agent/session"
+	"coinop/hardware"
 	"coinop/hardware/mdb"
 	"coinop/hardware/virtual"
 	"coinop/protocol"
@@ -408,6 +409,31 @@ func TestLoadIdentity(t *testing.T) {
 		}
 		if _, err := agent.LoadIdentity(dir); !errors.Is(err, agent.ErrIdentity) || !strings.Contains(err.Error(), name) {
 			t.Errorf("want %q: %v", name, err)
+		}
+	}
+}
+
+// TestResponseTime: what the session counts with is what the controller is told.
+func TestResponseTime(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	lane := &s.cfg.Lanes[0]
+	lane.Z7 = 20 * time.Second
+	vending, wired := lane.Vending, make(chan agent.Wiring, 1)
+	lane.Vending = func(w agent.Wiring) (agent.Vending, error) {
+		wired <- w
+		return vending(w)
+	}
+	s.start()
+	if w := <-wired; w.Z7 != lane.Z7 {
+		t.Errorf("the driver has %v", w.Z7)
+	}
+	for _, port := range []mdb.Port{mdb.PortRaw, mdb.PortWaferstar, mdb.PortQibixx} {
+		build := agent.MDB(port, "nowhere", mdb.Scale{Currency: money.EUR, Decimals: 2})
+		for z7, ok := range map[time.Duration]bool{0: true, 20 * time.Second: true, 300 * time.Second: false} {
+			if _, err := build(agent.Wiring{Clock: hardware.Since(), Z7: z7}); (err == nil) != ok {
+				t.Errorf("port %v with %v: %v", port, z7, err)
+			}
 		}
 	}
 }
