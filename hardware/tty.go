@@ -1,6 +1,7 @@
 package hardware
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -32,7 +33,7 @@ func OpenTTY(path string, baud int) (Port, error) {
 	if !ok {
 		return nil, fmt.Errorf("open %s: no such speed: %d baud", path, baud)
 	}
-	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK, 0) //nolint:gosec // configured
+	f, err := OpenNode(path)
 	if err != nil {
 		return nil, err
 	}
@@ -50,10 +51,28 @@ func OpenTTY(path string, baud int) (Port, error) {
 	return f, nil
 }
 
-func setRaw(fd int, speed uint32) error {
-	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return fmt.Errorf("another process has it: %w", err)
+// OpenNode opens a device's node without waiting, locked with flock until it is closed: one program, or one
+// driver, has a device at a time. The error says so where another has it. A node is hidraw's, a serial line's, or
+// what stands for one.
+func OpenNode(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK, 0) //nolint:gosec // configured
+	if err != nil {
+		return nil, err
 	}
+	raw, err := f.SyscallConn()
+	if err == nil {
+		var inner error
+		err = raw.Control(func(fd uintptr) { inner = unix.Flock(int(fd), unix.LOCK_EX|unix.LOCK_NB) }) //nolint:gosec // a descriptor
+		err = errors.Join(err, inner)
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("open %s: another process has it: %w", path, err)
+	}
+	return f, nil
+}
+
+func setRaw(fd int, speed uint32) error {
 	t, err := unix.IoctlGetTermios(fd, unix.TCGETS)
 	if err != nil {
 		return fmt.Errorf("not a serial line: %w", err)

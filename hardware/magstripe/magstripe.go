@@ -21,7 +21,6 @@ package magstripe
 import (
 	"context"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -146,9 +145,9 @@ func (r *Reader) Open(context.Context) (hardware.Driver, error) {
 	return r, nil
 }
 
-// openRaw opens a serial line, or a device of HID reports: /dev/hidraw0.
+// openRaw opens a serial line, or a device of HID reports: /dev/hidraw0. Either is locked.
 func openRaw(path string, baud int) (hardware.Port, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK, 0) //nolint:gosec // configured
+	f, err := hardware.OpenNode(path)
 	if err != nil {
 		return nil, err
 	}

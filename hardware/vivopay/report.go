@@ -11,8 +11,6 @@ import (
 	"time"
 
 	"coinop/hardware"
-
-	"golang.org/x/sys/unix"
 )
 
 // At USB a reader without a serial port speaks in HID reports (NEO 2 Interface Developer's Guide, "USB HID"):
@@ -127,24 +125,15 @@ func open(path string, baud int) (hardware.Port, error) {
 	return hardware.OpenTTY(path, baud)
 }
 
-// openHID opens a hidraw node, and locks it as OpenTTY does a line.
+// openHID opens a hidraw node.
 func openHID(path string) (hardware.Port, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NONBLOCK, 0) //nolint:gosec // configured
+	f, err := hardware.OpenNode(path)
 	if err != nil {
 		return nil, err
 	}
-	raw, err := f.SyscallConn()
-	if err == nil {
-		var inner error
-		err = raw.Control(func(fd uintptr) { inner = unix.Flock(int(fd), unix.LOCK_EX|unix.LOCK_NB) })
-		err = errors.Join(err, inner)
-	}
-	if err == nil {
-		err = f.SetWriteDeadline(time.Time{})
-	}
-	if err != nil {
+	if err := f.SetWriteDeadline(time.Time{}); err != nil {
 		_ = f.Close()
-		return nil, fmt.Errorf("open %s: no HID device, or another process has it: %w", path, err)
+		return nil, fmt.Errorf("open %s: no HID device: %w", path, err)
 	}
 	return hidPort{f}, nil
 }
