@@ -177,9 +177,8 @@ func (p *port) put(b []byte) error {
 func (p *port) read(ctx context.Context, f func([]byte)) error {
 	stop := context.AfterFunc(ctx, p.unplug)
 	defer func() {
-		if stop() {
-			p.unplug()
-		}
+		stop()
+		p.unplug() // also where it has begun elsewhere: who comes next may put another at the same link
 		if p.net != nil {
 			p.net.accepting.Wait()
 		}

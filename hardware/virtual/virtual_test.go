@@ -5,7 +5,9 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -121,5 +123,23 @@ func TestController(t *testing.T) {
 			t.Fatal(err)
 		}
 		say(t, m, tty, step.say, step.ok)
+	}
+}
+
+// Who has read to the end has unplugged: a cable that is put at the same link afterwards stays there.
+func TestPortEnds(t *testing.T) {
+	t.Parallel()
+	link := filepath.Join(t.TempDir(), "tty")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 200 {
+		p, err := newPort(link)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = p.read(ctx, func([]byte) {})
+		if _, err := os.Lstat(link); !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal("read has ended, and the link is still there")
+		}
 	}
 }
