@@ -81,6 +81,32 @@ func Cash(t *testing.T, mk NewCash, behind NewAdapter) {
 	}
 }
 
+// CashLate is a bus whose answers come late while its devices start: what was late is nobody else's answer.
+func CashLate(t *testing.T, mk NewCash) {
+	t.Helper()
+	for _, level3 := range []bool{false, true} {
+		t.Run(fmt.Sprintf("late at the start, level 3 %v", level3), func(t *testing.T) {
+			t.Parallel()
+			far, err := virtual.NewCash(virtual.CashConfig{Link: t.TempDir() + "/cash", Tubes: []int{10, 10, 10, 10, 10, -1}, Level3: level3})
+			must(t, err)
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan struct{})
+			go func() { defer close(done); _ = far.Run(ctx) }()
+			t.Cleanup(func() { cancel(); <-done })
+			b := &cashBench{t: t, far: far, l: NewLog(t)}
+			far.Line(virtual.LineLate)
+			c, open, err := mk(far.Path(), b.l.Out)
+			must(t, err)
+			b.c, b.stop = c, supervise(t, b.l, open)
+			time.Sleep(3000 * time.Millisecond) // so long it is
+			far.Line(virtual.LineFine)
+			b.ready()
+			coinsIn(t, b)
+			b.balanced()
+		})
+	}
+}
+
 func runCash(t *testing.T, mk NewCash, behind NewAdapter, f func(*testing.T, *cashBench), cfg virtual.CashConfig) {
 	t.Helper()
 	far, err := virtual.NewCash(cfg)

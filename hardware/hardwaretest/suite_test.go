@@ -274,6 +274,7 @@ func TestTCPTaken(t *testing.T) {
 func TestCash(t *testing.T) {
 	t.Parallel()
 	Cash(t, cashAt(mdb.PortRaw), nil)
+	CashLate(t, cashAt(mdb.PortRaw))
 }
 
 // TestCashAtAdapter: the same devices behind adapters that are the master for us.

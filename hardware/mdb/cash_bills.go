@@ -20,6 +20,10 @@ func (s *CashState) validatorSays(now time.Duration) []byte {
 	case stepReset:
 		return []byte{validator}
 	case stepJust:
+		if now >= p.just {
+			p.step = stepReset
+			return []byte{validator}
+		}
 		return []byte{validator | 3}
 	case stepSetup:
 		return []byte{validator | 1}
@@ -69,7 +73,7 @@ func (s *CashState) validatorSaid(o *hardware.Output, now time.Duration, sent, d
 	p := &s.bill
 	switch sent[0] & 7 {
 	case 0:
-		p.step = stepJust
+		p.step, p.just = stepJust, now+billAfter
 	case 1: // SETUP: level, country, scale, decimals, stacker, security, escrow, values
 		if len(data) < 11 {
 			return

@@ -24,6 +24,10 @@ func (s *CashState) changerSays(now time.Duration) []byte {
 	case stepReset:
 		return []byte{changer}
 	case stepJust:
+		if now >= p.just { // its word may have been heard, and not understood
+			p.step = stepReset
+			return []byte{changer}
+		}
 		return []byte{changer | 3}
 	case stepSetup:
 		return []byte{changer | 1}
@@ -95,7 +99,7 @@ func (s *CashState) changerSaid(o *hardware.Output, now time.Duration, sent, dat
 	p := &s.coin
 	switch sent[0] & 7 {
 	case 0: // RESET
-		p.step = stepJust
+		p.step, p.just = stepJust, now+lostAfter
 	case 1: // SETUP: level, country, scale, decimals, routing, values
 		if len(data) < 7 {
 			return

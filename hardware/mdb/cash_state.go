@@ -13,6 +13,8 @@ const (
 	pollEach   = 100 * time.Millisecond // 25 to 200 ms
 	replyTime  = 50 * time.Millisecond  // 5 ms on the bus; a process is later
 	replySlow  = 300 * time.Millisecond // through an adapter that says it in hex at 9,600 baud
+	quietTime  = 150 * time.Millisecond // after an exchange without an answer: it may be late
+	lateMost   = time.Second            // what comes later than that is noise
 	resetEach  = 10 * time.Second       // a device that is gone
 	tubeWait   = 500 * time.Millisecond // after a reset, before the first TUBE STATUS
 	lostAfter  = 2 * time.Second        // a changer's non-response time
@@ -62,6 +64,7 @@ type peer struct {
 	step   step
 	heard  time.Duration // last answer
 	again  time.Duration // not before
+	just   time.Duration // when JUST RESET must have come
 	gone   bool          // it was told that it is absent
 	level  byte
 	scale  int64 // minor units of one unit
@@ -228,7 +231,7 @@ func (s *CashState) tick(o *hardware.Output, now time.Duration) {
 // silent is an exchange without an answer.
 func (s *CashState) silent(o *hardware.Output, now time.Duration) {
 	p, most := s.peerOf(s.sent[0])
-	s.sent, s.next = nil, now+pollEach/2
+	s.sent, s.next = nil, now+quietTime
 	switch {
 	case p.step == stepKnow: // perhaps it has to be reset first
 		p.step = stepReset
@@ -276,8 +279,11 @@ func (s *CashState) nameOf(p *peer) string {
 
 // word is one of a device's.
 func (s *CashState) word(o *hardware.Output, now time.Duration, w Word) {
-	data, done := s.hear(o, w)
+	data, done := s.hear(o, now, w)
 	if !done {
+		if s.sent == nil { // late; more may come, though not for ever
+			s.next = max(s.next, min(now+quietTime, s.begun+lateMost))
+		}
 		return
 	}
 	sent := s.sent

@@ -9,7 +9,8 @@ import (
 // master is the controller's side of the line (MDB/ICP 4.2, section 2): one exchange at a time, a block and
 // the answer to it.
 type master struct {
-	sent  []byte // the exchange that waits for its answer
+	sent  []byte        // the exchange that waits for its answer
+	begun time.Duration // its beginning, or that of the last
 	until time.Duration
 	tries int
 	line  Unmark
@@ -34,16 +35,23 @@ func (m *master) say(o *hardware.Output, now time.Duration, data []byte) {
 	if err != nil {
 		panic(err) // of a block of ours that is too long
 	}
-	m.sent, m.until, m.reply = data, now+m.waits, nil
+	m.sent, m.begun, m.until, m.reply = data, now, now+m.waits, nil
 	o.Write(Mark(w))
 }
 
 // hear takes a word of a device's: an answer ends with the word that has the mode bit. When it is whole and
 // its sum is good it is acknowledged, and done; sent stays for the caller to clear. One that is damaged is
 // not: the device says it again at the next POLL, or we ask again when the time is over.
-func (m *master) hear(o *hardware.Output, w Word) (data []byte, done bool) {
+//
+// What comes late is nobody's answer, and not acknowledged, so that it is said again; but it shows that
+// the way is slow, and from then on an answer has longer. Or each would be taken for the answer to what was said
+// after it, and a changer's coin for a validator's bill.
+func (m *master) hear(o *hardware.Output, now time.Duration, w Word) (data []byte, done bool) {
 	if m.sent == nil {
-		return nil, false // late, or noise
+		if late := now - m.begun; late < lateMost {
+			m.waits = max(m.waits, min(2*late, replySlow))
+		}
+		return nil, false
 	}
 	m.reply = append(m.reply, w)
 	if w&Mode == 0 {

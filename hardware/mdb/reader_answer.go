@@ -12,7 +12,7 @@ import (
 
 // word is one of the reader's.
 func (s *ReaderState) word(o *hardware.Output, now time.Duration, w Word) {
-	data, done := s.hear(o, w)
+	data, done := s.hear(o, now, w)
 	if !done {
 		return
 	}

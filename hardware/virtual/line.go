@@ -12,8 +12,12 @@ const (
 	LineJoins              // what is said twice within a moment comes in one piece
 	LineNoise              // every seventh time something else comes before it
 	LineHalf               // of the next, half comes, and then the cable is out
+	LineLate               // all of it comes late, in the order it was said
 	LineFlows              // XOFF and XON stand between its bytes, as from a printer whose buffer is full
 )
+
+// lateness of what comes late: through an adapter, or a machine, that is busy.
+const lateness = 110 * time.Millisecond
 
 // line is a port's.
 type line struct {
@@ -61,6 +65,16 @@ func (p *port) badly(b []byte) error {
 				_ = p.put(p.held)
 			}
 			p.held = nil
+		})
+		return nil
+	case LineLate:
+		b = append([]byte(nil), b...)
+		time.AfterFunc(lateness, func() {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			if p.master != nil {
+				_ = p.put(b)
+			}
 		})
 		return nil
 	case LineFlows:
