@@ -117,9 +117,19 @@ func TestUseContact(t *testing.T) {
 	s.enabled()
 	s.order()
 	for _, f := range []virtual.ReaderFault{virtual.ReaderUseContact, virtual.ReaderShowsContact} {
-		s.reader.Misbehave(f)
-		if err := s.reader.TapWhenArmed(s.ctx(), virtual.VisaTest()); err != nil {
-			t.Fatal(err)
+		arms := 0
+		for _, tap := range []bool{true, false} { // a card in the moment before the next activation is nobody's
+			if err := s.reader.Wait(s.ctx(), func(v virtual.ReaderView) bool { return v.Armed && v.Arms > arms }); err != nil {
+				t.Fatal(err)
+			}
+			if !tap {
+				break
+			}
+			arms = s.reader.View().Arms
+			s.reader.Misbehave(f)
+			if err := s.reader.TapWhenArmed(s.ctx(), virtual.VisaTest()); err != nil {
+				t.Fatal(err)
+			}
 		}
 		if got := s.await(session.ScreenOtherCard); got.reason != hardware.ReasonUseContact || got.amount != money.New(150, money.EUR) {
 			t.Errorf("%d: %+v", f, got)
