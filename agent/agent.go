@@ -153,10 +153,11 @@ func Outlets(c outlet.Config) func(Wiring) (Vending, error) {
 	}
 }
 
-// ViVOpay is an ID TECH ViVOpay reader at a tty.
-func ViVOpay(path string, c money.Currency) func(Wiring) (Reader, error) {
+// ViVOpay is an ID TECH ViVOpay reader at a tty, or a HID device.
+func ViVOpay(c vivopay.Config) func(Wiring) (Reader, error) {
 	return func(w Wiring) (Reader, error) {
-		return vivopay.New(vivopay.Config{Path: path, Currency: c, Clock: w.Clock}, w.Out)
+		c.Clock = w.Clock
+		return vivopay.New(c, w.Out)
 	}
 }
 

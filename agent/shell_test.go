@@ -26,6 +26,7 @@ import (
 	"coinop/hardware"
 	"coinop/hardware/mdb"
 	"coinop/hardware/virtual"
+	"coinop/hardware/vivopay"
 	"coinop/protocol"
 	"coinop/protocol/card"
 	"coinop/protocol/money"
@@ -125,7 +126,7 @@ func newSite(t *testing.T) *site {
 		Lanes: []agent.LaneConfig{{
 			Bus:     protocol.BusMDB,
 			Vending: agent.MDB(mdb.PortQibixx, s.machine.Path(), mdb.Scale{Currency: money.EUR, Decimals: 2}),
-			Reader:  agent.ViVOpay(s.reader.Path(), money.EUR),
+			Reader:  agent.ViVOpay(vivopay.Config{Path: s.reader.Path(), Currency: money.EUR}),
 		}},
 		Log: slog.New(card.LogHandler(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))),
 		Show: func(_ protocol.Lane, on session.Screen, a money.Amount, reason string) {

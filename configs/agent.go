@@ -163,7 +163,7 @@ type Reader struct {
 	Head string `key:"head" one:"keyboard serial magtek idtech"`
 	// With magstripe, from which heads bank cards are taken: encrypted (the default), only from those that encrypt; none; clear, from all: their numbers then pass through this computer, which puts it under PCI DSS.
 	BankCards string `key:"bank_cards" one:"encrypted none clear"`
-	// With magstripe: taken, where the stripe of a card is read that has a chip; whoever does that bears the loss of copied cards. Without it the buyer is told to use the chip.
+	// With magstripe, and with a vivopay that has a head for stripes: taken, where the stripe of a card is read that has a chip; whoever does that bears the loss of copied cards. Without it the buyer is told to use the chip.
 	ChipCards string `key:"chip_cards" one:"refused taken"`
 	// With magstripe, the first digits of cards of your own, as 6000 or 600000-600099. They go on as a reference; their number does not.
 	OwnCards []string `key:"own_cards" most:"32" match:"[0-9]{1,12}(-[0-9]{1,12})?" says:"the first digits, or two of them as 600000-600099" like:"600000-600099"`

@@ -8,11 +8,14 @@ import (
 // checkReader finds what no single value of a reader shows.
 func (a Agent) checkReader(at string, r Reader) (ps []Problem) {
 	for _, k := range []struct{ key, value string }{
-		{"head", r.Head}, {"bank_cards", r.BankCards}, {"chip_cards", r.ChipCards}, {"own_cards", strings.Join(r.OwnCards, " ")},
+		{"head", r.Head}, {"bank_cards", r.BankCards}, {"own_cards", strings.Join(r.OwnCards, " ")},
 	} {
 		if r.Driver != "magstripe" && k.value != "" {
 			ps = append(ps, a.Refuse(at+k.key, "is for a reader of stripes, and the driver is "+r.Driver, "write driver: magstripe, or remove the line"))
 		}
+	}
+	if r.ChipCards != "" && r.Driver != "magstripe" && r.Driver != "vivopay" {
+		ps = append(ps, a.Refuse(at+"chip_cards", "is for a reader that has a head for stripes, and the driver is "+r.Driver, "write driver: magstripe or vivopay, or remove the line"))
 	}
 	for _, own := range r.OwnCards {
 		if from, to := CardRange(own); len(from) != len(to) || from > to {

@@ -80,7 +80,7 @@ func TestWrong(t *testing.T) {
 		{"money", swap("port: /dev/v", "scale: 5 ct"), `f:5:22: lanes.0.vending.scale: "5 ct" is no amount of money; write auto, or what one MDB unit is worth, as 0.05`},
 		{"language", swap("port: /dev/v", "language: deu"), `f:5:25: lanes.0.vending.language: "deu" cannot be; want two letters of ISO 639, as de`},
 		{"nothing", swap("port: /dev/v", "scale: 0.00"), `f:5:22: lanes.0.vending.scale: is nothing; write auto, or what one MDB unit is worth, as 0.05`},
-		{"stripes at a contactless reader", reader + "      chip_cards: taken\n", "f:7:19: lanes.0.reader.chip_cards: is for a reader of stripes, and the driver is vivopay; write driver: magstripe, or remove the line"},
+		{"stripes at a contactless reader", reader + "      bank_cards: none\n", "f:7:19: lanes.0.reader.bank_cards: is for a reader of stripes, and the driver is vivopay; write driver: magstripe, or remove the line"},
 		{"a trigger of a keyboard", least + "    scanner: {driver: keyboard, trigger: newland}\n", "f:6:42: lanes.0.scanner.trigger: is for a scanner at a serial port, and the driver is keyboard; remove the line, and set the scanner to look by itself"},
 		{"a range the wrong way round", reader + "      {driver: magstripe, own_cards: [600099-600000]}\n", `f:7:27: lanes.0.reader.own_cards: "600099-600000" is no range of first digits; as many digits on both sides, the smaller first: 600000-600099`},
 		{"a chip at a port that does not say so", reader + "      driver: pn532\n", "f:6:5: lanes.0.reader.port: a serial port does not say that a pn532 hangs at it; write the path; ls -l /dev/serial/by-id shows what is there; I2C is /dev/i2c-1"},

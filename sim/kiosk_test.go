@@ -21,6 +21,7 @@ import (
 	"coinop/hardware/mdb"
 	"coinop/hardware/outlet"
 	"coinop/hardware/virtual"
+	"coinop/hardware/vivopay"
 	"coinop/protocol"
 	"coinop/protocol/money"
 )
@@ -45,7 +46,7 @@ func kioskLane(c victimConfig) agent.LaneConfig {
 	return agent.LaneConfig{
 		OwnsMotor: true, Name: "outlets",
 		Vending: agent.Outlets(outlet.Config{Path: c.Board, Currency: money.EUR, Outlets: outlets}),
-		Reader:  agent.ViVOpay(c.Reader, money.EUR),
+		Reader:  agent.ViVOpay(vivopay.Config{Path: c.Reader, Currency: money.EUR}),
 		Cash:    agent.MDBCash(mdb.PortRaw, c.Cash, money.EUR, true),
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"coinop/cloud/payment"
 	"coinop/hardware/mdb"
 	"coinop/hardware/virtual"
+	"coinop/hardware/vivopay"
 	"coinop/protocol"
 	"coinop/protocol/code"
 	"coinop/protocol/money"
@@ -123,7 +124,7 @@ func newShop(t *testing.T, id, addr string) *shop {
 		Lanes: []agent.LaneConfig{{
 			Bus:     protocol.BusMDB,
 			Vending: agent.MDB(mdb.PortQibixx, s.machine.Path(), mdb.Scale{Currency: money.EUR, Decimals: 2}),
-			Reader:  agent.ViVOpay(s.reader.Path(), money.EUR),
+			Reader:  agent.ViVOpay(vivopay.Config{Path: s.reader.Path(), Currency: money.EUR}),
 		}},
 	}
 	t.Cleanup(func() {

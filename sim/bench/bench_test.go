@@ -48,7 +48,7 @@ func TestRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("\n%s", &table)
-	if len(r.Figures) != 37 {
+	if len(r.Figures) != 38 {
 		t.Errorf("%d figures", len(r.Figures))
 	}
 	for _, f := range r.Figures {

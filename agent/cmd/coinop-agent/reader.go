@@ -9,6 +9,7 @@ import (
 	"coinop/hardware"
 	"coinop/hardware/magstripe"
 	"coinop/hardware/scanner"
+	"coinop/hardware/vivopay"
 	"coinop/protocol/money"
 )
 
@@ -29,7 +30,7 @@ func readerPort(r configs.Reader) string {
 func readerOf(r configs.Reader, path string, c money.Currency, keys hardware.LoopKeys) func(agent.Wiring) (agent.Reader, error) {
 	switch r.Driver {
 	case "vivopay":
-		return agent.ViVOpay(path, c)
+		return agent.ViVOpay(vivopay.Config{Path: path, Currency: c, Chip: r.ChipCards == "taken"})
 	case "pn532":
 		return agent.PN532(path, c, keys)
 	case "pcsc":

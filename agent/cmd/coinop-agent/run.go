@@ -15,6 +15,7 @@ import (
 
 	"coinop/agent"
 	"coinop/hardware/mdb"
+	"coinop/hardware/vivopay"
 	"coinop/hardware/watchdog"
 	"coinop/protocol"
 	"coinop/protocol/card"
@@ -259,7 +260,7 @@ func (o options) config(stderr io.Writer) (agent.Config, error) {
 	}
 	lane := agent.LaneConfig{
 		Flow: protocol.SelectionFirst, Bus: protocol.BusMDB,
-		Vending: agent.MDB(mdb.PortQibixx, o.vmc, scale), Reader: agent.ViVOpay(o.reader, currency),
+		Vending: agent.MDB(mdb.PortQibixx, o.vmc, scale), Reader: agent.ViVOpay(vivopay.Config{Path: o.reader, Currency: currency}),
 	}
 	if o.dex != "" {
 		lane.Audit, lane.AuditEvery = agent.DEX(o.dex), o.dexEvery
