@@ -114,6 +114,7 @@ type Machine struct {
 	fault    Fault
 	held     []string // said at Release
 	mute     bool
+	ended    bool // nothing begins any more that wg would have to wait for
 	wg       sync.WaitGroup
 	ctx      context.Context //nolint:containedctx // Run's, for the motors
 }
@@ -140,9 +141,12 @@ func (m *Machine) Path() string { return m.port.name() }
 // Run is the machine's life; it ends with ctx, unplugged.
 func (m *Machine) Run(ctx context.Context) error {
 	m.mu.Lock()
-	m.ctx = ctx
+	m.ctx, m.ended = ctx, false
 	m.mu.Unlock()
 	err := m.port.read(ctx, m.hear)
+	m.mu.Lock()
+	m.ended = true
+	m.mu.Unlock()
 	m.wg.Wait()
 	m.book.close()
 	return err
@@ -262,7 +266,7 @@ func (m *Machine) approval(amount string) {
 
 // later does f after d, unless the machine is switched off before or another request came.
 func (m *Machine) later(d time.Duration, f func()) {
-	if m.ctx == nil || m.ctx.Err() != nil {
+	if m.ctx == nil || m.ctx.Err() != nil || m.ended {
 		return
 	}
 	ctx, request := m.ctx, m.seen.Requests
