@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"coinop/hardware/virtual"
@@ -29,13 +28,7 @@ type machine interface {
 func (p *Profile) vmc(driver string, m machine) {
 	p.gave = func() int { return m.View().Drops }
 	p.add("vending", driver, p.path("vmc"), m.Run, plugs(m.Unplug, m.Replug))
-	p.command("select", "ITEM", "press a button of the machine: 11, 12", func(arg string) error {
-		n, err := strconv.ParseUint(arg, 10, 16)
-		if err != nil {
-			return fmt.Errorf("%w: %q is no item number", ErrCommand, arg)
-		}
-		return m.Select(protocol.Outlet(n))
-	})
+	p.selects("ITEM", "press a button of the machine: 11, 12", m.Select)
 	p.command("cancel", "", "press the machine's return button", func(string) error { return m.Cancel() })
 	p.config += "  - vending:\n      driver: " + driver + "\n      port: " + p.path("vmc") + "\n"
 }
@@ -102,13 +95,7 @@ func (p *Profile) relays(names []string, price int64) error {
 	}
 	p.gave = func() int { return b.View().Drops }
 	p.add("vending", "relay-board", p.path("board"), b.Run, plugs(b.Unplug, b.Replug))
-	p.command("select", "OUTLET", "press the button of an outlet", func(arg string) error {
-		n, err := strconv.ParseUint(arg, 10, 16)
-		if err != nil {
-			return fmt.Errorf("%w: %q is no outlet", ErrCommand, arg)
-		}
-		return b.Press(protocol.Outlet(n))
-	})
+	p.selects("OUTLET", "press the button of an outlet", b.Press)
 	return nil
 }
 

@@ -156,6 +156,17 @@ func (p *Profile) Help() string {
 	return b.String()
 }
 
+// selects is the command that presses a button of a machine.
+func (p *Profile) selects(arg, does string, press func(protocol.Outlet) error) {
+	p.command("select", arg, does, func(s string) error {
+		n, err := strconv.ParseUint(s, 10, 16)
+		if err != nil {
+			return fmt.Errorf("%w: %q is no number of a button", ErrCommand, s)
+		}
+		return press(protocol.Outlet(n))
+	})
+}
+
 func (p *Profile) plug(part string, in bool) error {
 	i := slices.IndexFunc(p.Devices, func(d Device) bool { return d.Part == part })
 	if i < 0 {
@@ -184,13 +195,7 @@ func (p *Profile) snack() error {
 	}
 	p.gave = func() int { return m.View().Drops }
 	p.add("vending", "qibixx", p.path("vmc"), m.Run, plugs(m.Unplug, m.Replug))
-	p.command("select", "ITEM", "press a button of the machine: 11, 12", func(arg string) error {
-		n, err := strconv.ParseUint(arg, 10, 16)
-		if err != nil {
-			return fmt.Errorf("%w: %q is no item number", ErrCommand, arg)
-		}
-		return m.Select(protocol.Outlet(n))
-	})
+	p.selects("ITEM", "press a button of the machine: 11, 12", m.Select)
 	p.command("cancel", "", "press the machine's return button", func(string) error { return m.Cancel() })
 	p.command("jam", "", "the next item does not fall", func(string) error { return m.Misbehave(virtual.FaultFail) })
 	p.config += "  - vending:\n      driver: qibixx\n      port: " + p.path("vmc") + "\n      products:\n        - {item: 11, name: Cola, price: 1.50}\n        - {item: 12, name: Crisps, price: 2.20}\n"
@@ -271,13 +276,7 @@ func (p *Profile) laundry() error {
 	}
 	p.gave = func() int { return b.View().Drops }
 	p.add("vending", "relay-board", p.path("board"), b.Run, plugs(b.Unplug, b.Replug))
-	p.command("select", "OUTLET", "press the button of an outlet: 1, 2, 3", func(arg string) error {
-		n, err := strconv.ParseUint(arg, 10, 16)
-		if err != nil {
-			return fmt.Errorf("%w: %q is no outlet", ErrCommand, arg)
-		}
-		return b.Press(protocol.Outlet(n))
-	})
+	p.selects("OUTLET", "press the button of an outlet: 1, 2, 3", b.Press)
 	p.command("door", "open|shut", "the service door", func(arg string) error { return b.Hold(8, arg == "open") })
 	p.config += `  - vending:
       driver: relay-board
