@@ -35,10 +35,11 @@ var cloudArrows = map[string][]string{
 	"intake":    {"payment", "ledger", "fleet"},
 	"identity":  {"acquirer"},
 	"payment":   {"ledger", "acquirer"},
-	"store":     {"payment", "ledger", "acquirer", "intake", "fleet", "identity", "vault", "settle", "audit", "people"},
+	"store":     {"payment", "account", "ledger", "acquirer", "intake", "fleet", "identity", "vault", "settle", "audit", "people"},
 	"vault":     {"acquirer"},
 	"telemetry": {"acquirer"},
 	"acquirer":  {"acquirer"},
+	"account":   {"acquirer", "ledger", "payment"},
 }
 
 // agentArrows: the same for the agent's rooms. session, which is pure, sees none of them.

@@ -216,6 +216,7 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	s.parts = parts
+	s.links[acquirer.Accounts] = parts.Accounts
 	for _, a := range cfg.Acquirers {
 		if err := s.addLink(a, parts.Vault); err != nil {
 			return err

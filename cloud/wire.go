@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"coinop/cloud/account"
 	"coinop/cloud/acquirer"
 	"coinop/cloud/identity"
 	"coinop/cloud/intake"
@@ -30,6 +31,7 @@ type Parts struct {
 	Payments *payment.Service
 	Intake   *intake.Intake
 	Relay    *relay.Relay
+	Accounts *account.Link // of closed-loop cards: the link acquirer.Accounts
 }
 
 // Wiring is what Parts are connected to. Profile, Publish and Effect are needed.
@@ -37,6 +39,7 @@ type Wiring struct {
 	Keys      identity.Keys
 	VaultKeys vault.Keys
 	Profile   func(link string) (acquirer.Profile, bool)
+	// Acquirers is how the links to hosts are; of a device its own is told, and the accounts.
 	Acquirers func() []protocol.AcquirerState
 	Publish   func(context.Context, protocol.Topic, []byte) error
 	Effect    func(payment.Effect)
@@ -85,9 +88,24 @@ func Wire(st *store.Store, w Wiring) (Parts, error) {
 			}
 			return row.Device, err
 		},
-		Profile: w.Profile, Vault: v, Anchors: anchors,
+		Profile: func(link string) (acquirer.Profile, bool) {
+			if link == acquirer.Accounts {
+				return account.Profile(), true
+			}
+			return w.Profile(link)
+		},
+		Vault: v, Anchors: anchors,
 		NewAnswer: func(now protocol.UnixMS) protocol.AnswerID { return protocol.AnswerID(w.newID(now)) },
 		NewCase:   func(now protocol.UnixMS) protocol.CaseID { return protocol.CaseID(w.newID(now)) },
+	})
+	p.Accounts = account.NewLink(account.LinkConfig{
+		Do: func(ctx context.Context, key string, fn func(account.Tx) error) error {
+			if err := w.Before(); err != nil {
+				return err
+			}
+			return st.DoAccount(ctx, key, fn)
+		},
+		Cards: v, Now: func() protocol.UnixMS { return protocol.At(w.Now()) },
 	})
 	p.Intake = intake.New(intake.Config{
 		Do: func(ctx context.Context, d protocol.DeviceID, fn func(intake.Tx) error) error {
@@ -96,7 +114,7 @@ func Wire(st *store.Store, w Wiring) (Parts, error) {
 			}
 			return st.Do(ctx, store.Shard(d), func(tx *store.Tx) error { return fn(tx) })
 		},
-		Payments: p.Payments, Anchors: anchors, Acquirers: w.Acquirers,
+		Payments: p.Payments, Anchors: anchors, Acquirers: func(link string) []protocol.AcquirerState { return w.announced(link) },
 	})
 	registry := &registry{st: st, now: w.Now, known: map[protocol.DeviceID]entry{}}
 	p.Relay = relay.New(relay.Config{
@@ -105,6 +123,19 @@ func Wire(st *store.Store, w Wiring) (Parts, error) {
 		Asked: w.Telemetry.Asked, Telemetry: w.Telemetry.Forward,
 	})
 	return p, nil
+}
+
+// announced is what a device of a link to an acquirer is told: how that link is, and that the accounts of
+// closed-loop cards can be asked, which they can wherever this can be said.
+func (w Wiring) announced(link string) (out []protocol.AcquirerState) {
+	if w.Acquirers != nil {
+		for _, a := range w.Acquirers() {
+			if a.Name == link {
+				out = append(out, a)
+			}
+		}
+	}
+	return append(out, protocol.AcquirerState{Name: acquirer.Accounts, Up: true, By: protocol.ByClosedLoop})
 }
 
 func (w Wiring) newID(now protocol.UnixMS) protocol.AnswerID {

@@ -26,7 +26,7 @@ const cddlHead = `; What Coinop's agents and cloud say to each other and keep in
 ; coinop/v1/{device}/up/conn        conn
 ; coinop/v1/{device}/up/auth        encrypt0 of auth: 1 authorization-request, 2 outcome-copy
 ; coinop/v1/{device}/up/journal     journal: sign1 of batch
-; coinop/v1/{device}/dn/auth        encrypt0 of auth: 3 received, 4 authorization-response
+; coinop/v1/{device}/dn/auth        encrypt0 of auth: 3 received, 4 authorization-response, 5 announcement
 ; coinop/v1/{device}/dn/ack         encrypt0 of watermark
 ; coinop/v1/{device}/dn/checkpoint  sign1 of checkpoint
 ;

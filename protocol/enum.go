@@ -132,10 +132,11 @@ const (
 	DeclineRefer
 	DeclineTemporary // a soft decline: the host or issuer could not decide
 	DeclineFormat    // our fault: format or security
-	_
-	_
-	_
-	_
+	// Of a closed-loop card, by its account in the cloud.
+	DeclineFunds      // there is less on it than is asked
+	DeclineUnknown    // no account is open for it
+	DeclineBlocked    // its account was blocked or closed
+	DeclineUnverified // anyone could have copied it, and its account takes only what is proven
 	AcquirerDown
 	DeviceStopped
 	NoTime
@@ -146,6 +147,7 @@ const (
 func (c Code) String() string {
 	return name("code", []string{
 		0: "none", 1: "final", 2: "pick_up", 3: "refer", 4: "temporary", 5: "format",
+		6: "not_enough", 7: "unknown_card", 8: "card_blocked", 9: "card_unverified",
 		10: "acquirer_down", 11: "device_stopped", 12: "no_time", 13: "no_route", 14: "not_allowed",
 	}, c)
 }

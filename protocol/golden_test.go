@@ -80,7 +80,7 @@ func messages() map[string]any {
 	}
 	add(filled[Auth](), filled[Ask](), filled[AuthorizationRequest](), filled[OutcomeCopy](), filled[Received](),
 		filled[AuthorizationResponse](), filled[Batch](), filled[Journal](), filled[Watermark](), filled[Checkpoint](),
-		filled[Conn](), filled[SealedCard](), filled[CardAAD](), filled[Policy](), filled[envelope](),
+		filled[Announcement](), filled[Conn](), filled[SealedCard](), filled[CardAAD](), filled[Policy](), filled[envelope](),
 		filled[EpochStarted](), filled[Booted](), filled[Snapshot](), filled[SaleOpened](), filled[AuthorizationSent](),
 		filled[AuthorizationAnswered](), filled[OfflineAccepted](), filled[VendStarted](), filled[AckHint](),
 		filled[VendResult](), filled[VendResolved](), filled[PaymentOutcome](), filled[CaseOpened](), filled[SaleClosed](),

@@ -1,6 +1,8 @@
 package protocol
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 
 	"coinop/protocol/money"
@@ -52,6 +54,7 @@ const (
 	MsgOutcomeCopy
 	MsgReceived
 	MsgResponse
+	MsgAnnouncement
 )
 
 // Auth is what up/auth and dn/auth carry.
@@ -156,10 +159,21 @@ type Disposition struct {
 	Cause   DisposedCause `cbor:"4,keyasint,omitempty"`
 }
 
-// AcquirerState is an announced state of a link to an acquirer.
+// AcquirerState is an announced state of what a device's payments are authorized by: its link to an
+// acquirer, or the accounts of closed-loop cards.
 type AcquirerState struct {
-	Name string `cbor:"1,keyasint"`
-	Up   bool   `cbor:"2,keyasint"`
+	Name string       `cbor:"1,keyasint"`
+	Up   bool         `cbor:"2,keyasint"`
+	By   AuthorizedBy `cbor:"3,keyasint,omitempty"` // 0: host
+}
+
+// Announcement tells a connected device of a change among them, without being asked. It is never
+// repeated: the next watermark says the same.
+type Announcement struct {
+	V         uint8           `cbor:"1,keyasint"`
+	Device    DeviceID        `cbor:"2,keyasint"`
+	Acquirers []AcquirerState `cbor:"3,keyasint,omitempty"`
+	Cloud     UnixMS          `cbor:"4,keyasint"` // what was said later counts
 }
 
 // Lease is this device's share of the fleet's offline exposure.
@@ -211,6 +225,42 @@ type SealedCard struct {
 	PINBlock []byte    `cbor:"10,keyasint,omitempty"`
 	PINKSN   []byte    `cbor:"11,keyasint,omitempty"`
 	Nonce    Nonce     `cbor:"12,keyasint"`
+
+	Loop *SealedLoop `cbor:"13,keyasint,omitempty"` // a card of the operator's own; then no bank's is here
+}
+
+// SealedLoop is what a closed-loop card says of itself. It is sealed because it names who carries it.
+type SealedLoop struct {
+	ID       string `cbor:"1,keyasint,omitempty"` // ten hex digits; with Verified
+	Counter  uint16 `cbor:"2,keyasint,omitempty"` // how often the card was written
+	Verified bool   `cbor:"3,keyasint,omitempty"` // the reader has proven that ID was made for this card with the operator's key
+	UID      []byte `cbor:"4,keyasint,omitempty"` // the chip's number, which anyone can copy
+	Stripe   string `cbor:"5,keyasint,omitempty"` // StripeRef of the number on a stripe, which anyone can copy
+}
+
+// Ref is the name an account is opened for: the id of a card that is proven, or what can be copied, marked as
+// that. "" where there is nothing.
+func (l SealedLoop) Ref() string {
+	switch {
+	case l.Verified && l.ID != "":
+		return l.ID
+	case len(l.UID) > 0:
+		return LoopUID + hex.EncodeToString(l.UID)
+	}
+	return l.Stripe
+}
+
+// How a reference that anyone can copy begins.
+const (
+	LoopUID    = "uid:"
+	LoopStripe = "loop:"
+)
+
+// StripeRef is the reference of the number on the stripe of a card of the operator's own: the same on every
+// device and in the cloud, and not the number.
+func StripeRef(number string) string {
+	h := sha256.Sum256([]byte("coinop/own-card\x00" + number))
+	return LoopStripe + hex.EncodeToString(h[:16])
 }
 
 // CardAAD binds a sealed card to its payment.

@@ -549,7 +549,8 @@ func (s *step) ack(ev Inbound) {
 	if w.Lease != nil {
 		s.do(Leased{Lease: *w.Lease})
 	}
-	s.acqDown = len(w.Acquirers) > 0 && !slices.ContainsFunc(w.Acquirers, func(a protocol.AcquirerState) bool { return a.Up })
+	hosts := slices.DeleteFunc(slices.Clone(w.Acquirers), func(a protocol.AcquirerState) bool { return a.By > protocol.ByHost })
+	s.acqDown = len(hosts) > 0 && !slices.ContainsFunc(hosts, func(a protocol.AcquirerState) bool { return a.Up })
 }
 
 func (s *step) checkpoint(ev Inbound) {

@@ -25,6 +25,9 @@ var (
 	ErrUnknown = errors.New("outcome unknown") // it may have been sent; never send it elsewhere
 )
 
+// Accounts is the name of the link to our own accounts of closed-loop cards. No other link may have it.
+const Accounts = "accounts"
+
 // Kind of operation.
 type Kind uint8
 
@@ -116,14 +119,14 @@ func (o Outcome) String() string {
 
 // Answer is a host's response to an Op.
 type Answer struct {
-	Outcome  Outcome
-	Class    protocol.Code // of No
-	Raw      string        // DE39, for the audit trail only
-	Approved money.Amount
-	RRN      string
-	AuthID   string
-	Settle   string // DE15, MMDD
-	ICC      []byte // DE55 91, 71, 72
+	Outcome  Outcome       `cbor:"1,keyasint,omitzero"`
+	Class    protocol.Code `cbor:"2,keyasint,omitzero"` // of No
+	Raw      string        `cbor:"3,keyasint,omitzero"` // DE39, for the audit trail only
+	Approved money.Amount  `cbor:"4,keyasint,omitzero"`
+	RRN      string        `cbor:"5,keyasint,omitzero"`
+	AuthID   string        `cbor:"6,keyasint,omitzero"`
+	Settle   string        `cbor:"7,keyasint,omitzero"` // DE15, MMDD
+	ICC      []byte        `cbor:"8,keyasint,omitzero"` // DE55 91, 71, 72
 }
 
 // Acquirer sends one operation and waits for its answer. Only payment's shell calls it; it blocks.

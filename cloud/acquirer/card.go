@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 
+	"coinop/protocol"
 	"coinop/protocol/card"
 )
 
@@ -18,6 +19,8 @@ type Card struct {
 	ICC      []byte      // DE55: BER-TLV; only of an authorization
 	PINBlock []byte      // DE52, 8 bytes
 	KSN      []byte      // key serial number of PINBlock
+
+	Loop *protocol.SealedLoop // a closed-loop card; then there is nothing above
 }
 
 // Cards hands over the card of a payment: the vault. An authorization's use gets track, ICC and PIN
@@ -29,6 +32,9 @@ type Cards interface {
 
 // String is the masked number and what else is there.
 func (c Card) String() string {
+	if c.Loop != nil {
+		return "card{closed loop}"
+	}
 	return fmt.Sprintf("card{%s track2:%t icc:%d pin:%t}", c.PAN, !c.Track2.IsZero(), len(c.ICC), len(c.PINBlock) > 0)
 }
 
@@ -51,5 +57,9 @@ func (c Card) Wipe() {
 	c.Track2.Wipe()
 	for _, b := range [][]byte{c.PSN, c.ICC, c.PINBlock, c.KSN} {
 		clear(b)
+	}
+	if c.Loop != nil {
+		clear(c.Loop.UID)
+		*c.Loop = protocol.SealedLoop{}
 	}
 }

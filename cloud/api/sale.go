@@ -211,10 +211,10 @@ func (s *server) sale(ctx context.Context, in *saleInput) (*body[Timeline], erro
 
 // payment adds what the cloud and the acquirer did.
 func (s *server) payment(ctx context.Context, p payment.Payment, out *Timeline) error {
-	if p.Received > 0 && p.By <= protocol.ByHost { // of cash and terminals the records say all there is
+	if p.Received > 0 && p.Relayed() { // of cash and terminals the records say all there is
 		out.Timeline = append(out.Timeline, Moment{At: p.Received.Time(), Source: "cloud", What: "request received", Detail: p.Asked.String()})
 	}
-	if p.AnswerAt > 0 && p.By <= protocol.ByHost {
+	if p.AnswerAt > 0 && p.Relayed() {
 		detail := p.State.String()
 		var r protocol.AuthorizationResponse
 		if protocol.Decode(p.Answer, &r) == nil {

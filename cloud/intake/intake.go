@@ -33,7 +33,7 @@ type Config struct {
 	Do        func(context.Context, protocol.DeviceID, func(Tx) error) error
 	Payments  Payments
 	Anchors   payment.Anchors
-	Acquirers func() []protocol.AcquirerState // nil: none is announced
+	Acquirers func(link string) []protocol.AcquirerState // what a device of that link is told; nil: nothing
 	// ReleaseEvery is after how many records a checkpoint is told; 0 = 256. An empty batch, which
 	// every connection begins with, is told one too.
 	ReleaseEvery int
@@ -299,7 +299,7 @@ func (u *unit) watermark(v protocol.Verdict, want protocol.Seq) (protocol.Waterm
 		w.N, w.Hash = u.head.Position.Seq, u.head.Position.Hash
 	}
 	if u.in.cfg.Acquirers != nil {
-		w.Acquirers = u.in.cfg.Acquirers()
+		w.Acquirers = u.in.cfg.Acquirers(u.from.Link)
 	}
 	var err error
 	if w.Dispositions, w.Cursor, err = u.tx.Dispositions(u.from.Device, u.b.Cursor, dispositionsMost); err != nil {

@@ -46,12 +46,14 @@ const (
 	CashCounted                          // in bags that were counted
 	CashDifference                       // bags held less than they should, or more (a credit)
 	CashByHand                           // taken out of changers at their buttons
+	StoredValue                          // on closed-loop cards: owed to who carries them
 )
 
 var accountNames = [...]string{
 	"?", "acq_receivable", "acq_unconfirmed", "vend_pending", "merchant_payable", "reversal_owed", "refund_owed",
 	"offline_receivable", "offline_loss", "expired_loss", "cash_in_machine", "cash_credit", "change_owed", "bank",
 	"fees", "suspense", "terminal_clearing", "cash_in_transit", "cash_counted", "cash_difference", "cash_by_hand",
+	"stored_value",
 }
 
 func (a Account) String() string { return name(accountNames[:], a) }

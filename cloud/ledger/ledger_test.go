@@ -16,6 +16,9 @@ func eur(n int64) money.Amount { return money.New(n, money.EUR) }
 
 var about = About{Tenant: "acme", Payment: protocol.PaymentID{1}, Device: "snack-1", Day: "20261124"}
 
+// loop is about a closed-loop card.
+var loop = About{Tenant: "acme", Payment: protocol.PaymentID{1}, Device: "snack-1", Day: "20261124", Owing: StoredValue}
+
 // posting is a transfer as the table of postings writes it.
 func posting(ts []Transfer) []string {
 	out := []string{}
@@ -67,6 +70,15 @@ func TestPostings(t *testing.T) {
 			"capture, single", about.Captured(Single, "a", "c", eur(250), eur(100)),
 			[]string{"post Dr vend_pending Cr merchant_payable 1.00", "post Dr vend_pending Cr reversal_owed 1.50"},
 		},
+		{"approved, of a closed-loop card", loop.Approved(Dual, "a", eur(250)), []string{"pending Dr stored_value Cr vend_pending 2.50"}},
+		{
+			"capture, of a closed-loop card", loop.Captured(Dual, "a", "c", eur(250), eur(100)),
+			[]string{"void Dr stored_value Cr vend_pending 2.50", "post Dr acq_unconfirmed Cr merchant_payable 1.00"},
+		},
+		{"taken off a closed-loop card", loop.Confirmed("c", eur(100)), []string{"post Dr stored_value Cr acq_unconfirmed 1.00"}},
+		{"void, of a closed-loop card", loop.Undone(Dual, "a", eur(250)), []string{"void Dr stored_value Cr vend_pending 2.50"}},
+		{"loaded", loop.Loaded("l", eur(1000)), []string{"post Dr suspense Cr stored_value 10.00"}},
+		{"paid out", loop.PaidOut("l", eur(1000)), []string{"post Dr stored_value Cr suspense 10.00"}},
 		{"capture of all, single", about.Captured(Single, "a", "c", eur(250), eur(250)), []string{"post Dr vend_pending Cr merchant_payable 2.50"}},
 		{"0230 ok", about.Confirmed("c", eur(100)), []string{"post Dr acq_receivable Cr acq_unconfirmed 1.00"}},
 		{"0230 refused", about.CaptureRefused("c", eur(100)), []string{"post Dr suspense Cr acq_unconfirmed 1.00"}},

@@ -33,6 +33,16 @@ type About struct {
 	Payment protocol.PaymentID
 	Device  protocol.DeviceID
 	Day     string // business day, YYYYMMDD
+	// Owing is who owes what is approved: 0 is acq_receivable. StoredValue of a closed-loop card: then it is we,
+	// and a capture makes it less. Links of flow dual only.
+	Owing Account
+}
+
+func (a About) owing() Account {
+	if a.Owing != 0 {
+		return a.Owing
+	}
+	return AcqReceivable
 }
 
 // The rows of the posting table. source is what caused the transfers: the key of an operation or
@@ -44,7 +54,7 @@ func (a About) Approved(f Flow, auth string, amount money.Amount) []Transfer {
 	if f == Dual {
 		kind = Pending
 	}
-	return a.list(a.move(kind, auth, "approved", AcqReceivable, VendPending, amount))
+	return a.list(a.move(kind, auth, "approved", a.owing(), VendPending, amount))
 }
 
 // Captured: an outcome of captured, at most approved. auth is the source of Approved, source the
@@ -59,9 +69,10 @@ func (a About) Captured(f Flow, auth, source string, approved, captured money.Am
 		a.move(Post, source, "rest", VendPending, ReversalOwed, rest))
 }
 
-// Confirmed: the acquirer answered a capture (dual). Dr acq_receivable Cr acq_unconfirmed.
+// Confirmed: the acquirer answered a capture (dual). Dr acq_receivable Cr acq_unconfirmed; of a closed-loop
+// card Dr stored_value, by the unit of work that takes it off its account.
 func (a About) Confirmed(source string, captured money.Amount) []Transfer {
-	return a.list(a.move(Post, source, "confirmed", AcqReceivable, AcqUnconfirmed, captured))
+	return a.list(a.move(Post, source, "confirmed", a.owing(), AcqUnconfirmed, captured))
 }
 
 // CaptureRefused: the acquirer refused a capture (dual). Dr suspense Cr acq_unconfirmed, until the
@@ -168,6 +179,17 @@ func (a About) TerminalStands(source string, over money.Amount) []Transfer {
 	return a.list(a.move(Post, source, "stands", TerminalClearing, VendPending, over))
 }
 
+// Loaded: money was taken at a desk and put onto a closed-loop card. Dr suspense Cr stored_value: nobody has
+// seen it in a bank, and a settlement that does explains it.
+func (a About) Loaded(source string, amount money.Amount) []Transfer {
+	return a.list(a.move(Post, source, "loaded", Suspense, StoredValue, amount))
+}
+
+// PaidOut: a closed-loop card's value was given back at a desk, or taken off by hand. Dr stored_value Cr suspense.
+func (a About) PaidOut(source string, amount money.Amount) []Transfer {
+	return a.list(a.move(Post, source, "paid_out", StoredValue, Suspense, amount))
+}
+
 func (a About) move(k Kind, source, step string, debit, credit Account, amount money.Amount) Transfer {
 	return Transfer{
 		ID: ID(source, step), Kind: k, Tenant: a.Tenant, Debit: debit, Credit: credit, Amount: amount,
@@ -177,7 +199,7 @@ func (a About) move(k Kind, source, step string, debit, credit Account, amount m
 
 // unhold ends what Approved made pending.
 func (a About) unhold(auth string, amount money.Amount) Transfer {
-	t := a.move(Void, auth, "unhold", AcqReceivable, VendPending, amount)
+	t := a.move(Void, auth, "unhold", a.owing(), VendPending, amount)
 	t.Of = ID(auth, "approved")
 	return t
 }

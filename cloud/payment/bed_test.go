@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"coinop/cloud/account"
 	"coinop/cloud/acquirer"
 	"coinop/cloud/acquirer/hostsim"
 	"coinop/cloud/acquirer/iso8583"
@@ -101,6 +102,9 @@ func (b *bed) sums() {
 	if err := ledger.CheckSums(b.balances()); err != nil {
 		b.t.Error(err)
 	}
+	if err := b.st.CheckAccounts(context.Background()); err != nil {
+		b.t.Error(err)
+	}
 }
 
 func (b *bed) balances() map[ledger.Key]ledger.Balance {
@@ -127,8 +131,13 @@ func (b *bed) service() *payment.Service {
 			}
 			return p.Device, err
 		},
-		Profile: func(link string) (acquirer.Profile, bool) { return b.profile, link == "bank" },
-		Vault:   b, Anchors: anchors,
+		Profile: func(link string) (acquirer.Profile, bool) {
+			if link == acquirer.Accounts {
+				return account.Profile(), true
+			}
+			return b.profile, link == "bank"
+		},
+		Vault: b, Anchors: anchors,
 		NewAnswer: func(protocol.UnixMS) protocol.AnswerID { return b.newID() },
 		NewCase:   func(protocol.UnixMS) protocol.CaseID { return b.newID() },
 	})
@@ -216,6 +225,9 @@ func outcome(d protocol.DeviceID, sale protocol.SaleID, id protocol.PaymentID, s
 	}
 	return o
 }
+
+// loop makes a request one for a closed-loop card.
+func loop(a *protocol.Ask) { a.AuthorizedBy = protocol.ByClosedLoop }
 
 // journal takes a record in as intake would.
 func (b *bed) journal(s *payment.Service, at protocol.UnixMS, r protocol.Opened) (payment.Verdict, []payment.Effect) {

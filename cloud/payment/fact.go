@@ -259,6 +259,7 @@ const (
 	EpochCut                                    // an epoch ended with records that never came
 	CashContrary                                // a record of cash that cannot be: of another tender, or change that nobody is owed
 	TerminalContrary                            // a record of a terminal that cannot be
+	CardCounterBack                             // a closed-loop card counts less than it did before: a copy, perhaps
 )
 
 func (i IncidentName) String() string {
@@ -267,5 +268,6 @@ func (i IncidentName) String() string {
 		"no_outcome", "not_found_at_host", "offline_refused", "ask_hash_differs", "answer_hash_differs",
 		"answer_unseen", "card_refused", "unreadable_outcome", "second_capture", "host_answer_unmatched",
 		"chain_fault", "epoch_cut", "cash_contrary", "terminal_contrary",
+		"card_counter_back",
 	}, i)
 }

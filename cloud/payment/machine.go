@@ -89,7 +89,7 @@ func (p Payment) Step(now protocol.UnixMS, f Fact) (Payment, Output) {
 // asked: the column "request".
 func (s *step) asked(f Asked) {
 	p := s.p
-	if p.State != None && (p.Device != f.Ask.Device || !p.AskHash.IsZero() && p.AskHash != f.Hash || p.By > protocol.ByHost) {
+	if p.State != None && (p.Device != f.Ask.Device || !p.AskHash.IsZero() && p.AskHash != f.Hash || !p.Relayed()) {
 		s.out.Cell = "any/request_other"
 		s.do(Report{OtherAsk}, Reply{With: ReplyOther})
 		return
@@ -141,6 +141,9 @@ func (s *step) first(f Asked) {
 	p.Sale, p.Device, p.Tenant, p.Lane, p.Class = a.Sale, a.Device, f.Tenant, a.Lane, a.Class
 	p.AskHash, p.Purpose, p.Entry, p.Asked = f.Hash, a.Purpose, a.Tap.Entry, a.Amount
 	p.Profile, p.Received = f.Route.Profile, f.Received
+	if a.AuthorizedBy == protocol.ByClosedLoop {
+		p.By = protocol.ByClosedLoop
+	}
 	if len(a.Tap.LocalTime) == 14 {
 		p.Local = a.Tap.LocalTime[4:]
 	}
@@ -527,7 +530,11 @@ func (s *step) source(f Followed) string {
 }
 
 func (s *step) about() ledger.About {
-	return ledger.About{Tenant: s.p.Tenant, Payment: s.p.ID, Device: s.p.Device, Day: s.now.Time().Format("20060102")}
+	a := ledger.About{Tenant: s.p.Tenant, Payment: s.p.ID, Device: s.p.Device, Day: s.now.Time().Format("20060102")}
+	if s.p.By == protocol.ByClosedLoop {
+		a.Owing = ledger.StoredValue
+	}
+	return a
 }
 
 // voidReason is DE39 of a reversal for the reason a device voided by.

@@ -47,6 +47,9 @@ func flow(f acquirer.Flow) Asked {
 	return asked(func(a *Asked) { a.Route.Profile.Flow = f })
 }
 
+// byLoop asks our own accounts.
+var byLoop = asked(func(a *Asked) { a.Ask.AuthorizedBy = protocol.ByClosedLoop })
+
 func said(n uint8, o acquirer.Outcome, minor int64) HostSaid {
 	return HostSaid{N: n, Answer: acquirer.Answer{Outcome: o, Class: protocol.DeclineFinal, Approved: eur(minor), RRN: "123456789012", AuthID: "A1B2C3"}}
 }
@@ -97,6 +100,8 @@ var histories = []struct {
 		{2 * time.Second, said(2, acquirer.PartialOK, 100)},
 		{3 * time.Second, said(1, acquirer.OK, 250)},
 	}},
+	{"approved, closed loop", []moment{{0, byLoop}, {time.Second, said(1, acquirer.OK, 250)}}},
+	{"capturing, closed loop", []moment{{0, byLoop}, {time.Second, said(1, acquirer.OK, 250)}, {2 * time.Second, outcome(1, protocol.Capture, 100, protocol.ReasonSold)}}},
 	{"held", []moment{{0, Offline{Device: "snack-1", Sale: testSale, Amount: eur(250), Position: at(3)}}}},
 	{"case, unseen", []moment{{0, outcome(1, protocol.Capture, 250, protocol.ReasonSold)}}},
 	{"case, capture refused", []moment{{0, asked(nil)}, {time.Second, said(1, acquirer.OK, 250)}, {2 * time.Second, outcome(1, protocol.Capture, 250, protocol.ReasonSold)}, {3 * time.Second, op(acquirer.Capture, 1, acquirer.No)}}},

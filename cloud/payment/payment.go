@@ -36,7 +36,8 @@ import (
 //	      refused_unsent refused_unsent
 //
 // Cash is approved with its first coin, captured or reversed by its outcome, and never at a host: cash.go. So is a
-// payment that a terminal authorized by itself: terminal.go.
+// payment that a terminal authorized by itself: terminal.go. A closed-loop card is asked for like a bank's, at
+// our own accounts.
 //
 // A decline or refusal whose approval comes after all goes to reversing, and so do reversed and
 // expired. held and adopted belong to offline payments.
@@ -118,7 +119,7 @@ type Payment struct {
 	Gone     protocol.Raw    `cbor:"35,keyasint,omitempty"` // the stored response expired, encoded
 	AnswerAt protocol.UnixMS `cbor:"36,keyasint"`
 
-	By     protocol.AuthorizedBy `cbor:"37,keyasint,omitempty"` // 0: host
+	By     protocol.AuthorizedBy `cbor:"37,keyasint,omitempty"` // 0: host; ByClosedLoop: our own accounts, as if they were one
 	Change money.Amount          `cbor:"38,keyasint"`           // of cash: what was accounted for of what was not captured
 
 	Done bool `cbor:"39,keyasint,omitempty"` // of a terminal: what it had to do after the outcome has ended
@@ -154,6 +155,10 @@ type Verdict struct {
 	Disposition RecordDisposition   `cbor:"1,keyasint"`
 	Quarantine  protocol.Quarantine `cbor:"2,keyasint"`
 }
+
+// Relayed reports a payment that is asked for at a link: a host's, or our own accounts'. Of the others the device's
+// records say all there is.
+func (p Payment) Relayed() bool { return p.By <= protocol.ByHost || p.By == protocol.ByClosedLoop }
 
 // Final reports a state in which no operation is open and nothing more is expected.
 func (s State) Final() bool {

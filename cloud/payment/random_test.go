@@ -107,14 +107,19 @@ type world struct {
 	n        int
 	swept    protocol.UnixMS
 	host     *host
+	do       func(protocol.UnixMS, acquirer.Op, hostsim.Behavior) (acquirer.Answer, error) // what answers operations
+	query    func(acquirer.Op) (acquirer.Answer, error)                                    // nil: it cannot be asked
+	change   func(*protocol.Ask)                                                           // of every request
 	replicas []*replica
 	buyers   map[protocol.PaymentID]*buyer
 	deaths   int
+	loaded   map[ledger.Account]int64 // by a desk
 }
 
 func newWorld(t testing.TB, fresh storetest.Fresh, seed uint64, p acquirer.Profile) *world {
 	w := &world{bed: newBed(t, fresh, p), rng: rand.New(rand.NewPCG(seed, 1)), now: t0, swept: t0, buyers: map[protocol.PaymentID]*buyer{}}
 	w.host = newHost(w.profile)
+	w.do, w.change = w.host.do, func(*protocol.Ask) {}
 	for range 3 {
 		w.replicas = append(w.replicas, &replica{svc: w.service()})
 	}
@@ -167,7 +172,14 @@ func (w *world) effects(r *replica, effects []payment.Effect) {
 				w.after(w.ms(50), func() { w.told(e) })
 			}
 		case payment.Ask:
-			w.t.Error("a query where none can be made")
+			if w.query == nil {
+				w.t.Error("a query where none can be made")
+				continue
+			}
+			w.alive(r, w.ms(300), func() {
+				ans, err := w.query(e.Op)
+				w.handle(r, payment.QueryAnswer{Device: e.Device, Key: e.Op.Key, Answer: ans, Err: err})
+			})
 		}
 	}
 }
@@ -209,8 +221,8 @@ func (w *world) send(r *replica, e payment.Send) {
 		how.WrongAmount = true
 	}
 	w.after(written+there, func() {
-		ans, err := w.host.do(w.now, e.Op, how)
-		if err != nil {
+		ans, err := w.do(w.now, e.Op, how)
+		if err != nil && w.query == nil { // accounts may say that its time is over
 			w.t.Errorf("%s: %v", e.Op.Key, err)
 			return
 		}
@@ -222,7 +234,7 @@ func (w *world) send(r *replica, e payment.Send) {
 			back = w.ms(30_000)
 		}
 		w.alive(r, back, func() {
-			ev := payment.HostAnswer{Key: e.Op.Key, Answer: ans}
+			ev := payment.HostAnswer{Key: e.Op.Key, Answer: ans, Err: err}
 			if waiting {
 				waiting, ev.Device = false, e.Device
 			}
@@ -237,7 +249,7 @@ func (w *world) buy(i int) {
 		amount: 100 + int64(w.rng.IntN(900)), ends: w.now.Add(10 * time.Second),
 	}
 	w.buyers[b.id] = b
-	q := request(w.now, b.device, b.sale, b.id, b.amount)
+	q := request(w.now, b.device, b.sale, b.id, b.amount, w.change)
 	q.From.Merchant.TID = fmt.Sprintf("TID%05d", i%5)
 	for _, at := range []time.Duration{0, time.Second, 2 * time.Second, 4 * time.Second, 7 * time.Second} {
 		if w.chance(15) {
@@ -366,18 +378,26 @@ func (w *world) run() {
 
 // judge compares what stands at the bank, in the ledger and on the devices.
 func (w *world) judge() {
-	if w.t.Failed() {
-		return
-	}
-	if n, err := w.st.OpenOps(context.Background()); err != nil || n != 0 {
-		w.t.Errorf("%d operations are open: %v", n, err)
-	}
 	type key struct {
 		tid, stan string
 	}
 	books := map[key]hostsim.Entry{}
 	for _, e := range w.host.bank.Books() {
 		books[key{e.TID, e.STAN}] = e
+	}
+	w.judgeBy(ledger.AcqReceivable, func(o acquirer.Op) (held, debited int64) {
+		e := books[key{o.Merchant.TID, fmt.Sprintf("%06d", o.STAN)}]
+		return e.Held, e.Captured
+	})
+}
+
+// judgeBy is judge by the books of whom authorizations went to, who owes what was captured.
+func (w *world) judgeBy(owing ledger.Account, stands func(acquirer.Op) (held, debited int64)) {
+	if w.t.Failed() {
+		return
+	}
+	if n, err := w.st.OpenOps(context.Background()); err != nil || n != 0 {
+		w.t.Errorf("%d operations are open: %v", n, err)
 	}
 	states := map[payment.State]int{}
 	var captured, lost int64
@@ -399,8 +419,8 @@ func (w *world) judge() {
 		for _, o := range w.ops(b.id) {
 			if o.Op.Key.Kind == acquirer.Authorization {
 				auths++
-				e := books[key{o.Op.Merchant.TID, fmt.Sprintf("%06d", o.Op.STAN)}]
-				held, debited = held+e.Held, debited+e.Captured
+				h, d := stands(o.Op)
+				held, debited = held+h, debited+d
 			}
 		}
 		want := int64(0)
@@ -426,7 +446,7 @@ func (w *world) judge() {
 		account ledger.Account
 		want    int64
 	}{
-		{ledger.AcqReceivable, captured},
+		{owing, captured},
 		{ledger.MerchantPayable, -captured - lost},
 		{ledger.ExpiredLoss, lost},
 		{ledger.AcqUnconfirmed, 0},
@@ -434,6 +454,9 @@ func (w *world) judge() {
 		{ledger.ReversalOwed, 0},
 		{ledger.Suspense, 0},
 	} {
+		if x.account == owing || x.account == ledger.Suspense {
+			x.want += w.loaded[x.account]
+		}
 		bal := w.balances()[ledger.Key{Tenant: "acme", Currency: money.EUR, Account: x.account}]
 		if bal.Net() != x.want || bal.PendingNet() != 0 {
 			w.t.Errorf("%s is %d and %d pending, want %d", x.account, bal.Net(), bal.PendingNet(), x.want)

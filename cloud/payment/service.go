@@ -243,17 +243,22 @@ func (s *Service) request(ctx context.Context, now protocol.UnixMS, ev Request) 
 		f.Refuse = protocol.NotAllowed
 	}
 	f.Made = min(anchored+protocol.UnixMS(ask.SinceAnchorMS), now)
-	profile, ok := s.cfg.Profile(ev.From.Link)
+	link := ev.From.Link
+	if ask.AuthorizedBy == protocol.ByClosedLoop {
+		link = acquirer.Accounts
+	}
+	profile, ok := s.cfg.Profile(link)
 	switch {
 	case ev.Stopped:
 		f.Refuse = protocol.DeviceStopped
 	case f.Refuse != 0:
-	case ask.Class != protocol.Live: // its card is not even opened
+	case ask.Class != protocol.Live, // its card is not even opened
+		ask.AuthorizedBy > protocol.ByHost && ask.AuthorizedBy != protocol.ByClosedLoop: // others ask nobody
 		f.Refuse = protocol.NotAllowed
 	case !ok:
 		f.Refuse = protocol.NoRoute
 	}
-	f.Route = Route{Link: ev.From.Link, Merchant: ev.From.Merchant, Profile: profile}
+	f.Route = Route{Link: link, Merchant: ev.From.Merchant, Profile: profile}
 
 	var kept []byte
 	var closed error // why the card did not open

@@ -188,7 +188,10 @@ func (s *step) captureSaid(f OpSaid) {
 	case f.Answer.Outcome == acquirer.OK:
 		s.cell("0230_ok")
 		p.State = Captured
-		s.do(Close{Kind: f.Kind, N: f.N}, Move{s.about().Confirmed(s.source(f.Followed), p.Captured)})
+		s.do(Close{Kind: f.Kind, N: f.N})
+		if p.By != protocol.ByClosedLoop { // there the account posted it, in the commit that took it off the card
+			s.do(Move{s.about().Confirmed(s.source(f.Followed), p.Captured)})
+		}
 	case f.Answer.Outcome == acquirer.Later || f.Answer.Outcome == acquirer.Mismatch:
 		s.cell("0230_later")
 		s.again(f.Followed)

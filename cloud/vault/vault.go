@@ -113,6 +113,9 @@ func (v *Vault) Take(_ context.Context, ask protocol.Ask, epoch protocol.Epoch) 
 	if sealed.Payment != ask.Payment || sealed.Entry != ask.Tap.Entry {
 		return nil, ErrOpen
 	}
+	if (ask.AuthorizedBy == protocol.ByClosedLoop) != (sealed.Loop != nil) {
+		return nil, ErrCard // a bank's card is not for our accounts, nor ours for a bank
+	}
 	c, err := read(sealed)
 	if err != nil {
 		return nil, err
@@ -135,6 +138,14 @@ func (v *Vault) Take(_ context.Context, ask protocol.Ask, epoch protocol.Epoch) 
 func read(s protocol.SealedCard) (acquirer.Card, error) {
 	if len(s.Cipher) > 0 {
 		return acquirer.Card{}, ErrScheme
+	}
+	if s.Loop != nil {
+		if len(s.Track2)+len(s.ICC)+len(s.PINBlock) > 0 || s.Loop.Ref() == "" {
+			return acquirer.Card{}, ErrCard
+		}
+		loop := *s.Loop
+		loop.UID = append([]byte(nil), s.Loop.UID...)
+		return acquirer.Card{Loop: &loop}, nil
 	}
 	var c acquirer.Card
 	track := string(s.Track2)
@@ -168,6 +179,10 @@ func read(s protocol.SealedCard) (acquirer.Card, error) {
 func wipe(s *protocol.SealedCard) {
 	for _, b := range [][]byte{s.Track2, s.ICC, s.PSN, s.PINBlock, s.PINKSN, s.Cipher} {
 		clear(b)
+	}
+	if s.Loop != nil {
+		clear(s.Loop.UID)
+		*s.Loop = protocol.SealedLoop{}
 	}
 }
 

@@ -206,3 +206,66 @@ func TestKeyFile(t *testing.T) {
 		t.Error("a key file prints its key")
 	}
 }
+
+// A closed-loop card goes to our own accounts and nowhere else, and leaves nothing behind.
+func TestClosedLoopCard(t *testing.T) {
+	t.Parallel()
+	loop := func(l protocol.SealedLoop) func(*protocol.SealedCard) {
+		return func(c *protocol.SealedCard) { c.Track2, c.Loop = nil, &l }
+	}
+	proven := loop(protocol.SealedLoop{ID: "0000000001", Counter: 3, Verified: true})
+	for _, c := range []struct {
+		name   string
+		by     protocol.AuthorizedBy
+		change func(*protocol.SealedCard)
+		err    error
+		ref    string
+	}{
+		{"proven", protocol.ByClosedLoop, proven, nil, "0000000001"},
+		{"a chip's number", protocol.ByClosedLoop, loop(protocol.SealedLoop{UID: []byte{4, 1}}), nil, "uid:0401"},
+		{"a stripe", protocol.ByClosedLoop, loop(protocol.SealedLoop{Stripe: protocol.StripeRef("4711")}), nil, protocol.StripeRef("4711")},
+		{"an id that was not proven", protocol.ByClosedLoop, loop(protocol.SealedLoop{ID: "0000000001"}), ErrCard, ""},
+		{"nothing to go by", protocol.ByClosedLoop, loop(protocol.SealedLoop{}), ErrCard, ""},
+		{"for a bank", protocol.ByHost, proven, ErrCard, ""},
+		{"a bank's card for our accounts", protocol.ByClosedLoop, func(*protocol.SealedCard) {}, ErrCard, ""},
+		{"both in one", protocol.ByClosedLoop, func(c *protocol.SealedCard) { c.Loop = &protocol.SealedLoop{ID: "1", Verified: true} }, ErrCard, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			ask := b.ask(t, 1, c.change)
+			ask.AuthorizedBy = c.by
+			kept, err := b.v.Take(t.Context(), ask, epoch)
+			if !errors.Is(err, c.err) {
+				t.Fatalf("%v, want %v", err, c.err)
+			}
+			if err != nil {
+				return
+			}
+			if bytes.Contains(kept, []byte("0000000001")) {
+				t.Error("stored in clear")
+			}
+			err = b.v.WithCard(t.Context(), op(1, acquirer.Authorization), func(a acquirer.Card) error {
+				if a.Loop == nil || a.Loop.Ref() != c.ref {
+					t.Errorf("%+v, want %s", a.Loop, c.ref)
+				}
+				if s := fmt.Sprintf("%v %+v %#v", a, a, a); strings.Contains(s, "0000000001") || strings.Contains(s, "0401") {
+					t.Errorf("it prints who carries it: %s", s)
+				}
+				return nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+			b.kept[protocol.PaymentID{1}] = kept
+			if err := b.v.WithCard(t.Context(), op(1, acquirer.Capture), func(a acquirer.Card) error {
+				if a.Loop != nil || !a.PAN.IsZero() {
+					t.Errorf("kept: %v", a)
+				}
+				return nil
+			}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}

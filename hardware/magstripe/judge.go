@@ -2,8 +2,6 @@ package magstripe
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
 	"strings"
 	"time"
 
@@ -37,14 +35,8 @@ type Rules struct {
 	Chip bool // the stripe of a card with a chip is taken too: whoever does bears the loss of a copied one
 }
 
-// Refs of own cards begin with it.
-const refPrefix = "loop:"
-
 // Ref is the card reference of a number: the same on every device and in the cloud, and not the number.
-func Ref(number string) string {
-	h := sha256.Sum256([]byte("coinop/own-card\x00" + number))
-	return refPrefix + hex.EncodeToString(h[:16])
-}
+func Ref(number string) string { return protocol.StripeRef(number) }
 
 // Clear decides about the tracks of a head that does not encrypt, on that day: a card, or the reason why not.
 // t is wiped.
