@@ -2,7 +2,6 @@ package mdb
 
 import (
 	"fmt"
-	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,26 +16,26 @@ func OpenRaw(path string) (hardware.Port, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, ok := p.(*os.File)
+	line, ok := p.(*hardware.TTY)
 	if !ok {
 		return p, nil
 	}
-	r := &rawPort{File: f}
+	r := &rawPort{TTY: line}
 	if err := r.parity(false); err != nil {
-		_ = f.Close()
+		_ = line.Close()
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
 	// A pty's driver drops PARENB: then there is no ninth bit to switch, and nothing for the kernel to mark.
-	_, err = r.termios(func(fd int) (*unix.Termios, error) {
+	err = line.Control(func(fd int) error {
 		t, err := unix.IoctlGetTermios(fd, unix.TCGETS)
 		if r.plain = err == nil && t.Cflag&unix.PARENB == 0; !r.plain {
-			return t, err
+			return err
 		}
 		t.Iflag &^= unix.INPCK | unix.PARMRK
-		return t, unix.IoctlSetTermios(fd, unix.TCSETS, t)
+		return unix.IoctlSetTermios(fd, unix.TCSETS, t)
 	})
 	if err != nil {
-		_ = f.Close()
+		_ = line.Close()
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
 	return r, nil
@@ -44,27 +43,16 @@ func OpenRaw(path string) (hardware.Port, error) {
 
 // rawPort writes marked words as bytes of the parity that is their mode bit.
 type rawPort struct {
-	*os.File
+	*hardware.TTY
 	plain bool
-}
-
-func (r *rawPort) termios(f func(fd int) (*unix.Termios, error)) (t *unix.Termios, err error) {
-	raw, err := r.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	if e := raw.Control(func(fd uintptr) { t, err = f(int(fd)) }); e != nil { //nolint:gosec // a descriptor
-		return nil, e
-	}
-	return t, err
 }
 
 // parity sets what is sent from here on, mark or space; what is received is always checked for space.
 func (r *rawPort) parity(mark bool) error {
-	_, err := r.termios(func(fd int) (*unix.Termios, error) {
+	return r.Control(func(fd int) error {
 		t, err := unix.IoctlGetTermios(fd, unix.TCGETS)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		t.Cflag |= unix.PARENB | unix.CMSPAR
 		t.Iflag |= unix.INPCK | unix.PARMRK
@@ -74,15 +62,14 @@ func (r *rawPort) parity(mark bool) error {
 			t.Cflag |= unix.PARODD
 		}
 		// TCSETSW waits until what was written has left.
-		return t, unix.IoctlSetTermios(fd, unix.TCSETSW, t)
+		return unix.IoctlSetTermios(fd, unix.TCSETSW, t)
 	})
-	return err
 }
 
 // Write sends marked words. n counts bytes of b, as for any port.
 func (r *rawPort) Write(b []byte) (n int, err error) {
 	if r.plain {
-		return r.File.Write(b)
+		return r.TTY.Write(b)
 	}
 	var u Unmark
 	u.Peripheral = true
@@ -98,7 +85,7 @@ func (r *rawPort) Write(b []byte) (n int, err error) {
 				return n, err
 			}
 		}
-		if _, err := r.File.Write([]byte{byte(w)}); err != nil {
+		if _, err := r.TTY.Write([]byte{byte(w)}); err != nil {
 			return n, err
 		}
 		n = i + 1
