@@ -13,7 +13,7 @@ package acquirer
 import (
 	"context"
 	"errors"
-	"fmt"
+	"strconv"
 
 	"coinop/protocol"
 	"coinop/protocol/money"
@@ -51,7 +51,9 @@ type OpKey struct {
 	N       uint8              `cbor:"3,keyasint,omitzero"` // 1 is the first
 }
 
-func (k OpKey) String() string { return fmt.Sprintf("%s/%s/%d", k.Payment, k.Kind, k.N) }
+func (k OpKey) String() string {
+	return k.Payment.String() + "/" + k.Kind.String() + "/" + strconv.Itoa(int(k.N))
+}
 
 // STAN is the system trace audit number, 1 to 999999 (ISO 8583:1987 DE11).
 type STAN uint32

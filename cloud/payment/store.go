@@ -1,8 +1,6 @@
 package payment
 
 import (
-	"fmt"
-
 	"coinop/cloud/acquirer"
 	"coinop/cloud/ledger"
 	"coinop/protocol"
@@ -30,6 +28,8 @@ type Tx interface {
 	// PutPayment stores a row over the version it was read with, or fails the unit.
 	PutPayment(Payment)
 	PutOp(OpRow)
+	// EndOp stores the state of an operation that is stored and has ended: nothing else of it has changed.
+	EndOp(OpRow)
 	PutSTAN(link, tid string, last acquirer.STAN)
 	// PutCard keeps what the vault gave for a payment; a repeat changes nothing.
 	PutCard(protocol.PaymentID, []byte)
@@ -129,4 +129,4 @@ func (p Payment) Due() protocol.UnixMS {
 func (p Payment) Takes() bool { return p.State == Capturing || p.State == Captured }
 
 // source names an operation as the ledger's source.
-func source(k acquirer.OpKey) string { return fmt.Sprintf("op/%s", k) }
+func source(k acquirer.OpKey) string { return "op/" + k.String() }

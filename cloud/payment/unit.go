@@ -3,6 +3,7 @@ package payment
 import (
 	"fmt"
 	"reflect"
+	"strconv"
 
 	"coinop/cloud/acquirer"
 	"coinop/protocol"
@@ -33,14 +34,23 @@ type row struct {
 	was   Payment // as it is stored
 	ops   []OpRow
 	dirty bool
-	opSet map[int]bool // indexes of ops to put
+	marks []mark // of ops; those past its end are not marked
 }
 
-func (r *row) put(i int) {
-	if r.opSet == nil {
-		r.opSet = map[int]bool{}
+// mark is what of an operation is to be stored.
+type mark uint8
+
+const (
+	nothing mark = iota
+	ended        // its state
+	whole
+)
+
+func (r *row) mark(i int, m mark) {
+	for len(r.marks) <= i {
+		r.marks = append(r.marks, nothing)
 	}
-	r.opSet[i] = true
+	r.marks[i] = max(r.marks[i], m)
 }
 
 func (r *row) op(k acquirer.Kind, n uint8) *OpRow {
@@ -142,14 +152,14 @@ func (u *Unit) act(r *row, f Fact, a Act) error {
 			if a.Dead {
 				o.State = OpDead
 			}
-			r.put(r.index(a.Kind, a.N))
+			r.mark(r.index(a.Kind, a.N), ended)
 		}
 	case Retry:
 		u.retry(r, a, f)
 	case Refresh:
 		if o := r.op(acquirer.Reversal, a.N); o != nil && !o.Op.Repeat && (o.State == OpOwed || o.State == OpWaiting) {
 			u.ids(p, a.N, &o.Op)
-			r.put(r.index(acquirer.Reversal, a.N))
+			r.mark(r.index(acquirer.Reversal, a.N), whole)
 		}
 	case Query:
 		if o := r.op(acquirer.Authorization, a.N); o != nil {
@@ -223,7 +233,7 @@ func (u *Unit) insert(r *row, a Insert) error {
 		u.effects = append(u.effects, Send{Device: p.Device, Op: op, After: after, Await: p.Profile.ReversalFirst == "await"})
 	}
 	r.ops = append(r.ops, row)
-	r.put(len(r.ops) - 1)
+	r.mark(len(r.ops)-1, whole)
 	return nil
 }
 
@@ -265,7 +275,7 @@ func (u *Unit) ids(p *Payment, n uint8, op *acquirer.Op) {
 // rrn is ours, YDDDhh and the STAN, until the host gives its own. ISO 8583:1987 4.3.28 (DE37).
 func rrn(now protocol.UnixMS, n acquirer.STAN) string {
 	t := now.Time()
-	return fmt.Sprintf("%d%03d%02d%06d", t.Year()%10, t.YearDay(), t.Hour(), n)
+	return strconv.Itoa(1e12 + ((t.Year()%10*1000+t.YearDay())*100+t.Hour())*1e6 + int(n))[1:] // twelve digits
 }
 
 func (u *Unit) stan(t trace) (acquirer.STAN, error) {
@@ -312,7 +322,7 @@ func (u *Unit) retry(r *row, a Retry, f Fact) {
 		o.Tries = min(o.Tries, 250) + 1
 		u.effects = append(u.effects, Send{Device: r.p.Device, Op: o.Op})
 	}
-	r.put(r.index(a.Kind, a.N))
+	r.mark(r.index(a.Kind, a.N), whole)
 }
 
 // stamp is DE7 of a moment.
@@ -371,9 +381,13 @@ func (u *Unit) End() ([]Effect, error) {
 		if r.dirty && (r.p.State != r.was.State || !reflect.DeepEqual(r.p, r.was)) { // a repeat costs no write
 			u.tx.PutPayment(r.p)
 		}
-		for i := range r.ops {
-			if r.opSet[i] {
+		for i, m := range r.marks {
+			switch m {
+			case whole:
 				u.tx.PutOp(r.ops[i])
+			case ended:
+				u.tx.EndOp(r.ops[i])
+			case nothing:
 			}
 		}
 	}

@@ -44,22 +44,26 @@ func (tx *Tx) OwedReversals(d protocol.DeviceID) ([]payment.OpRow, error) {
 // PutOp stores an operation over the one of its key, whose device, link and authorization stay.
 func (tx *Tx) PutOp(o payment.OpRow) {
 	k := o.Op.Key
-	body, err := protocol.Encode(o.Op)
-	if err != nil {
-		tx.fail(fmt.Errorf("encode operation %s: %w", k, err))
-		return
-	}
 	var ready any
 	if at, ok := claimable(o); ok {
 		ready = int64(at)
 	}
 	tx.put(write{what: "put operation", args: []any{
 		k.Payment[:], int64(k.Kind), int64(k.N), string(o.Device), o.Op.Link, int64(o.Of), int64(o.State), ready,
-		int64(o.Due), int64(o.Lease), int64(o.Owed), int64(o.Tries), body,
+		int64(o.Due), int64(o.Lease), int64(o.Owed), int64(o.Tries), o.Op.Encode(),
 	}, query: "insert into op (payment, kind, n, device, link, follows, state, ready, due, lease, owed, tries, body)" +
 		" values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)" +
 		" on conflict (payment, kind, n) do update set state = excluded.state, ready = excluded.ready, due = excluded.due," +
 		" lease = excluded.lease, owed = excluded.owed, tries = excluded.tries, body = excluded.body"})
+}
+
+// EndOp stores the state of an operation that has ended.
+func (tx *Tx) EndOp(o payment.OpRow) {
+	k := o.Op.Key
+	tx.put(write{
+		what: "end operation", args: []any{k.Payment[:], int64(k.Kind), int64(k.N), int64(o.State)},
+		query: "update op set state = $4, ready = null where payment = $1 and kind = $2 and n = $3",
+	})
 }
 
 // claimable is from when on any replica may send an operation. An authorization never is: who

@@ -53,11 +53,7 @@ func scanPaymentID(r row, id *protocol.PaymentID) error { return r.Scan(fixed(id
 // version fails the unit with ErrConflict, a second captured payment of a live sale with ErrTaken. Sale,
 // device, tenant and class are those of the first version: what is not written is not indexed anew.
 func (tx *Tx) PutPayment(p payment.Payment) {
-	body, err := protocol.Encode(p)
-	if err != nil {
-		tx.fail(fmt.Errorf("encode payment %s: %w", p.ID, err))
-		return
-	}
+	body := p.Encode()
 	var due any
 	if d := p.Due(); d != 0 {
 		due = int64(d)

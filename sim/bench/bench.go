@@ -22,6 +22,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 )
@@ -36,6 +37,10 @@ type Options struct {
 	Self    []string
 	Devices int // that are connected at once: 15,000
 	Records int // in the agent's journal: 100,000
+	// Only are names of Stages: the others are left out, and with them the limits that they measure. None: all.
+	Only []string
+	// Profiles is a folder that keeps the CPU profiles of the cloud and of the bare chain; "": none does.
+	Profiles string
 	// Progress is told what is measured now; nil: nobody.
 	Progress func(string)
 }
@@ -61,8 +66,18 @@ type Report struct {
 	Top map[string][]top `json:"top"`
 }
 
+// Stages are what Run measures, in this order.
+func Stages() []string {
+	return []string{"session", "journal", "ledger", "authorizations", "connections", "agent", "drivers"}
+}
+
 // Run measures everything, one after the other.
 func Run(ctx context.Context, o Options) (Report, error) {
+	for _, name := range o.Only {
+		if !slices.Contains(Stages(), name) {
+			return Report{}, fmt.Errorf("no stage is named %q; there are %s", name, strings.Join(Stages(), ", "))
+		}
+	}
 	if o.For <= 0 {
 		o.For = 3 * time.Second
 	}
@@ -81,28 +96,29 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	defer os.RemoveAll(dir)
 	o.Dir = dir
 	var raw, bare time.Duration
-	for _, stage := range []struct {
-		name string
-		do   func(dir string) error
-	}{
-		{"session", func(string) error { return r.session(ctx, o) }},
-		{"journal", func(dir string) (err error) { raw, err = r.journal(ctx, o, dir); return err }},
-		{"ledger", func(dir string) (err error) { bare, err = r.ledger(ctx, o, dir); return err }},
-		{"authorizations", func(dir string) error { return r.authorizations(ctx, o, dir, raw, bare) }},
-		{"connections", func(dir string) error { return r.crowd(ctx, o, dir) }},
-		{"agent", func(dir string) error { return r.agent(ctx, o, dir) }},
-		{"drivers", func(dir string) error { return r.drivers(ctx, o, dir) }},
-	} {
-		if o.Progress != nil {
-			o.Progress(stage.name)
+	measure := map[string]func(dir string) error{
+		"session":        func(string) error { return r.session(ctx, o) },
+		"journal":        func(dir string) (err error) { raw, err = r.journal(ctx, o, dir); return err },
+		"ledger":         func(dir string) (err error) { bare, err = r.ledger(ctx, o, dir); return err },
+		"authorizations": func(dir string) error { return r.authorizations(ctx, o, dir, raw, bare) },
+		"connections":    func(dir string) error { return r.crowd(ctx, o, dir) },
+		"agent":          func(dir string) error { return r.agent(ctx, o, dir) },
+		"drivers":        func(dir string) error { return r.drivers(ctx, o, dir) },
+	}
+	for _, stage := range Stages() {
+		if len(o.Only) > 0 && !slices.Contains(o.Only, stage) {
+			continue
 		}
-		home := filepath.Join(dir, stage.name)
+		if o.Progress != nil {
+			o.Progress(stage)
+		}
+		home := filepath.Join(dir, stage)
 		err := os.MkdirAll(home, 0o700)
 		if err == nil {
-			err = stage.do(home)
+			err = measure[stage](home)
 		}
 		if err != nil {
-			return r, fmt.Errorf("%s: %w", stage.name, err)
+			return r, fmt.Errorf("%s: %w", stage, err)
 		}
 	}
 	r.Seconds = time.Since(began).Seconds()
@@ -111,7 +127,11 @@ func Run(ctx context.Context, o Options) (Report, error) {
 
 // more adds a figure of which more is better, less one of which less is.
 func (r *Report) more(name string, v float64, unit string, limit float64, against string) {
-	r.Figures = append(r.Figures, Figure{name, v, unit, limit, against, v / limit})
+	ratio := 0.0
+	if limit > 0 { // else it was not measured
+		ratio = v / limit
+	}
+	r.Figures = append(r.Figures, Figure{name, v, unit, limit, against, ratio})
 }
 
 func (r *Report) less(name string, v float64, unit string, limit float64, against string) {
@@ -127,7 +147,11 @@ func (r Report) Print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "what\tmeasured\tlimit\tratio\tagainst\n")
 	for _, f := range r.Figures {
-		fmt.Fprintf(t, "%s\t%s %s\t%s\t%.0f %%\t%s\n", f.Name, digits(f.Value), f.Unit, digits(f.Limit), 100*f.Ratio, f.Against)
+		limit, ratio := digits(f.Limit), fmt.Sprintf("%.0f %%", 100*f.Ratio)
+		if f.Limit == 0 {
+			limit, ratio = "-", "-"
+		}
+		fmt.Fprintf(t, "%s\t%s %s\t%s\t%s\t%s\n", f.Name, digits(f.Value), f.Unit, limit, ratio, f.Against)
 	}
 	fmt.Fprintf(t, "%d CPUs, %s, %.1f s\n", r.CPUs, r.Go, r.Seconds)
 	if err := t.Flush(); err != nil {

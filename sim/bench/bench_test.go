@@ -48,7 +48,7 @@ func TestRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("\n%s", &table)
-	if len(r.Figures) != 38 {
+	if len(r.Figures) != 41 {
 		t.Errorf("%d figures", len(r.Figures))
 	}
 	for _, f := range r.Figures {
@@ -62,6 +62,12 @@ func TestRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	if b, err := os.ReadFile(path); err != nil || !bytes.Contains(b, []byte(`"ratio"`)) {
+		t.Fatal(err)
+	}
+}
+
+func TestUnknownStage(t *testing.T) {
+	if _, err := Run(t.Context(), Options{Only: []string{"ledger", "legder"}}); err == nil || !strings.Contains(err.Error(), `"legder"; there are session, journal`) {
 		t.Fatal(err)
 	}
 }

@@ -3,8 +3,6 @@ package bench
 import (
 	"bufio"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -27,6 +25,7 @@ import (
 // arguments that its main hands to Far.
 //
 //	cloud DIR BANK   a cloud with a link to a bank
+//	bare DIR BANK    the same chain without what makes it safe
 //	tls DIR          the least a broker can do: accept connections of the cloud's devices, and hold them
 //
 // It says its address on standard output, and obeys standard input: "profile FILE" begins a CPU profile,
@@ -51,6 +50,9 @@ func Far(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 			Rate:      broker.Rate{Messages: 1e6, MessagesBurst: 1e6}, // one device asks as many would
 			Acquirers: []cloud.Acquirer{{Name: "bank", Addr: args[2], Institution: "00000000001"}},
 		})
+	case len(args) == 3 && args[0] == "bare":
+		cloud.PaceCollector()
+		err = runBare(ctx, args[1], args[2], ready)
 	case len(args) == 2 && args[0] == "tls":
 		cloud.PaceCollector()
 		err = hold(ctx, args[1], ready)
@@ -88,16 +90,7 @@ func hold(ctx context.Context, dir string, ready func(string)) error {
 	if err != nil {
 		return err
 	}
-	server, err := keys.Authority.Server([]string{"127.0.0.1"}, time.Now())
-	if err != nil {
-		return err
-	}
-	roots := x509.NewCertPool()
-	roots.AddCert(keys.Authority.Cert)
-	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
-		Certificates: []tls.Certificate{{Certificate: [][]byte{server.Cert}, PrivateKey: server.Key}},
-		ClientAuth:   tls.RequireAndVerifyClientCert, ClientCAs: roots, MinVersion: tls.VersionTLS13,
-	})
+	l, err := listen(keys)
 	if err != nil {
 		return err
 	}

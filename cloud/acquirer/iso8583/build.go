@@ -3,6 +3,7 @@ package iso8583
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"coinop/cloud/acquirer"
@@ -198,11 +199,14 @@ func networkReply(req *Message) *Message {
 	return m
 }
 
-func amount(a money.Amount) string { return fmt.Sprintf("%012d", a.Minor) }
+func amount(a money.Amount) string { return digits(a.Minor, amountMax+1) }
 
-func stan(n acquirer.STAN) string { return fmt.Sprintf("%06d", n) }
+func stan(n acquirer.STAN) string { return digits(int64(n), 1e6) }
 
-func currency(c money.Currency) string { return fmt.Sprintf("%03d", uint16(c)) }
+func currency(c money.Currency) string { return digits(int64(c), 1e3) }
+
+// digits are as many as over has zeros. n is not negative, and less than over.
+func digits(n, over int64) string { return strconv.FormatInt(over+n, 10)[1:] }
 
 func original(o acquirer.Original) string {
 	return o.MTI + stan(o.STAN) + string(o.DE7) + institution(o.Acquirer) + institution(o.Forwarder)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"coinop/cloud"
@@ -35,9 +36,10 @@ func benchCommand() *cobra.Command {
 		Long: `Measure, and name beside each figure the limit it is held against and how near it comes.
 
 The chain of an authorization is the real one: lean devices over mutual TLS and a bank that answers at once in this
-process, broker, relay, payment, a ledger on disk and ISO 8583 over TCP in another, all on the same CPUs. The ledger
-is measured on SQLite and on a PostgreSQL that is started for it.`,
-		Example: "  coinop-sim bench\n  coinop-sim bench --for 10s --dir /var/tmp --out out/bench.json",
+process, broker, relay, payment, a ledger on disk and ISO 8583 over TCP in another, all on the same CPUs. Before it and
+after it the same devices ask a bare chain of the same parts, without what makes them safe: what this machine could do
+in that minute. The ledger is measured on SQLite and on a PostgreSQL that is started for it.`,
+		Example: "  coinop-sim bench\n  coinop-sim bench --for 10s --dir /var/tmp --out out/bench.json\n  coinop-sim bench --only authorizations --profiles /tmp",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			self, err := os.Executable()
@@ -72,6 +74,8 @@ is measured on SQLite and on a PostgreSQL that is started for it.`,
 	f.StringVar(&o.Bin, "bin", "", "folder of coinop-agent and coinop-cloud (where this program is)")
 	f.IntVar(&o.Devices, "devices", 15_000, "how many are connected at once; each needs a file descriptor here and in the cloud")
 	f.IntVar(&o.Records, "records", 100_000, "in the journal the agent is started on")
+	f.StringSliceVar(&o.Only, "only", nil, "measure these stages: "+strings.Join(bench.Stages(), ", "))
+	f.StringVar(&o.Profiles, "profiles", "", "folder that keeps the CPU profiles of the cloud and of a bare chain of the same parts")
 	f.StringVar(&out, "out", "", "file for the figures as JSON")
 	return c
 }

@@ -1,0 +1,5 @@
+-- Written with every authorization: one is never claimed, so the index of what can be need not know it.
+
+-- +goose Up
+drop index op_open;
+create index op_open on op (ready) where state < 4 and ready is not null;
