@@ -2,6 +2,7 @@
 -- index of what can be need not know it. A kept card is small and is found by its payment alone: one tree, not two.
 
 -- +goose Up
+drop index payment_device; -- nobody asks for the payments of a device
 drop index op_open;
 create index op_open on op (ready) where state < 4 and ready is not null;
 
