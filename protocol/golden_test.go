@@ -271,6 +271,9 @@ func FuzzOpenRecord(f *testing.F) {
 		if o.Position.Hash != HashBytes(b) {
 			t.Fatal("hash")
 		}
+		if l, err := RecordLink(b); err != nil || l != linkOf(o) {
+			t.Fatal("link", l, err)
+		}
 	})
 }
 

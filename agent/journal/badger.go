@@ -110,7 +110,7 @@ func (e *badgerEngine) scan(prefix, first []byte, f func(k, v []byte) (bool, err
 	defer caught(&err)
 	return e.db.View(func(t *badger.Txn) error {
 		o := badger.DefaultIteratorOptions
-		o.Prefix, o.PrefetchSize = prefix, 64
+		o.Prefix, o.PrefetchValues = prefix, false // a goroutine for each value, and they are in the tree
 		it := t.NewIterator(o)
 		defer it.Close()
 		for it.Seek(first); it.ValidForPrefix(prefix); it.Next() {

@@ -393,8 +393,9 @@ func metaNumber(e engine, key []byte) (uint64, error) {
 // Verify reads every record and checks bytes, sequence, epoch and chain. Errors wrap ErrCorrupt.
 func (j *Journal) Verify() error { return j.verify(j.first) }
 
-// verify checks the chain from a record to the head. Of those before it only that they are there: but
-// all are read, for Badger's compaction would end the process at a block that cannot be.
+// verify checks the chain from a record to the head: each hash is named by the next record, the last by the head, so
+// nothing need be decoded to know that every byte is as it was written. Of those before it only that they are there:
+// but all are read, for Badger's compaction would end the process at a block that cannot be.
 func (j *Journal) verify(from protocol.Seq) error {
 	if from < j.first {
 		return fmt.Errorf("%w: it begins at record %d, want %d", ErrCorrupt, j.first, from)
@@ -407,7 +408,7 @@ func (j *Journal) verify(from protocol.Seq) error {
 			want++
 			return true, nil
 		}
-		o, err := protocol.OpenRecord(v)
+		o, err := protocol.RecordLink(v)
 		switch {
 		case err != nil:
 			return false, fmt.Errorf("%w: record %d: %w", ErrCorrupt, seq, err)
