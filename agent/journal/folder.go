@@ -151,7 +151,7 @@ func (f *folder) first() (engine, error) {
 		}
 		mended = append(append(mended, more...), "opened at the second attempt: "+first.Error())
 	}
-	return &badgerEngine{db: db, folder: f, mended: strings.Join(mended, "; ")}, nil
+	return &badgerEngine{db: db, folder: f, mended: strings.Join(mended, "; "), written: lookEvery}, nil
 }
 
 // blame tells damage from a system that lacks something: only damage is made good.
@@ -168,19 +168,30 @@ func (f *folder) blame(err error) error {
 }
 
 // tables looks at the end of each table: one without the lengths that stand there would not fail to
-// open but end the process, in a goroutine of Badger's own (its table/table.go, initIndex).
+// open but end the process, in a goroutine of Badger's own (its table/table.go, initIndex). A table that its manifest
+// does not name is what a kill left of a compaction, whole or not: Badger deletes it.
 func tables(dir string) error {
-	names, err := filepath.Glob(filepath.Join(dir, "*.sst"))
-	if err != nil {
+	file, err := os.Open(filepath.Join(dir, badger.ManifestFilename))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
 		return err
 	}
-	for _, n := range names {
-		ok, err := table(n)
-		if err != nil {
+	m, _, err := badger.ReplayManifestFile(file, 0, small(dir))
+	if e := file.Close(); e != nil {
+		return e
+	}
+	if err != nil {
+		return nil //nolint:nilerr // Badger reads it first too, and says so
+	}
+	for id := range m.Tables {
+		name := fmt.Sprintf("%06d.sst", id)
+		ok, err := table(filepath.Join(dir, name))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // gone: Badger says so
 			return err
 		}
-		if !ok {
-			return fmt.Errorf("%w: the end of %s is spoiled", ErrCorrupt, filepath.Base(n))
+		if err == nil && !ok {
+			return fmt.Errorf("%w: the end of %s is spoiled", ErrCorrupt, name)
 		}
 	}
 	return nil

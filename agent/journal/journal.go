@@ -76,6 +76,8 @@ type engine interface {
 	// scan calls f with keys from first on that start with prefix, in order, until f says stop.
 	scan(prefix, first []byte, f func(key, value []byte) (more bool, err error)) error
 	repaired() string
+	// tidy puts files in order when it is time, after commits to what was verified.
+	tidy()
 	free() uint64
 	refill() error
 	close() error
@@ -613,6 +615,7 @@ func (j *Journal) change(what string, puts []pair, deletes [][]byte, then func()
 		return fmt.Errorf("%w: %s: %w", ErrFailed, what, err)
 	}
 	then()
+	j.eng.tidy()
 	return nil
 }
 

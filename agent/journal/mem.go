@@ -185,6 +185,7 @@ func (e memEngine) scan(prefix, first []byte, f func(k, v []byte) (bool, error))
 }
 
 func (e memEngine) repaired() string { return "" }
+func (e memEngine) tidy()            {}
 func (e memEngine) free() uint64     { return 1 << 40 }
 func (e memEngine) refill() error    { return nil }
 func (e memEngine) close() error     { return nil }
