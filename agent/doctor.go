@@ -20,6 +20,7 @@ import (
 	"coinop/hardware"
 	"coinop/hardware/escpos"
 	"coinop/hardware/pcsc"
+	"coinop/hardware/terminal"
 	"coinop/protocol"
 	"coinop/protocol/code"
 
@@ -33,6 +34,7 @@ type Exam struct {
 	Cloud    string // host:port
 	Ports    []ExamPort
 	Printers []ExamAddress // in the network
+	ZVT      []ExamAddress // payment terminals
 	Cards    []ExamCards
 	PCSC     string // socket of pcscd; where it always is
 }
@@ -326,7 +328,7 @@ func examHardware(ctx context.Context, x Exam, held bool) []Finding {
 	ctx, cancel := context.WithTimeout(ctx, dialExam)
 	defer cancel()
 	out := examPorts(x, held)
-	more := make([]Finding, len(x.Printers)+len(x.Cards))
+	more := make([]Finding, len(x.Printers)+len(x.ZVT)+len(x.Cards))
 	var all sync.WaitGroup
 	for i, p := range x.Printers {
 		if held { // it takes one connection at a time
@@ -336,15 +338,34 @@ func examHardware(ctx context.Context, x Exam, held bool) []Finding {
 		all.Go(func() {
 			c, err := new(net.Dialer).DialContext(ctx, "tcp", p.Address)
 			if err != nil {
-				more[i] = bad(p.Name, LevelFail, code.Code(escpos.Unreachable(err)), "%v", err)
+				more[i] = bad(p.Name, LevelFail, code.Code(escpos.Unreachable(err).Code), "%v", err)
 				return
 			}
 			_ = c.Close()
 			more[i] = good(p.Name, "%s takes a connection; whether the printer can print, the agent would say", p.Address)
 		})
 	}
-	for i, c := range x.Cards {
+	for i, z := range x.ZVT {
 		i += len(x.Printers)
+		if held { // it takes one connection at a time
+			more[i] = Finding{Part: z.Name, Level: LevelNone, Says: z.Address + ": the agent has it and does not answer"}
+			continue
+		}
+		all.Go(func() {
+			says, err := terminal.Identify(ctx, z.Address)
+			if n, ok := errors.AsType[hardware.Named](err); ok {
+				more[i] = bad(z.Name, LevelFail, code.Code(n.Code), "%v", err)
+				return
+			}
+			if err != nil { // something is there
+				more[i] = bad(z.Name, LevelFail, code.TerminalNoAnswer, "%s: %v", z.Address, err)
+				return
+			}
+			more[i] = good(z.Name, "%s: %s", z.Address, says)
+		})
+	}
+	for i, c := range x.Cards {
+		i += len(x.Printers) + len(x.ZVT)
 		all.Go(func() {
 			name, err := pcsc.Look(ctx, x.PCSC, c.Reader)
 			if n, ok := errors.AsType[hardware.Named](err); ok {

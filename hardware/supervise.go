@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
 	"time"
 
 	"coinop/protocol/card"
+
+	"golang.org/x/sys/unix"
 )
 
 // Pauses between two openings: doubled from the first to the last, a quarter of them random, so
@@ -100,6 +103,19 @@ type Named struct {
 
 func (n Named) Error() string { return n.Err.Error() }
 func (n Named) Unwrap() error { return n.Err }
+
+// Unreachable is why a device in the network cannot be reached, with the code of one whose name nobody knows, of one
+// that nothing listens at, and of one to which there is no way or where nobody is.
+func Unreachable(err error, name, refused, silent string) Named {
+	var dns *net.DNSError
+	switch {
+	case errors.As(err, &dns):
+		return Named{name, err}
+	case errors.Is(err, unix.ECONNREFUSED):
+		return Named{refused, err}
+	}
+	return Named{silent, err}
+}
 
 type panicked struct{ what string }
 

@@ -2,7 +2,6 @@ package escpos
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -42,7 +41,7 @@ func dial(ctx context.Context, address string) (hardware.Port, error) {
 	d := net.Dialer{Timeout: connectTime, KeepAlive: 15 * time.Second}
 	c, err := d.DialContext(ctx, "tcp", address)
 	if err != nil {
-		return nil, hardware.Named{Code: Unreachable(err), Err: err} // it names the address
+		return nil, Unreachable(err) // it names the address
 	}
 	p, ok := c.(hardware.Port)
 	if !ok {
@@ -51,16 +50,9 @@ func dial(ctx context.Context, address string) (hardware.Port, error) {
 	return p, nil
 }
 
-// Unreachable is the code of why a printer in the network cannot be reached.
-func Unreachable(err error) string {
-	var dns *net.DNSError
-	switch {
-	case errors.As(err, &dns):
-		return CodeName
-	case errors.Is(err, unix.ECONNREFUSED):
-		return CodeRefused
-	}
-	return CodeNoAnswer
+// Unreachable is why a printer in the network cannot be reached.
+func Unreachable(err error) hardware.Named {
+	return hardware.Unreachable(err, CodeName, CodeRefused, CodeNoAnswer)
 }
 
 // openLP opens a USB printer device. The kernel lets one process have it at a time.

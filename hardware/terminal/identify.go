@@ -16,7 +16,7 @@ func Identify(ctx context.Context, address string) (says string, err error) {
 	d := net.Dialer{Timeout: identifyTime}
 	c, err := d.DialContext(ctx, "tcp", address)
 	if err != nil {
-		return "", err
+		return "", Unreachable(err)
 	}
 	defer func() { _ = c.Close() }()
 	_ = c.SetDeadline(time.Now().Add(identifyTime))

@@ -28,6 +28,18 @@ import (
 // device is its name in Health.
 const device = "terminal"
 
+// Codes of the way to a terminal.
+const (
+	CodeName     = "terminal.name"      // nobody knows the name
+	CodeRefused  = "terminal.refused"   // nothing listens at its port
+	CodeNoAnswer = "terminal.no_answer" // no way to it, or nobody is there
+)
+
+// Unreachable is why a terminal cannot be reached.
+func Unreachable(err error) hardware.Named {
+	return hardware.Unreachable(err, CodeName, CodeRefused, CodeNoAnswer)
+}
+
 // DefaultPort is the terminal's (PA00P016 2.2).
 const DefaultPort = "20007"
 
@@ -92,7 +104,7 @@ func (z *ZVT) Open(ctx context.Context) (hardware.Driver, error) {
 	d := net.Dialer{Timeout: dialTime, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}}
 	c, err := d.DialContext(ctx, "tcp", z.cfg.Address)
 	if err != nil {
-		return nil, err
+		return nil, Unreachable(err) // it names the address
 	}
 	z.port = c
 	return z, nil

@@ -195,6 +195,9 @@ const (
 	PCSCReader         Code = "pcsc.reader"
 	TerminalInitialize Code = "terminal_initialisation"
 	TerminalDiagnosis  Code = "terminal_diagnosis"
+	TerminalName       Code = "terminal.name"
+	TerminalRefused    Code = "terminal.refused"
+	TerminalNoAnswer   Code = "terminal.no_answer"
 )
 
 // Fault is what a code means.
@@ -320,6 +323,9 @@ var sells = []struct {
 	{PCSCReader, false},
 	{TerminalInitialize, false},
 	{TerminalDiagnosis, false},
+	{TerminalName, false},
+	{TerminalRefused, false},
+	{TerminalNoAnswer, false},
 	{Tamper, false},
 	{Door, true},
 }

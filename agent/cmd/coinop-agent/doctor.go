@@ -119,7 +119,10 @@ func examFile(file string, env []string, given []configs.Flag, x *agent.Exam) []
 		case l.Reader != nil:
 			port(i, "reader", l.Reader.Port, readerPort(*l.Reader))
 		}
-		if l.Terminal != nil && l.Terminal.Driver == "mdb" {
+		switch {
+		case l.Terminal != nil && l.Terminal.Driver == "zvt":
+			x.ZVT = append(x.ZVT, agent.ExamAddress{Name: fmt.Sprintf("lane %d terminal", i), Address: string(l.Terminal.Address)})
+		case l.Terminal != nil:
 			port(i, "terminal", l.Terminal.Port, "mdb reader")
 		}
 		switch {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -186,13 +187,26 @@ func TestDiagnosisIsPrinted(t *testing.T) {
 	}
 }
 
-// A reader behind pcscd and a printer in the network have no port to look at: they are asked.
+// A reader behind pcscd, a printer and a payment terminal in the network have no port to look at: they are asked.
 func TestDoctorLooksWithoutPorts(t *testing.T) {
 	t.Parallel()
 	nobody := must[net.Listener](t)(net.Listen("tcp", "127.0.0.1:0")) // its port is free when it is closed
 	refused := nobody.Addr().String()
 	_ = nobody.Close()
 	takes := must[*virtual.Printer](t)(virtual.NewPrinter(virtual.PrinterConfig{TCP: true}))
+	zvt := must[*virtual.Terminal](t)(virtual.NewTerminal(virtual.TerminalConfig{}))
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- zvt.Run(ctx) }()
+	defer func() { cancel(); <-done }()
+	other := must[net.Listener](t)(net.Listen("tcp", "127.0.0.1:0"))
+	defer func() { _ = other.Close() }()
+	go func() {
+		for c, err := other.Accept(); err == nil; c, err = other.Accept() {
+			_, _ = c.Write([]byte("220 mail\r\n"))
+			_ = c.Close()
+		}
+	}()
 	file, dir := filepath.Join(t.TempDir(), "agent.yaml"), t.TempDir()
 	for _, c := range []struct {
 		name, lane, socket string
@@ -202,6 +216,11 @@ func TestDoctorLooksWithoutPorts(t *testing.T) {
 		{"printer has no name", "printer: {address: no-such-printer.invalid:9100}", "", code.PrinterName},
 		{"printer has no route", "printer: {address: 255.255.255.255:9100}", "", code.PrinterNoAnswer},
 		{"printer is there", "printer: {address: " + takes.Path() + "}", "", ""},
+		{"terminal refuses", "terminal: {address: " + refused + "}", "", code.TerminalRefused},
+		{"terminal has no name", "terminal: {address: no-such-terminal.invalid:20007}", "", code.TerminalName},
+		{"terminal has no route", "terminal: {address: 255.255.255.255:20007}", "", code.TerminalNoAnswer},
+		{"something else is there", "terminal: {address: " + other.Addr().String() + "}", "", code.TerminalNoAnswer},
+		{"terminal is there", "terminal: {address: " + zvt.Address() + "}", "", ""},
 		{"no pcscd", "reader: {driver: pcsc}", filepath.Join(dir, "none"), code.PCSCService},
 		{"pcscd lets nobody in", "reader: {driver: pcsc}", pcscd(t, nil), code.PCSCDenied},
 		{"no reader", "reader: {driver: pcsc}", pcscd(t, []string{""}), code.PCSCReader},
