@@ -79,6 +79,8 @@ type LaneConfig struct {
 	Language  string                        // of the machine's display, where it asks for one: two letters; "en"
 	Name      string                        // of the vending side, in health; "vmc"
 	Reader    func(Wiring) (Reader, error)  // nil: no cards here
+	Cards     Cards                         // which the reader takes; a bank's
+	Unproven  bool                          // closed-loop cards that are only their chip's number, which anyone can copy, go to the cloud all the same
 	Printer   func(Wiring) (Printer, error) // nil: receipts are kept, and none is printed
 	Copies    Copies                        // that are printed; the buyer's
 	Form      paper.Form                    // of the printer's paper; 48 columns, code page 858
@@ -95,6 +97,16 @@ type LaneConfig struct {
 	// Ports are the ports of its devices by their names in status, as "reader": those at USB can be reset.
 	Ports map[string]string
 }
+
+// Cards are kinds of cards a reader takes.
+type Cards uint8
+
+// Kinds of cards.
+const (
+	BankCards Cards = iota
+	LoopCards       // the operator's own
+	BothCards
+)
 
 // Wiring is what a driver is connected to.
 type Wiring struct {

@@ -398,6 +398,9 @@ func (d *Device) card(now protocol.Reading, in Tapped) (session.Event, error) {
 		clear(c.Sealed.Track2)
 		clear(c.Sealed.ICC)
 		clear(c.Sealed.PINBlock)
+		if c.Sealed.Loop != nil {
+			clear(c.Sealed.Loop.UID)
+		}
 	}()
 	st, ok := d.core.Lane(in.Lane)
 	if !ok || !st.Accepting() {
@@ -406,7 +409,7 @@ func (d *Device) card(now protocol.Reading, in Tapped) (session.Event, error) {
 	sale := st.Sale()
 	ev := session.CardRead{
 		Sale: protocol.SaleID(d.newID(now)), Payment: protocol.PaymentID(d.newID(now)), Spare: protocol.PaymentID(d.newID(now)),
-		Tap: c.Tap, TapHMAC: c.TapHMAC, TC: c.TC,
+		Tap: c.Tap, TapHMAC: c.TapHMAC, TC: c.TC, Loop: c.Sealed.Loop != nil,
 	}
 	if sale.IsZero() { // the card comes first
 		sale = ev.Sale
@@ -519,7 +522,7 @@ func (d *Device) linkEffect(now protocol.Reading, e uplink.Effect) ([]Do, error)
 		do, err := d.effects(now, effects)
 		return append(heard, do...), err
 	case uplink.State:
-		do, err := d.all(now, session.Link{State: linkState(e.Way)})
+		do, err := d.all(now, session.Link{State: linkState(e.Way)}, session.Accounts{Up: e.Accounts})
 		return append(do, Way{e.Way}), err
 	case uplink.Stop:
 		d.stopped = e.Code
@@ -551,10 +554,12 @@ func linkState(w uplink.Way) session.LinkState {
 }
 
 // all tells every lane.
-func (d *Device) all(now protocol.Reading, ev session.Event) ([]Do, error) {
-	evs := make([]session.In, 0, len(d.cfg.Core.Lanes))
-	for _, l := range d.cfg.Core.Lanes {
-		evs = append(evs, d.in(now, l.Lane, ev))
+func (d *Device) all(now protocol.Reading, all ...session.Event) ([]Do, error) {
+	evs := make([]session.In, 0, len(all)*len(d.cfg.Core.Lanes))
+	for _, ev := range all {
+		for _, l := range d.cfg.Core.Lanes {
+			evs = append(evs, d.in(now, l.Lane, ev))
+		}
 	}
 	effects, err := d.core.Handle(d.reading(now), evs)
 	if err != nil {

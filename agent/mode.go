@@ -3,10 +3,12 @@ package agent
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"coinop/agent/session"
+	"coinop/agent/uplink"
 	"coinop/hardware"
 	"coinop/protocol/code"
 )
@@ -19,7 +21,7 @@ const (
 	ModeFull         Mode = "full"
 	ModeCashlessOnly Mode = "cashless_only"
 	ModeCashOnly     Mode = "cash_only"
-	ModeClosedLoop   Mode = "closed_loop_only" // no way to pay is of this kind yet
+	ModeClosedLoop   Mode = "closed_loop_only" // a bank's cards are not taken, or cannot be: the operator's own are
 	ModeOut          Mode = "out"
 )
 
@@ -67,8 +69,14 @@ type means struct {
 
 // means are the ways to pay that the configuration of a lane names.
 func (s *shell) means(l *lane) (all []means) {
-	if l.reader != nil { // no card is taken offline yet: without the bank it is of no use
-		all = append(all, means{"reader", ModeCashlessOnly, cmp.Or(l.wrong(partReader), linkFault(s.device.Link().Way()))})
+	if l.reader != nil { // no card is taken offline yet: without the bank, or their accounts, it is of no use
+		link, wrong := s.device.Link(), l.wrong(partReader)
+		if l.cards != LoopCards {
+			all = append(all, means{"reader", ModeCashlessOnly, cmp.Or(wrong, linkFault(link.Way()))})
+		}
+		if l.cards != BankCards {
+			all = append(all, means{"own_cards", ModeClosedLoop, cmp.Or(wrong, accountsFault(link))})
+		}
 	}
 	if l.terminal != nil {
 		all = append(all, means{"terminal", ModeCashlessOnly, l.wrong(partTerminal)})
@@ -81,6 +89,29 @@ func (s *shell) means(l *lane) (all []means) {
 		all = append(all, m)
 	}
 	return all
+}
+
+// accountsFault is why accounts of closed-loop cards cannot be asked: a bank that is away is none.
+func accountsFault(l uplink.Link) code.Code {
+	switch way := l.Way(); {
+	case way == uplink.WayDown || way == uplink.WayCloudDown:
+		return linkFault(way)
+	case !l.Accounts():
+		return code.AccountsAway
+	}
+	return ""
+}
+
+// cardFault is why no card is taken at a lane, as far as the way to who authorizes it goes.
+func (l *lane) cardFault(link uplink.Link) code.Code {
+	bank, own := linkFault(link.Way()), accountsFault(link)
+	switch {
+	case l.cards == LoopCards:
+		return own
+	case l.cards == BothCards && own == "":
+		return ""
+	}
+	return bank
 }
 
 // wrong is what a part of a lane says is wrong with it. One that has said nothing yet is not there.
@@ -137,6 +168,15 @@ func modeOf(all []means) (mode Mode, why code.Code) {
 	return ModeOut, why
 }
 
+// textOf is what a buyer is told of a mode: one that has cash alone, beside the operator's own cards, is not all of it.
+func textOf(mode Mode, all []means) string {
+	own := slices.ContainsFunc(all, func(m means) bool { return m.kind == ModeClosedLoop && m.away == "" })
+	if mode == ModeCashOnly && own {
+		return "Cash or customer cards, please"
+	}
+	return mode.Text()
+}
+
 // modes looks at every lane, once a second: by what it sells, what its buyers are told, and a record of
 // each change.
 func (s *shell) modes(now time.Duration) error {
@@ -152,6 +192,7 @@ func (s *shell) modes(now time.Duration) error {
 			all[i].away = l.selling.held(m.name, now, enough, m.away)
 		}
 		mode, why := modeOf(all)
+		text := textOf(mode, all)
 		pays := ""
 		if mode == ModeOut {
 			pays = reason(why)
@@ -163,12 +204,12 @@ func (s *shell) modes(now time.Duration) error {
 			}
 		}
 		if shut := l.selling.held("lane", now, enough, s.shut(l, st)); shut != "" {
-			mode, why = ModeOut, shut
+			mode, why, text = ModeOut, shut, ModeOut.Text()
 		}
-		if mode == l.selling.now.Mode && why == l.selling.now.Reason {
+		if mode == l.selling.now.Mode && why == l.selling.now.Reason && text == l.selling.now.Text {
 			continue
 		}
-		if err := s.newMode(l, mode, why); err != nil {
+		if err := s.newMode(l, mode, why, text); err != nil {
 			return err
 		}
 	}
@@ -191,9 +232,9 @@ func (s *shell) shut(l *lane, st session.State) code.Code {
 }
 
 // newMode tells everybody.
-func (s *shell) newMode(l *lane, mode Mode, why code.Code) error {
+func (s *shell) newMode(l *lane, mode Mode, why code.Code, text string) error {
 	was := l.selling.now.Mode
-	l.selling.now = ModeStatus{Mode: mode, Reason: why, Text: mode.Text(), Since: time.Now()}
+	l.selling.now = ModeStatus{Mode: mode, Reason: why, Text: text, Since: time.Now()}
 	if mode == was || was == "" && mode == ModeFull {
 		return nil
 	}

@@ -23,7 +23,8 @@ func TestBuyersReasons(t *testing.T) {
 	t.Parallel()
 	for _, reason := range slices.Concat(hardware.CardReasons(), []string{
 		hardware.CodeStale, hardware.CodeTooLong, hardware.CodeControl, hardware.CodeTorn, "code_not_taken",
-		protocol.CardRefused.String(), protocol.CardRemoved.String(), protocol.NoAnswer.String(), "offline_off", "card_offline", "not_expected",
+		protocol.CardRefused.String(), protocol.CardRemoved.String(), protocol.NoAnswer.String(), "offline_off", "card_offline", "not_expected", "accounts_away",
+		protocol.DeclineFunds.String(), protocol.DeclineUnknown.String(), protocol.DeclineBlocked.String(), protocol.DeclineUnverified.String(),
 	}) {
 		if code.Buyer(reason) == "" {
 			t.Errorf("%s has no text", reason)
@@ -87,9 +88,10 @@ func TestStripeAndScanner(t *testing.T) {
 	says(session.ScreenOtherCard, hardware.CodeControl)
 	swipe("4761739001010010=30122011234567890", session.ScreenOtherCard, hardware.ReasonUseChip)
 	swipe("5413330002001155=2512101000000000", session.ScreenOtherCard, hardware.ReasonExpired)
-	swipe("6000420012345678", session.ScreenOtherCard, hardware.ReasonNotAccepted)
 	swipe("4761739001010010=30121011234567890", session.ScreenRefused, "offline_off") // the bank cannot be asked here
-	show(other)                                                                       // nobody buys
+	s.order()
+	swipe("6000420012345678", session.ScreenRefused, "accounts_away")
+	show(other) // nobody buys
 	says(session.ScreenRefused, "code_not_taken")
 	if err := stop(); err != nil {
 		t.Fatal(err)

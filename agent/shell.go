@@ -53,6 +53,7 @@ type shell struct {
 	touched time.Duration // Mono of the last touch
 	storage code.Code     // of the disk, as last told
 	conn    *conn         // nil: no connection stands
+	way     uplink.Way    // to the bank, as it was last told
 	joined  time.Time     // when it was made
 	heard   time.Time     // the cloud, last
 	clock   *ClockStatus  // this device's against the cloud's; nil: not known
@@ -80,6 +81,8 @@ type lane struct {
 	id      protocol.Lane
 	vending Vending
 	reader  Reader  // nil: none
+	cards   Cards   // it takes
+	copied  bool    // and closed-loop cards that are not proven
 	printer Printer // nil: none
 	audit   Audit   // nil: none
 	scanner Scanner // nil: none
@@ -284,7 +287,7 @@ func (s *shell) install(ctx context.Context, drivers *sync.WaitGroup) error {
 	}
 	var all []opening
 	for _, c := range s.cfg.Lanes {
-		l := &lane{id: c.Lane, orders: c.OwnsMotor, ports: c.Ports}
+		l := &lane{id: c.Lane, orders: c.OwnsMotor, ports: c.Ports, cards: c.Cards, copied: c.Unproven}
 		w := Wiring{Clock: s.mono, BusEpoch: s.device.BusEpoch(), Language: c.Language, Z7: c.Z7, Out: s.out(ctx, l, partVending)}
 		var err error
 		if l.vending, err = c.Vending(w); err != nil {

@@ -46,10 +46,16 @@ func (s *shell) carryOut(all []Do) (back []Input) {
 }
 
 func (s *shell) tellWay(w uplink.Way) {
+	if w == s.way {
+		return
+	}
+	s.way = w
 	switch w {
 	case uplink.WayUp:
 		s.log.Info("way to the bank", "way", w.String())
-	case uplink.WayDown, uplink.WayCloudDown, uplink.WayAcquirerDown:
+	case uplink.WayAcquirerDown:
+		s.log.Warn("way to the bank", "way", w.String(), "effect", "no cards of a bank are taken until it is up")
+	case uplink.WayDown, uplink.WayCloudDown:
 		s.log.Warn("way to the bank", "way", w.String(), "effect", "no cards are taken until it is up")
 	}
 }

@@ -64,7 +64,7 @@ func (s *shell) hear(h heard) error {
 	tell := func(ev session.Event) error { return s.handle(Lane{l.id, ev}) }
 	switch ev := h.ev.(type) {
 	case hardware.CardRead:
-		if !ev.Card.Loop.IsZero() { // its account would be in the cloud, and there is none yet
+		if loop := ev.Card.Loop; !loop.IsZero() && !l.takes(loop) {
 			ev.Card.Wipe()
 			return s.hear(heard{l, h.from, hardware.CardFailed{Reason: hardware.ReasonNotAccepted}})
 		}
@@ -205,13 +205,17 @@ func (s *shell) card(l *lane, c hardware.Card) error {
 	local := time.Now()
 	_, east := local.Zone()
 	var brand string
+	loop := sealedLoop(c.Loop)
+	if loop != nil {
+		brand = protocol.ByClosedLoop.String()
+	}
 	if last4 := c.Last4(); last4 != "" {
 		brand = strings.ToLower(c.Brand().String())
 	}
 	return s.handle(Tapped{l.id, TappedCard{
 		Sealed: protocol.SealedCard{
 			Reader: c.Reader, Entry: c.Entry, KSN: c.KSN, Scheme: c.Scheme, Cipher: c.Cipher,
-			Track2: []byte(c.Track2.Reveal()), PSN: c.PSN, ICC: c.ICC.Reveal(),
+			Track2: []byte(c.Track2.Reveal()), PSN: c.PSN, ICC: c.ICC.Reveal(), Loop: loop,
 		},
 		Tap: protocol.Tap{
 			Entry: c.Entry, CVM: c.CVM, Capability: c.Capability, Reader: c.Reader, Keys: keys(c.KSN), Brand: brand, Last4: c.Last4(),
@@ -220,6 +224,21 @@ func (s *shell) card(l *lane, c hardware.Card) error {
 		Ref: c.Token,
 		TC:  c.AC == hardware.TC,
 	}})
+}
+
+// takes reports a closed-loop card that is asked for in the cloud: one that is proven, a stripe of the operator's
+// (their first digits are configured), or, where that is wanted, a chip's bare number. An account must be open for it.
+func (l *lane) takes(c hardware.LoopCard) bool {
+	return sealedLoop(c).Ref() != "" && (c.Verified || c.Ref != "" || l.copied)
+}
+
+// sealedLoop is what a closed-loop card said of itself, as it is sealed; nil: it is none. A contact card whose
+// reader knows only its ATR says nothing: that is its maker's.
+func sealedLoop(c hardware.LoopCard) *protocol.SealedLoop {
+	if c.IsZero() {
+		return nil
+	}
+	return &protocol.SealedLoop{ID: c.ID, Counter: c.Counter, Verified: c.Verified, UID: append([]byte(nil), c.UID...), Stripe: c.Ref}
 }
 
 // keys names a reader's key: its key serial number without the counter, which is the last 21 bits of

@@ -352,7 +352,7 @@ func (s *shell) tellStatus() {
 			devices[i].Count = l.times(d.Name)
 		}
 		refuses := state.Gate(s.now())
-		if fault := linkFault(link.Way()); refuses == "" && fault != "" && !l.leveled && l.terminal == nil { // no card is taken offline
+		if fault := l.cardFault(link); refuses == "" && fault != "" && !l.leveled && l.terminal == nil { // no card is taken offline
 			refuses = reason(fault)
 		}
 		st.Lanes = append(st.Lanes, LaneStatus{

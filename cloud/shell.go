@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -67,6 +68,7 @@ func (s *shell) run(ctx context.Context, b engine) error {
 	}
 	hosts.Go(func() { _ = s.parts.Vault.Run(links) })
 	s.wg.Go(func() { s.sweep(ctx) })
+	s.wg.Go(func() { s.announce(ctx) })
 	s.wg.Go(func() { _ = s.parts.Relay.Run(ctx) })
 	err := b.Run(ctx)
 	stopLinks()
@@ -218,6 +220,33 @@ func (s *shell) feed(ev payment.Event) {
 	err = s.parts.Relay.Do(s.ctx, effects)
 	if end(err); err != nil {
 		s.log.Debug("device not told", "error", err)
+	}
+}
+
+// announceEvery is how often it is looked whether a link to an acquirer has come or gone: a link that comes and goes
+// is told no more often.
+const announceEvery = time.Second
+
+// announce tells the devices that are connected when a link to an acquirer comes or goes: one at which nobody buys
+// would not ask, and its lane says what it sells by.
+func (s *shell) announce(ctx context.Context) {
+	tick := time.NewTicker(announceEvery)
+	defer tick.Stop()
+	was := s.acquirers()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		now := s.acquirers()
+		if slices.Equal(now, was) {
+			continue
+		}
+		was = now
+		if err := s.parts.Relay.Announce(ctx, protocol.At(time.Now()), s.parts.Announced); err != nil && ctx.Err() == nil {
+			s.log.Debug("devices not told of their acquirers", "error", err)
+		}
 	}
 }
 

@@ -32,6 +32,8 @@ type Parts struct {
 	Intake   *intake.Intake
 	Relay    *relay.Relay
 	Accounts *account.Link // of closed-loop cards: the link acquirer.Accounts
+	// Announced is what a device of a link to an acquirer is told.
+	Announced func(link string) []protocol.AcquirerState
 }
 
 // Wiring is what Parts are connected to. Profile, Publish and Effect are needed.
@@ -71,7 +73,7 @@ func Wire(st *store.Store, w Wiring) (Parts, error) {
 	if err != nil {
 		return Parts{}, err
 	}
-	p := Parts{Store: st, Vault: v}
+	p := Parts{Store: st, Vault: v, Announced: w.announced}
 	anchors := payment.Anchors{Key: w.Keys.Anchor}
 	p.Payments = payment.NewService(payment.Config{
 		Do: func(ctx context.Context, d protocol.DeviceID, fn func(payment.Tx) error) error {
@@ -114,7 +116,7 @@ func Wire(st *store.Store, w Wiring) (Parts, error) {
 			}
 			return st.Do(ctx, store.Shard(d), func(tx *store.Tx) error { return fn(tx) })
 		},
-		Payments: p.Payments, Anchors: anchors, Acquirers: func(link string) []protocol.AcquirerState { return w.announced(link) },
+		Payments: p.Payments, Anchors: anchors, Acquirers: w.announced,
 	})
 	registry := &registry{st: st, now: w.Now, known: map[protocol.DeviceID]entry{}}
 	p.Relay = relay.New(relay.Config{

@@ -153,7 +153,7 @@ type Product struct {
 
 // Reader is a card reader.
 type Reader struct {
-	// What it is: vivopay, a contactless reader of ID TECH's; magstripe, a reader of stripes; pn532, a chip for closed-loop cards, the operator's own MIFARE Classic and DESFire, which are read and refused by name: nothing can be paid with them yet; pcsc, the same at a reader behind the service pcscd, also by contacts.
+	// What it is: vivopay, a contactless reader of ID TECH's; magstripe, a reader of stripes; pn532, a chip for closed-loop cards, the operator's own MIFARE Classic and DESFire, whose value is in the cloud: coinop-cloud account; pcsc, the same at a reader behind the service pcscd, also by contacts.
 	Driver string `key:"driver" default:"vivopay" one:"vivopay magstripe pn532 pcsc"`
 	// Serial port of the reader; auto when only one is plugged in. ls -l /dev/serial/by-id shows what is there, and of readers that are keyboards ls -l /dev/input/by-id. A pn532 may also hang at an I2C bus: /dev/i2c-1. A vivopay at USB without a serial port is /dev/hidraw0. Not with pcsc.
 	Port Port `key:"port" default:"auto" like:"/dev/serial/by-id/usb-ID_TECH_VP3300_0-if00" flag:"reader"`
@@ -165,10 +165,12 @@ type Reader struct {
 	BankCards string `key:"bank_cards" one:"encrypted none clear"`
 	// With magstripe, and with a vivopay that has a head for stripes: taken, where the stripe of a card is read that has a chip; whoever does that bears the loss of copied cards. Without it the buyer is told to use the chip.
 	ChipCards string `key:"chip_cards" one:"refused taken"`
-	// With magstripe, the first digits of cards of your own, as 6000 or 600000-600099. They go on as a reference; their number does not.
+	// With magstripe, the first digits of cards of your own, as 6000 or 600000-600099. They go on as a reference; their number does not. Anyone can copy a stripe: coinop-cloud account open wants --unverified for one.
 	OwnCards []string `key:"own_cards" most:"32" match:"[0-9]{1,12}(-[0-9]{1,12})?" says:"the first digits, or two of them as 600000-600099" like:"600000-600099"`
 	// With pn532 and pcsc, a file with the keys of closed-loop cards, a line each: mac KEY, classic BLOCK KEY, desfire APPLICATION KEYNUMBER FILE KEY (only pn532). Without it such a card is its chip's number, which anyone can copy.
 	Keys Path `key:"keys_file" like:"/etc/coinop/cards.keys"`
+	// With pn532 and pcsc without keys_file: taken, where cards that are only their chip's number are asked for in the cloud all the same, and pay where coinop-cloud account open --unverified was said for them. Whoever does that bears the loss of copied cards.
+	Unproven string `key:"unproven_cards" one:"refused taken"`
 }
 
 // Scanner reads barcodes and QR codes.

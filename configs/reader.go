@@ -45,6 +45,9 @@ func (a Agent) checkLoopReader(key string, r Reader) (ps []Problem) {
 	if r.Driver != "pcsc" && r.Name != "" {
 		ps = append(ps, a.Refuse(key+"name", "is for a reader behind pcscd, and the driver is "+r.Driver, "write driver: pcsc, or remove the line"))
 	}
+	if r.Unproven != "" && r.Driver != "pn532" && r.Driver != "pcsc" {
+		ps = append(ps, a.Refuse(key+"unproven_cards", "is for closed-loop cards with a chip, and the driver is "+r.Driver, "write driver: pn532 or pcsc, or remove the line"))
+	}
 	if r.Driver != "pn532" && r.Driver != "pcsc" && r.Keys != "" {
 		ps = append(ps, a.Refuse(key+"keys_file", "is for closed-loop cards, and the driver is "+r.Driver, "write driver: pn532 or pcsc, or remove the line"))
 	}

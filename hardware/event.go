@@ -37,7 +37,7 @@ const (
 	ReasonBankCard    = "bank_card"         // bank cards are not taken by this stripe reader
 	ReasonPIN         = "pin_required"      // the card wants a PIN, and there is nothing to enter one
 	ReasonWrongMAC    = "wrong_mac"         // a closed-loop card whose reference was made for another card, or by others
-	ReasonNotAccepted = "card_not_accepted" // a closed-loop card: nothing can be paid with it yet
+	ReasonNotAccepted = "card_not_accepted" // a closed-loop card that is not proven, where only proven ones are taken
 )
 
 // CardReasons are all of them but the one that is no card's: ReasonTimeout.

@@ -1,11 +1,18 @@
 package profile
 
 import (
+	"cmp"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync/atomic"
 	"time"
 
+	"coinop/hardware"
 	"coinop/hardware/virtual"
 	"coinop/protocol"
 	"coinop/protocol/money"
@@ -64,8 +71,15 @@ func (p *Profile) canteen() error {
 		return err
 	}
 	p.add("reader", "pn532", p.path("reader"), chip.Run, plugs(quiet(chip.Unplug), chip.Replug))
-	p.config += "    reader: {driver: pn532, port: " + p.path("reader") + "}\n"
-	c, err := virtual.NewCash(virtual.CashConfig{Tubes: []int{20, 20, 20, 20, 20, -1}})
+	if err := p.ownCards(chip); err != nil {
+		return err
+	}
+	p.config += "    reader: {driver: pn532, port: " + p.path("reader") + ", keys_file: " + p.path(KeysFile) + "}\n"
+	bus := p.path("behind") // the adapter, and no port of the computer's
+	if err := os.MkdirAll(bus, 0o750); err != nil {
+		return err
+	}
+	c, err := virtual.NewCash(virtual.CashConfig{Link: filepath.Join(bus, "bus"), Tubes: []int{20, 20, 20, 20, 20, -1}})
 	if err != nil {
 		return err
 	}
@@ -78,6 +92,53 @@ func (p *Profile) canteen() error {
 	p.coins(c)
 	p.config += "    cash: {owner: agent, driver: waferstar, port: " + p.path("cash") + "}\n"
 	return nil
+}
+
+// KeysFile is where a profile with a reader of closed-loop cards has their keys: not secret, for the cards are none.
+const KeysFile = "cards.keys"
+
+const ownKeys = "mac 101112131415161718191A1B1C1D1E1F\nclassic 4 A0A1A2A3A4A5\n"
+
+// ownCard is the card that is held to a reader when none is named.
+const ownCard = "0000000001"
+
+// A buyer takes away the card that was there, long enough for the reader to take it as another presentation, and
+// holds one for a second.
+const (
+	tapAfter = 1100 * time.Millisecond
+	tapFor   = time.Second
+)
+
+// ownCards adds the operator's own cards.
+func (p *Profile) ownCards(chip *virtual.PN532) error {
+	keys, err := hardware.ParseLoopKeys([]byte(ownKeys))
+	if err != nil {
+		return err
+	}
+	var taps atomic.Uint64
+	p.command("tap", "[ID]", "hold a card of the operator's own to the reader: ten hex digits, "+ownCard+" without; coinop-cloud account opens an account for it", func(arg string) error {
+		arg = cmp.Or(arg, ownCard)
+		id, err := strconv.ParseUint(arg, 16, 40)
+		if err != nil || len(arg) != len(ownCard) {
+			return fmt.Errorf("%w: %q is not ten hex digits", ErrCommand, arg)
+		}
+		uid := binary.BigEndian.AppendUint32(nil, uint32(id)) //nolint:gosec // any will do
+		card := virtual.MIFAREClassic(uid, []byte{0xA0, 0xA1, 0xA2, 0xA3, 0xA4, 0xA5})
+		card.Blocks[4] = keys.Reference(id, 1, uid)
+		n := taps.Add(1)
+		chip.Present()
+		later := func(d time.Duration, cards ...*virtual.NFCCard) {
+			time.AfterFunc(d, func() {
+				if taps.Load() == n { // nobody has held another one to it
+					chip.Present(cards...)
+				}
+			})
+		}
+		later(tapAfter, card)
+		later(tapAfter + tapFor)
+		return nil
+	})
+	return os.WriteFile(p.path(KeysFile), []byte(ownKeys), 0o600)
 }
 
 // relays adds a board with an outlet a price.

@@ -104,7 +104,7 @@ var everyEvent = []string{
 	"success v11", "success v12 grade=sensed", "success -", "success - grade=none", "failure v11", "failure v12", "failure -",
 	"reset", "bus up", "bus down", "bus enabled evidence", "bus disabled", "complete", "port_gone",
 	"evidence v11 delivered", "evidence v11 failed", "evidence v11 presumed", "evidence v12 delivered", "evidence v12 failed",
-	"link up", "link down", "link cloud", "link acquirer", "link slow", "policy 9", "storage ok", "storage full", "storage readonly", "storage corrupt",
+	"link up", "link down", "link cloud", "link acquirer", "link slow", "accounts up", "accounts down", "card p70 own", "answer p1 declined not_enough", "policy 9", "storage ok", "storage full", "storage readonly", "storage corrupt",
 	"headroom 100", "means", "means link_down", "stopped", "tamper", "tamper cleared", "door open", "door",
 	"t_ready 10", "t_ready 10 due", "t_gone", "t_status p1 pin", "t_status p1 insert_card", "t_answer p1 approved 150 11", "t_answer p1 approved 149 11", "t_answer p1 declined", "t_answer p1 aborted",
 	"t_answer p1 unsent", "t_answer p1 unknown", "t_done p1 cancel ok 12", "t_done p1 cancel refused", "t_done p1 cancel lost", "t_done p1 capture not_sent", "t_done p1 capture ok 11",

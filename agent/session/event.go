@@ -50,6 +50,8 @@ type CardRead struct {
 	SpareSealed []byte
 	Tap         protocol.Tap
 	TapHMAC     []byte
+	// Loop is set for a closed-loop card: our own accounts are asked, and no bank.
+	Loop bool
 	// TC is set when the card approved offline although the terminal asked for an ARQC: row S07.
 	TC bool
 }
@@ -222,6 +224,9 @@ func (l LinkState) String() string {
 // Link is a change of the way to the bank.
 type Link struct{ State LinkState }
 
+// Accounts tells whether the accounts of closed-loop cards can be asked, wherever the cloud can be.
+type Accounts struct{ Up bool }
+
 // NewPolicy puts a policy in force, for new sales at once and for the live one where rows ask.
 type NewPolicy struct {
 	Policy protocol.Policy
@@ -295,6 +300,7 @@ func (SessionComplete) event() {}
 func (PortGone) event()        {}
 func (Evidence) event()        {}
 func (Link) event()            {}
+func (Accounts) event()        {}
 func (NewPolicy) event()       {}
 func (Storage) event()         {}
 func (Headroom) event()        {}

@@ -327,7 +327,7 @@ func (w *world) any() Event {
 		func() Event { return w.money() }, func() Event { return w.level() }, func() Event { return CashLevel{} },
 		func() Event { return BillHeld{eur(500)} }, func() Event { return BillReturned{} },
 		func() Event { return Paid{ID: 1 << 30, Given: eur(5), Known: true} },
-		func() Event { return Link{LinkState(1 + w.rnd.IntN(5))} }, func() Event { return Link{LinkUp} },
+		func() Event { return Link{LinkState(1 + w.rnd.IntN(5))} }, func() Event { return Link{LinkUp} }, func() Event { return Accounts{w.chance(50)} },
 		func() Event {
 			p := w.s.policy
 			p.Version += uint64(w.rnd.IntN(2))
@@ -357,6 +357,7 @@ func (w *world) order() Order {
 func (w *world) card() CardRead {
 	c := tap(1)
 	c.Sale, c.Payment, c.Spare, c.TC = mk[protocol.SaleID](w.id()), mk[protocol.PaymentID](w.id()), mk[protocol.PaymentID](w.id()), w.chance(20)
+	c.Loop = w.chance(20)
 	return c
 }
 

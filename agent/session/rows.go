@@ -116,6 +116,8 @@ func (s *State) noted(o *Output, in In) bool {
 	switch e := in.Event.(type) {
 	case Link:
 		s.link, row = e.State, held
+	case Accounts:
+		s.accounts, row = e.Up, held
 	case NewPolicy:
 		s.newPolicy(o, e)
 	case Headroom:
@@ -288,7 +290,7 @@ func (s *State) hold(o *Output, now protocol.Reading, e CardRead) {
 	if why == "" {
 		s.request = protocol.BusKey{}
 		s.propose(e.Sale, protocol.SaleOpened{Flow: protocol.CardFirst, Class: protocol.Live, Due: s.policy.Hold()})
-		if s.online(now) {
+		if s.online(now, e) {
 			o.take("C01")
 			s.authorize(o, now, e, protocol.MaxHold)
 			return
@@ -391,9 +393,14 @@ func (s *State) arm(o *Output, now protocol.Reading, on Screen, why string) {
 	s.start(o, TimerOrder, min(s.policy.Order(), s.left(now)-minWait))
 }
 
-// online reports that a request may leave: an issuer that is slow is still asked.
-func (s State) online(now protocol.Reading) bool {
-	return (s.link == LinkUp || s.link == LinkSlow) && !now.Anchor.IsZero()
+// online reports that a request about a card may leave: an issuer that is slow is still asked, and our accounts
+// when the bank cannot be.
+func (s State) online(now protocol.Reading, c CardRead) bool {
+	up := s.link == LinkUp || s.link == LinkSlow
+	if c.Loop {
+		up = s.accounts && (up || s.link == LinkAcquirerDown)
+	}
+	return up && !now.Anchor.IsZero()
 }
 
 // shut is why no request can leave.
@@ -463,7 +470,7 @@ func (s *State) tapped(o *Output, now protocol.Reading, e CardRead, refuse func(
 		refuse("S06", why, protocol.NotCharged)
 		return
 	}
-	if s.online(now) {
+	if s.online(now, e) {
 		o.take("S03")
 		s.authorize(o, now, e, protocol.Exact)
 		return
@@ -575,14 +582,18 @@ func (s *State) refused(o *Output, now protocol.Reading, r protocol.Authorizatio
 		return
 	}
 	o.do(CardSignal{false})
+	why := r.Result.String()
+	if r.Result == protocol.Declined && r.Code >= protocol.DeclineFunds && r.Code <= protocol.DeclineUnverified {
+		why = r.Code.String() // an account says what is wrong; a bank does not
+	}
 	if !first && s.attempts < s.policy.CardAttempts(s.cfg.Bus) && s.wait(now) >= minWait {
 		o.take("S13")
-		s.arm(o, now, ScreenOtherCard, r.Result.String())
+		s.arm(o, now, ScreenOtherCard, why)
 		return
 	}
 	o.take(pick(first, "C06", "S14"))
 	due := s.d.Due
 	s.close(o, protocol.SaleDeclined)
-	o.do(Show{ScreenNotCharged, due, r.Result.String()})
+	o.do(Show{ScreenNotCharged, due, why})
 	s.deny(o)
 }

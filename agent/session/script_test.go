@@ -222,12 +222,12 @@ func (r *rig) event(w []string) Event {
 		return Booted{}
 	case "order":
 		return a.order()
-	case "card": // p1 [sale=s1] [tc]
+	case "card": // p1 [sale=s1] [tc] [own]
 		c := tap(a.number(a.at(1)))
 		if s := a.option("sale", ""); s != "" {
 			c.Sale = mk[protocol.SaleID](a.number(s))
 		}
-		c.TC = a.option("tc", "") != ""
+		c.TC, c.Loop = a.option("tc", "") != "", a.option("own", "") != ""
 		return c
 	case "cancel":
 		return Cancel{"buyer"}
@@ -276,6 +276,8 @@ func (a args) noted() Event {
 		return BusState{State: BusUp(a.name(a.at(1), "", "up", "down", "enabled", "disabled")), At: a.r.now.Mono, HasEvidence: a.option("evidence", "") != ""}
 	case "link":
 		return Link{LinkState(a.name(a.at(1), "", "up", "down", "cloud", "acquirer", "slow"))}
+	case "accounts": // up
+		return Accounts{a.name(a.at(1), "down", "up") == 1}
 	case "policy": // 2
 		q := a.r.policy
 		q.Version = uint64(a.number(a.at(1)))
@@ -437,6 +439,11 @@ func (a args) answer() Event {
 	}
 	if a.option("acquirer_down", "") != "" {
 		res.Code = protocol.AcquirerDown
+	}
+	for c := protocol.DeclineFunds; c <= protocol.DeclineUnverified; c++ {
+		if a.option(c.String(), "") != "" {
+			res.Code = c
+		}
 	}
 	if a.option("other_ask", "") != "" {
 		res.AskHash[0]++

@@ -23,6 +23,7 @@ type State struct {
 	counters protocol.Counters
 	lease    protocol.LeaseID
 	link     LinkState
+	accounts bool   // of closed-loop cards: they can be asked
 	means    string // why nobody can pay
 	storage  StorageState
 	stopped  string
@@ -241,6 +242,8 @@ func (s State) decide(c *CardRead) risk.Verdict {
 		return risk.Verdict{Rule: "no_card"}
 	case s.d.Class == protocol.Test:
 		return risk.Verdict{Rule: "test_class"}
+	case c.Loop: // what is on it only the cloud knows
+		return risk.Verdict{Rule: "accounts_away"}
 	case s.declined:
 		return risk.Verdict{Rule: "declined_before"}
 	}
@@ -389,9 +392,13 @@ func (s *State) startVend(o *Output, id protocol.VendID, out protocol.Outlet, a 
 
 func (s *State) authorize(o *Output, now protocol.Reading, c CardRead, p protocol.Purpose) {
 	w := uint32(s.wait(now).Milliseconds())
+	by := protocol.ByHost
+	if c.Loop {
+		by = protocol.ByClosedLoop
+	}
 	ask := protocol.Ask{
 		V: protocol.Version, Device: s.cfg.Device, Sale: s.d.Sale, Payment: c.Payment, Lane: s.cfg.Lane, Class: s.d.Class,
-		AuthorizedBy: protocol.ByHost, Traceparent: protocol.Traceparent(s.d.Sale, c.Payment), Purpose: p, Amount: s.d.Due, Lines: protocol.HashOf(s.d.Lines),
+		AuthorizedBy: by, Traceparent: protocol.Traceparent(s.d.Sale, c.Payment), Purpose: p, Amount: s.d.Due, Lines: protocol.HashOf(s.d.Lines),
 		Tap: c.Tap, Sealed: c.Sealed, Anchor: now.Anchor, SinceAnchorMS: now.SinceAnchor.Milliseconds(), WaitMS: w,
 		PolicyVersion: s.policy.Version, Bus: s.cfg.Bus,
 	}

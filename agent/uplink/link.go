@@ -149,8 +149,11 @@ func (w Way) String() string {
 	return [...]string{"?", "down", "cloud_down", "acquirer_down", "up"}[min(int(w), 4)]
 }
 
-// State passes on a change of the way.
-type State struct{ Way Way }
+// State passes on a change of the way, or of whether accounts of closed-loop cards can be asked where the cloud can.
+type State struct {
+	Way      Way
+	Accounts bool
+}
 
 // Release: a signed checkpoint covers 1..UpTo.
 type Release struct{ UpTo protocol.Seq }
@@ -244,6 +247,9 @@ type Link struct {
 	restore uint64
 	way     Way
 	acqDown bool
+	loops   bool            // the cloud has accounts of closed-loop cards
+	told    bool            // as State said last
+	saidAt  protocol.UnixMS // cloud time of what acqDown and loops say
 	stopped string
 }
 
@@ -254,6 +260,9 @@ func New(cfg Config, head protocol.Position, cursor uint64) Link {
 
 // Way is how the way to the bank stands.
 func (l Link) Way() Way { return l.way }
+
+// Accounts reports that accounts of closed-loop cards can be asked, where the cloud can.
+func (l Link) Accounts() bool { return l.loops }
 
 // Acked is the cloud's watermark as far as known on this connection.
 func (l Link) Acked() (protocol.Seq, bool) { return l.acked, l.known }
@@ -497,6 +506,11 @@ func (s *step) auth(ev Inbound) {
 		}
 		s.drop(r.Payment)
 		s.do(Answered{Response: r}) // a late one too: the session records it
+	case protocol.MsgAnnouncement:
+		var n protocol.Announcement
+		if protocol.Decode(a.Body, &n) == nil && n.V == protocol.Version && n.Device == s.cfg.Device && s.known {
+			s.acquirers(n.Acquirers, n.Cloud)
+		}
 	}
 }
 
@@ -549,8 +563,27 @@ func (s *step) ack(ev Inbound) {
 	if w.Lease != nil {
 		s.do(Leased{Lease: *w.Lease})
 	}
-	hosts := slices.DeleteFunc(slices.Clone(w.Acquirers), func(a protocol.AcquirerState) bool { return a.By > protocol.ByHost })
-	s.acqDown = len(hosts) > 0 && !slices.ContainsFunc(hosts, func(a protocol.AcquirerState) bool { return a.Up })
+	s.acquirers(w.Acquirers, w.Anchor.Cloud)
+}
+
+// acquirers is how what authorizes payments is, unless something later was said.
+func (s *step) acquirers(all []protocol.AcquirerState, at protocol.UnixMS) {
+	if at < s.saidAt {
+		return
+	}
+	s.saidAt = at
+	hosts, up := 0, false
+	s.loops = false
+	for _, a := range all {
+		switch {
+		case a.By == protocol.ByClosedLoop:
+			s.loops = s.loops || a.Up
+		case a.By <= protocol.ByHost:
+			hosts++
+			up = up || a.Up
+		}
+	}
+	s.acqDown = hosts > 0 && !up
 }
 
 func (s *step) checkpoint(ev Inbound) {
@@ -591,9 +624,9 @@ func (s *step) tellWay() {
 	case s.acqDown:
 		way = WayAcquirerDown
 	}
-	if way != s.way {
-		s.way = way
-		s.do(State{Way: way})
+	if way != s.way || s.loops != s.told {
+		s.way, s.told = way, s.loops
+		s.do(State{Way: way, Accounts: s.loops})
 	}
 }
 

@@ -370,3 +370,48 @@ func TestCheckpoint(t *testing.T) {
 		t.Fatalf("%+v", s)
 	}
 }
+
+// What the cloud says of banks and accounts is believed from a watermark and from an announcement, and the later one
+// counts; another device's announcement does not.
+func TestAcquirers(t *testing.T) {
+	t.Parallel()
+	bank := func(up bool) protocol.AcquirerState { return protocol.AcquirerState{Name: "bank", Up: up} }
+	own := protocol.AcquirerState{Name: "accounts", Up: true, By: protocol.ByClosedLoop}
+	type said = []protocol.AcquirerState
+	for _, c := range []struct {
+		name      string
+		ack       said
+		at        protocol.UnixMS // of the announcement; the watermark is of 1
+		announced said
+		device    protocol.DeviceID
+		way       Way
+		accounts  bool
+	}{
+		{"nothing is said", nil, 0, nil, "m1", WayUp, false},
+		{"both are up", said{bank(true), own}, 0, nil, "m1", WayUp, true},
+		{"the bank is down", said{bank(false), own}, 0, nil, "m1", WayAcquirerDown, true},
+		{"a device without a bank", said{own}, 0, nil, "m1", WayUp, true},
+		{"one bank of two", said{bank(false), bank(true)}, 0, nil, "m1", WayUp, false},
+		{"the bank goes down", said{bank(true), own}, 2, said{bank(false), own}, "m1", WayAcquirerDown, true},
+		{"the bank comes back", said{bank(false), own}, 2, said{bank(true), own}, "m1", WayUp, true},
+		{"that was before", said{bank(false), own}, -2, said{bank(true), own}, "m1", WayAcquirerDown, true},
+		{"that was another's", said{bank(true), own}, 2, said{bank(false)}, "m2", WayUp, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, 1)
+			w.connect()
+			states := effects[State](w.ack(1, func(m *protocol.Watermark) { m.Acquirers = c.ack }))
+			if c.at != 0 {
+				n := protocol.Announcement{V: protocol.Version, Device: c.device, Acquirers: c.announced, Cloud: c.at}
+				states = append(states, effects[State](w.down(1, protocol.DnAuth, protocol.Auth{T: protocol.MsgAnnouncement, Body: protocol.MustEncode(n)}))...)
+			}
+			if w.link.Way() != c.way || w.link.Accounts() != c.accounts {
+				t.Errorf("%s, accounts %t; want %s, %t", w.link.Way(), w.link.Accounts(), c.way, c.accounts)
+			}
+			if len(states) == 0 || states[len(states)-1] != (State{c.way, c.accounts}) {
+				t.Errorf("told %v", states)
+			}
+		})
+	}
+}

@@ -95,6 +95,7 @@ type Relay struct {
 type place struct {
 	epoch  protocol.Epoch
 	number uint64
+	online bool // as it was told; this replica may not have heard of its end
 }
 
 // channel is an opened ticket.
@@ -388,6 +389,33 @@ func (r *Relay) tell(ctx context.Context, d protocol.DeviceID, l protocol.Leaf, 
 	return r.tellOn(ctx, c, l, plain)
 }
 
+// Announce tells every device that was heard, and is not known to have gone, how what authorizes its payments is:
+// states says it for a device's link. It ends with ctx; who was not told learns it with its next watermark.
+func (r *Relay) Announce(ctx context.Context, now protocol.UnixMS, states func(link string) []protocol.AcquirerState) error {
+	r.mu.Lock()
+	var all []*channel
+	for d, c := range r.latest {
+		if p, known := r.conns[d]; !known || p.online { // another replica may have heard of it
+			all = append(all, c)
+		}
+	}
+	r.mu.Unlock()
+	var untold error
+	for _, c := range all {
+		if ctx.Err() != nil {
+			return errors.Join(untold, context.Cause(ctx))
+		}
+		d, err := r.cfg.Device(ctx, c.ticket.Device)
+		if err != nil || d.ID == "" || d.Revoked || d.Serial != c.ticket.CertSerial {
+			untold = errors.Join(untold, err)
+			continue
+		}
+		n := protocol.Announcement{V: protocol.Version, Device: d.ID, Acquirers: states(d.Link), Cloud: now}
+		untold = errors.Join(untold, r.tellOn(ctx, c, protocol.DnAuth, protocol.MustEncode(protocol.Auth{T: protocol.MsgAnnouncement, Body: protocol.MustEncode(n)})))
+	}
+	return untold
+}
+
 func (r *Relay) tellOn(ctx context.Context, c *channel, l protocol.Leaf, plain []byte) error {
 	topic := protocol.TopicOf(c.ticket.Device, l)
 	b, err := c.Seal(topic, plain)
@@ -496,7 +524,7 @@ func (r *Relay) conn(now protocol.UnixMS, d identity.Device, m Message) error {
 		old = !c.Online
 	}
 	if !old {
-		r.conns[d.ID] = place{c.Epoch, c.Connection}
+		r.conns[d.ID] = place{c.Epoch, c.Connection, c.Online}
 	}
 	r.mu.Unlock()
 	if !old && r.cfg.Conn != nil {

@@ -639,3 +639,38 @@ func TestPoison(t *testing.T) {
 		t.Errorf("%v, %d panics counted", err, r.Stats().Panics.Load())
 	}
 }
+
+// A device that is connected is told of its own bank, and of the accounts; one that has gone is not.
+func TestAnnounce(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	here, gone, fresh := b.add("snack-1", false), b.add("snack-2", false), b.add("snack-3", false)
+	for _, x := range []*box{here, gone} {
+		b.must(x.conn(true))
+		b.must(x.upload())
+	}
+	b.must(fresh.conn(true)) // and was not heard yet: its watermark will say it
+	b.must(gone.conn(false))
+	b.told = nil
+	asked := []string{}
+	err := b.parts.Relay.Announce(t.Context(), t0+5, func(link string) []protocol.AcquirerState {
+		asked = append(asked, link)
+		return []protocol.AcquirerState{{Name: link, Up: true}}
+	})
+	if err != nil || len(b.told) != 1 || len(asked) != 1 || asked[0] != "bank" {
+		t.Fatalf("%v, %d told, of %v", err, len(b.told), asked)
+	}
+	var a protocol.Auth
+	var n protocol.Announcement
+	if err := protocol.Decode(here.hear(here.ch, protocol.DnAuth), &a); err != nil || a.T != protocol.MsgAnnouncement {
+		t.Fatal(a.T, err)
+	}
+	if err := protocol.Decode(a.Body, &n); err != nil || n.Device != "snack-1" || n.Cloud != t0+5 || len(n.Acquirers) != 1 || !n.Acquirers[0].Up {
+		t.Fatalf("%+v %v", n, err)
+	}
+	b.revoke(here)
+	b.told = nil
+	if err := b.parts.Relay.Announce(t.Context(), t0+9, b.parts.Announced); err != nil || len(b.told) != 0 {
+		t.Fatalf("revoked, and %d told; %v", len(b.told), err)
+	}
+}

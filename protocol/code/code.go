@@ -74,6 +74,7 @@ const (
 	LinkDown     Code = "link.down"
 	CloudSilent  Code = "link.cloud_silent"
 	AcquirerDown Code = "link.acquirer_down"
+	AccountsAway Code = "link.accounts_away"
 )
 
 // Codes of hardware, as drivers say them.
@@ -253,6 +254,7 @@ var sells = []struct {
 	{LinkDown, false},
 	{CloudSilent, false},
 	{AcquirerDown, false},
+	{AccountsAway, false},
 	{PortAbsent, false},
 	{PortNoDevice, false},
 	{PortDenied, false},

@@ -186,6 +186,7 @@ func (f fileOptions) config(a configs.Agent, stderr io.Writer) (agent.Config, er
 				path = port(key+"port", l.Reader.Port, readerPort(*l.Reader))
 			}
 			lane.Reader, lane.Ports["reader"] = readerOf(*l.Reader, path, scale[i].Currency, keys), path
+			lane.Cards, lane.Unproven = cardsOf(*l.Reader), l.Reader.Unproven == "taken"
 		}
 		if t := l.Terminal; t != nil && t.Driver == "mdb" {
 			path := port(fmt.Sprintf("lanes.%d.terminal.port", i), t.Port, "mdb reader")

@@ -44,6 +44,21 @@ func readerOf(r configs.Reader, path string, c money.Currency, keys hardware.Loo
 	return agent.Magstripe(magstripe.Config{Path: path, Head: heads[r.Head], Currency: c, Rules: rules})
 }
 
+// cardsOf are the kinds of cards a reader takes.
+func cardsOf(r configs.Reader) agent.Cards {
+	switch {
+	case r.Driver == "pn532" || r.Driver == "pcsc":
+		return agent.LoopCards
+	case r.Driver != "magstripe" || len(r.OwnCards) == 0:
+		return agent.BankCards
+	}
+	encrypts := heads[r.Head] == magstripe.HeadMagTek || heads[r.Head] == magstripe.HeadIDTECH
+	if bank := banks[r.BankCards]; bank == magstripe.BankClear || bank == magstripe.BankEncrypted && encrypts {
+		return agent.BothCards
+	}
+	return agent.LoopCards
+}
+
 // loopKeysOf are the keys of closed-loop cards; what says why there are none. No file: none.
 func loopKeysOf(file configs.Path) (keys hardware.LoopKeys, what string) {
 	if file == "" {
