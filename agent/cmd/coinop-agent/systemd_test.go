@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -10,8 +11,19 @@ import (
 )
 
 // TestSystemd: the program says to its service manager that it has begun, and then, over and over, that it lives. It
-// does so on a computer without the pins and the watchdog that its file names.
+// does so on a computer without the pins and the watchdog that its file names. It is started as the unit starts it.
 func TestSystemd(t *testing.T) {
+	unit, err := os.ReadFile("../../../deploy/systemd/coinop-agent.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{"Type=notify", "WatchdogSec=30s", "Restart=always", "StartLimitIntervalSec=0", "StateDirectory=coinop"} {
+		if !strings.Contains(string(unit), "\n"+line+"\n") {
+			t.Errorf("the unit has no line %s", line)
+		}
+	}
+	_, start, _ := strings.Cut(string(unit), "\nExecStart=/usr/local/bin/coinop-agent ")
+	start, _, _ = strings.Cut(start, "\n")
 	dir := t.TempDir()
 	path := filepath.Join(dir, "notify")
 	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
@@ -29,7 +41,8 @@ func TestSystemd(t *testing.T) {
 	defer stop()
 	log := &shared{}
 	ended := make(chan int, 1)
-	go func() { ended <- execute(ctx, []string{"run", "--config", written(t, file)}, nil, log, log) }()
+	args := strings.Fields(strings.Replace(start, "/etc/coinop/agent.yaml", written(t, file), 1))
+	go func() { ended <- execute(ctx, args, nil, log, log) }()
 	b := make([]byte, 64)
 	for _, want := range []string{"READY=1", "WATCHDOG=1", "WATCHDOG=1"} {
 		_ = l.SetReadDeadline(time.Now().Add(20 * time.Second))

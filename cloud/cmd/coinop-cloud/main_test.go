@@ -270,3 +270,21 @@ func TestFileToConfig(t *testing.T) {
 		t.Errorf("%v %+v", err, cfg)
 	}
 }
+
+// The unit's command line is one of this program's.
+func TestUnit(t *testing.T) {
+	t.Parallel()
+	unit, err := os.ReadFile("../../../deploy/systemd/coinop-cloud.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, start, ok := strings.Cut(string(unit), "\nExecStart=/usr/local/bin/coinop-cloud ")
+	start, _, _ = strings.Cut(start, "\n")
+	c, rest, err := root(nil).Find(strings.Fields(start))
+	if err == nil {
+		err = c.ParseFlags(rest)
+	}
+	if !ok || err != nil || c.Name() != "serve" || c.Flag("config").Value.String() != "/etc/coinop/cloud.yaml" {
+		t.Errorf("%q: %v", start, err)
+	}
+}
