@@ -1,6 +1,7 @@
 package configs
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"reflect"
@@ -8,9 +9,12 @@ import (
 	"strings"
 )
 
+// ErrNoKey means a key that a file has not.
+var ErrNoKey = errors.New("there is no such key")
+
 // ExplainAgent writes what a key of an agent's file means, or with no key what all of them do; now is
 // the configuration whose values are told, nil: none. A block tells what is below it, and the end of a
-// key ("reader.port", "wait") is enough. The error says that there is no such key.
+// key ("reader.port", "wait") is enough. ErrNoKey.
 func ExplainAgent(w io.Writer, key string, now *Agent) error {
 	var settings []Setting
 	if now != nil {
@@ -47,11 +51,10 @@ func explain(w io.Writer, keys []Key, key string, settings []Setting) error {
 		}
 	})
 	if !found {
-		what := fmt.Sprintf("%s: there is no such key", key)
 		if n, ok := near(wanted[strings.LastIndexByte(wanted, '.')+1:], all); ok {
-			what += fmt.Sprintf("; did you mean %q?", n)
+			return fmt.Errorf("%s: %w; did you mean %q?", key, ErrNoKey, n)
 		}
-		return fmt.Errorf("%s", what)
+		return fmt.Errorf("%s: %w", key, ErrNoKey)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

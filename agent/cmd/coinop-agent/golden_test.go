@@ -144,7 +144,7 @@ func TestGolden(t *testing.T) {
 		{"config-check-bad", "config check DIR/bad.yaml", exitProblem},
 		{"config-check-here", "config check --here DIR/stopped.yaml", 0},
 		{"config-explain", "config explain wait --config DIR/stopped.yaml", 0},
-		{"config-explain-unknown", "config explain wiat", exitFailure},
+		{"config-explain-unknown", "config explain wiat", exitUsage},
 		{"journal-list", "journal list --data DIR/stopped", 0},
 		{"journal-verify", "journal verify --data DIR/stopped", 0},
 		{"journal-verify-spoiled", "journal verify --data DIR/spoiled", exitProblem},

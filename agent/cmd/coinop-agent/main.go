@@ -68,7 +68,7 @@ func execute(ctx context.Context, args []string, env []string, out, errs io.Writ
 		case ok:
 		case found:
 			e = exit{exitProblem, err}
-		case strings.HasPrefix(err.Error(), "unknown command"): // cobra has no type for it
+		case errors.Is(err, configs.ErrNoKey), strings.HasPrefix(err.Error(), "unknown command"): // cobra has no type for it
 			e = exit{exitUsage, err}
 		default:
 			e = exit{exitFailure, err}
