@@ -92,6 +92,15 @@ func (f *Fields) Bytes(k uint64, v []byte) {
 	f.b = append(appendHead(f.b, 2, uint64(len(v))), v...)
 }
 
+// Blob is a byte string; nil is null.
+func (f *Fields) Blob(k uint64, v []byte) {
+	if v == nil {
+		f.Encoded(k, []byte{0xf6})
+		return
+	}
+	f.Bytes(k, v)
+}
+
 // Amount is money.
 func (f *Fields) Amount(k uint64, a money.Amount) {
 	f.key(k)

@@ -227,8 +227,8 @@ func (s *Service) unit(ctx context.Context, now protocol.UnixMS, d protocol.Devi
 }
 
 func (s *Service) request(ctx context.Context, now protocol.UnixMS, ev Request) ([]Effect, error) {
-	var ask protocol.Ask
-	if err := protocol.DecodeExact(ev.Request.Ask, &ask); err != nil {
+	ask, err := protocol.DecodeAsk(ev.Request.Ask)
+	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrRequest, err)
 	}
 	if err := ask.Check(); err != nil {

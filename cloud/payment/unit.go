@@ -351,14 +351,14 @@ func (u *Unit) reply(p *Payment, f Fact, a Reply) {
 		if a.Result == protocol.Approved || a.Result == protocol.Partial {
 			res.Approved, res.RRN, res.AuthID, res.ICC, res.ReleaseAt = p.Approved, p.RRN, p.AuthID, a.ICC, p.ReleaseAt
 		}
-		p.Answer, p.AnswerAt = protocol.MustEncode(res), u.now
+		p.Answer, p.AnswerAt = res.Encode(), u.now
 		u.publish(p.Device, protocol.MsgResponse, p.Answer)
 	case ReplyStored:
 		u.publish(p.Device, protocol.MsgResponse, p.Answer)
 	case ReplyExpired:
 		if len(p.Gone) == 0 {
 			res.Result, res.Answer = protocol.Expired, u.s.cfg.NewAnswer(u.now)
-			p.Gone = protocol.MustEncode(res)
+			p.Gone = res.Encode()
 		}
 		u.publish(p.Device, protocol.MsgResponse, p.Gone)
 	case ReplyReceived:
@@ -367,12 +367,12 @@ func (u *Unit) reply(p *Payment, f Fact, a Reply) {
 		asked := f.(Asked)
 		res.Device, res.AskHash, res.Approved = asked.Ask.Device, asked.Hash, money.New(0, asked.Ask.Amount.Currency)
 		res.Result, res.Code, res.Answer = protocol.RefusedUnsent, protocol.NotAllowed, u.s.cfg.NewAnswer(u.now)
-		u.publish(asked.Ask.Device, protocol.MsgResponse, protocol.MustEncode(res))
+		u.publish(asked.Ask.Device, protocol.MsgResponse, res.Encode())
 	}
 }
 
 func (u *Unit) publish(d protocol.DeviceID, t protocol.MsgType, body []byte) {
-	u.effects = append(u.effects, Publish{Device: d, Body: protocol.MustEncode(protocol.Auth{T: t, Body: body})})
+	u.effects = append(u.effects, Publish{Device: d, Body: protocol.Auth{T: t, Body: body}.Encode()})
 }
 
 // End puts what changed. What it returns is to be done after the commit.

@@ -99,7 +99,7 @@ func Open(o Options) (*Vault, error) {
 // bytes to store by payment id for captures, reversals and refunds. Errors are ErrOpen, ErrCard and
 // ErrScheme: the ask is refused unsent. Taken again, the same ask gives bytes of the same card.
 func (v *Vault) Take(_ context.Context, ask protocol.Ask, epoch protocol.Epoch) ([]byte, error) {
-	aad := protocol.MustEncode(protocol.CardAAD{Device: ask.Device, Epoch: epoch, Sale: ask.Sale, Payment: ask.Payment, Amount: ask.Amount})
+	aad := protocol.CardAAD{Device: ask.Device, Epoch: epoch, Sale: ask.Sale, Payment: ask.Payment, Amount: ask.Amount}.Encode()
 	plain, err := v.o.Opener.OpenCard(ask.Sealed, aad)
 	if err != nil {
 		return nil, ErrOpen // the cause is the opener's and says no more
