@@ -4,7 +4,7 @@ package journal
 
 // The race detector makes five seconds of one: a part is enough for it. make test runs all without it.
 func init() {
-	lifeRecords, killRounds = 20_000, 3
+	lifeRecords, killRounds, tidyBatches = 20_000, 3, 160
 	for _, how := range []string{"empty", "bit early", "bit late", "block"} {
 		delete(spoils, how)
 	}
