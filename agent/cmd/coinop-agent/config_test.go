@@ -101,7 +101,7 @@ func TestConfigExplain(t *testing.T) {
 	if code, out, _ := call(t, nil, "config", "explain"); code != 0 || !strings.Contains(out, "lanes[].reader.port") {
 		t.Errorf("%d %s", code, out)
 	}
-	if code, _, errs := call(t, nil, "config", "explain", "wiat"); code != exitFailure || !strings.Contains(errs, `did you mean "wait"?`) {
+	if code, _, errs := call(t, nil, "config", "explain", "wiat"); code != exitUsage || !strings.Contains(errs, `did you mean "wait"?`) {
 		t.Errorf("%d %s", code, errs)
 	}
 	if code, out, _ := call(t, nil, "config", "schema"); code != 0 || out != string(configs.AgentSchema()) {
