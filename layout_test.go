@@ -31,7 +31,7 @@ var barred = map[string][]string{
 // all; a room that is not named may import none of the others.
 var cloudArrows = map[string][]string{
 	"relay":     {"payment", "intake", "fleet", "identity"},
-	"api":       {"payment", "intake"},
+	"api":       {"payment", "intake", "account"},
 	"intake":    {"payment", "ledger", "fleet"},
 	"identity":  {"acquirer"},
 	"payment":   {"ledger", "acquirer"},

@@ -2,7 +2,6 @@ package sim_test
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -46,14 +45,7 @@ func newCanteen(t *testing.T, identity, addr string, st *store.Store, cards agen
 	t.Helper()
 	dir := t.TempDir()
 	c := &canteen{t: t, st: st, data: filepath.Join(dir, "data"), screen: make(chan string, 256)}
-	c.desk = account.Desk{
-		Do: st.DoAccount, Now: func() protocol.UnixMS { return protocol.At(time.Now()) },
-		NewID: func(now protocol.UnixMS) account.ID {
-			var r [10]byte
-			_, _ = rand.Read(r[:])
-			return account.ID(protocol.NewID[struct{}](now, r))
-		},
-	}
+	c.desk = cloud.NewDesk(st)
 	var err error
 	if c.far, err = profile.Open("canteen", dir); err != nil {
 		t.Fatal(err)

@@ -127,6 +127,44 @@ func (a Account) add(e Entry) (Account, error) {
 	return a, nil
 }
 
+// Filter chooses accounts; zero fields choose all.
+type Filter struct {
+	Tenant string
+	Card   string
+	State  State
+	After  ID
+}
+
+// ParseState reads what String prints.
+func ParseState(text string) (State, error) {
+	for s := Open; s <= Closed; s++ {
+		if s.String() == text {
+			return s, nil
+		}
+	}
+	return 0, fmt.Errorf("state %q: want open, blocked or closed", text)
+}
+
+// ErrCard is a reference that no card of ours has.
+var ErrCard = errors.New("want ten hex digits, as on a card that is proven, or uid: and the hex digits of a chip's number, or loop: and those of a stripe's")
+
+// ParseCard is a reference as people write it, in the form accounts hold it.
+func ParseCard(text string) (string, error) {
+	text = strings.ToLower(strings.TrimSpace(text))
+	kind, digits := "", text
+	for _, k := range []string{protocol.LoopUID, protocol.LoopStripe} {
+		if rest, ok := strings.CutPrefix(text, k); ok {
+			kind, digits = k, rest
+		}
+	}
+	n := len(digits)
+	sized := kind == "" && n == 10 || kind == protocol.LoopUID && n >= 8 && n <= 20 && n%2 == 0 || kind == protocol.LoopStripe && n == 32
+	if !sized || strings.Trim(digits, "0123456789abcdef") != "" {
+		return "", fmt.Errorf("card %q: %w", text, ErrCard)
+	}
+	return text, nil
+}
+
 // Copied reports a reference that stands for something anyone can copy.
 func Copied(card string) bool {
 	return strings.HasPrefix(card, protocol.LoopUID) || strings.HasPrefix(card, protocol.LoopStripe)

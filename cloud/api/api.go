@@ -1,5 +1,5 @@
 // Package api is the cloud's HTTP interface for people's tools: health, metrics, sales with their
-// whole timeline, devices, cases. It reads; it changes nothing.
+// whole timeline, devices, cases, accounts of closed-loop cards. It reads; it changes nothing.
 //
 //	h, err := api.New(api.Config{Ledger: st, Devices: devices, Health: health, Metrics: registry})
 //	http.Serve(listener, h)
@@ -12,6 +12,7 @@ import (
 	"context"
 	"net/http"
 
+	"coinop/cloud/account"
 	"coinop/cloud/intake"
 	"coinop/cloud/payment"
 	"coinop/protocol"
@@ -33,6 +34,9 @@ type Ledger interface {
 	SaleRecords(context.Context, protocol.DeviceID, protocol.SaleID) ([]intake.Stored, error)
 	SaleCases(context.Context, protocol.SaleID) ([]payment.Case, error)
 	Cases(context.Context) ([]payment.Case, error)
+	Accounts(context.Context, account.Filter, int) ([]account.Account, error)
+	FindAccount(context.Context, account.ID) (account.Account, bool, error)
+	AccountEntries(ctx context.Context, id account.ID, before uint64, limit int) ([]account.Entry, error)
 }
 
 // SaleFilter chooses sales; zero fields choose all.
@@ -92,6 +96,8 @@ func New(cfg Config) http.Handler {
 	huma.Register(h, get("sale", "/api/v1/sales/{id}", "One sale with its whole timeline"), s.sale)
 	huma.Register(h, get("devices", "/api/v1/devices", "Registered devices"), s.devices)
 	huma.Register(h, get("cases", "/api/v1/cases", "Open questions about sales' money"), s.cases)
+	huma.Register(h, get("accounts", "/api/v1/accounts", "Accounts of closed-loop cards, by when they were opened"), s.accounts)
+	huma.Register(h, get("account", "/api/v1/accounts/{id}", "One account with its entries"), s.account)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(cfg.Metrics, promhttp.HandlerOpts{}))
 	return mux
 }

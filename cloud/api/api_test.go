@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"coinop/cloud"
+	"coinop/cloud/account"
 	"coinop/cloud/acquirer"
 	"coinop/cloud/api"
 	"coinop/cloud/intake"
@@ -368,4 +370,95 @@ func TestBadRequests(t *testing.T) {
 		}
 	}
 	get(t, srv, "/api/v1/sales/"+saleID(99).String(), 404, nil)
+}
+
+// Accounts are listed page by page, and one has its entries; a closed-loop card's sale says who authorized it.
+func TestAccounts(t *testing.T) {
+	l := fill(t)
+	srv := httptest.NewServer(api.New(api.Config{Ledger: l, Metrics: prometheus.NewRegistry(), Version: "test"}))
+	t.Cleanup(srv.Close)
+	desk := cloud.NewDesk(l.Store)
+	var opened []string
+	for n := range 5 {
+		a, err := desk.Open(t.Context(), account.Account{Tenant: "acme", Currency: money.EUR, Card: fmt.Sprintf("000000000%d", n), Label: "A. Miller"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for k := range 3 {
+			if a, _, err = desk.Load(t.Context(), a.ID, eur(100), fmt.Sprint(k), "at till 7"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		opened = append(opened, a.ID.String())
+	}
+	slices.Sort(opened) // of one millisecond any may be first
+	var first account.ID
+	if err := first.UnmarshalText([]byte(opened[0])); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := desk.Set(t.Context(), first, account.Blocked); err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	for path := "/api/v1/accounts?tenant=acme&limit=2"; ; {
+		var p struct {
+			Accounts []api.Account
+			Next     string
+		}
+		get(t, srv, path, 200, &p)
+		for _, a := range p.Accounts {
+			ids = append(ids, a.ID)
+			if a.Balance.Text != "3.00 EUR" || a.Held.Minor != 0 {
+				t.Errorf("%+v", a)
+			}
+		}
+		if p.Next == "" {
+			break
+		}
+		path = "/api/v1/accounts?tenant=acme&limit=2&after=" + p.Next
+	}
+	if !slices.Equal(ids, opened) {
+		t.Errorf("%v, want %v", ids, opened)
+	}
+	var blocked struct{ Accounts []api.Account }
+	if get(t, srv, "/api/v1/accounts?state=blocked", 200, &blocked); len(blocked.Accounts) != 1 || blocked.Accounts[0].ID != opened[0] {
+		t.Errorf("%+v", blocked)
+	}
+	var causes []string
+	for path := "/api/v1/accounts/" + opened[0] + "?limit=2"; ; {
+		var p api.AccountPage
+		get(t, srv, path, 200, &p)
+		for _, e := range p.Entries {
+			causes = append(causes, strings.TrimPrefix(e.Cause, "desk/"+opened[0]+"/"))
+			if e.Kind != "load" || e.Balance.Minor != 100 || e.Note != "at till 7" {
+				t.Errorf("%+v", e)
+			}
+		}
+		if p.Next == "" {
+			break
+		}
+		path = "/api/v1/accounts/" + opened[0] + "?limit=2&before=" + p.Next
+	}
+	if !slices.Equal(causes, []string{"2", "1", "0"}) {
+		t.Errorf("entries %q", causes)
+	}
+	get(t, srv, "/api/v1/accounts/"+saleID(1).String(), 404, nil)
+	get(t, srv, "/api/v1/accounts/x", 422, nil)
+	get(t, srv, "/api/v1/accounts/"+opened[0]+"?before=x", 422, nil)
+
+	err := l.Do(t.Context(), store.Shard("snack-1"), func(tx *store.Tx) error {
+		tx.PutPayment(payment.Payment{
+			ID: payID(9, 1), Sale: saleID(9), Device: "snack-1", Tenant: "acme", Class: protocol.Live, State: payment.Captured, By: protocol.ByClosedLoop,
+			Asked: eur(150), Approved: eur(150), Captured: eur(150), Received: t0, AnswerAt: t0 + 20,
+		})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s api.Timeline
+	get(t, srv, "/api/v1/sales/"+saleID(9).String(), 200, &s)
+	if s.By != "closed_loop" || len(s.Timeline) != 2 || s.Timeline[1].What != "answered" {
+		t.Errorf("%+v", s)
+	}
 }

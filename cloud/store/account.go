@@ -121,25 +121,22 @@ func (s *Store) DoAccount(ctx context.Context, key string, fn func(account.Tx) e
 	return s.Do(ctx, Shard(protocol.DeviceID(key)), func(tx *Tx) error { return fn(tx) })
 }
 
+// FindAccount is a row; false when there is none.
+func (s *Store) FindAccount(ctx context.Context, id account.ID) (account.Account, bool, error) {
+	return one(ctx, s.db, scanAccount, "account "+id.String(), selectAccount+" where id = $1", id[:])
+}
+
 // Account is a row, or ErrNotFound.
 func (s *Store) Account(ctx context.Context, id account.ID) (account.Account, error) {
-	a, ok, err := one(ctx, s.db, scanAccount, "account "+id.String(), selectAccount+" where id = $1", id[:])
+	a, ok, err := s.FindAccount(ctx, id)
 	if err == nil && !ok {
 		err = fmt.Errorf("account %s: %w", id, ErrNotFound)
 	}
 	return a, err
 }
 
-// AccountFilter chooses accounts; zero fields choose all.
-type AccountFilter struct {
-	Tenant string
-	Card   string
-	State  account.State
-	After  account.ID
-}
-
 // Accounts are at most limit accounts after f.After, by id, which is by the time they were opened.
-func (s *Store) Accounts(ctx context.Context, f AccountFilter, limit int) ([]account.Account, error) {
+func (s *Store) Accounts(ctx context.Context, f account.Filter, limit int) ([]account.Account, error) {
 	var q strings.Builder
 	args := []any{f.After[:]}
 	q.WriteString(selectAccount + " where id > $1")

@@ -25,6 +25,10 @@ var samples = map[string]Receipt{
 		Head: []string{"Coinop"}, Machine: "snack-1", Sale: "0199a1b2-0000-7000-8000-000000000001", At: time.Date(2026, 11, 24, 14, 2, 15, 0, time.UTC),
 		Items: []Item{{"Item 5", money.New(150, money.EUR), ItemFailed}}, Charged: money.New(0, money.EUR), Brand: "mastercard", Last4: "0011",
 	},
+	"a customer card": {
+		Head: []string{"Canteen at the Lake"}, Machine: "canteen-1", Sale: "0199a1b2-0000-7000-8000-000000000004", At: time.Date(2026, 11, 24, 14, 2, 15, 0, time.UTC),
+		Items: []Item{{"Soup", money.New(150, money.EUR), ItemDelivered}}, Charged: money.New(150, money.EUR), Brand: "closed_loop",
+	},
 	"offline, unknown, test, copy": {
 		Head: []string{"水 Water"}, Machine: "k-2", Sale: "0199a1b2-0000-7000-8000-000000000002", At: time.Date(2026, 11, 24, 14, 2, 15, 0, time.UTC),
 		Items:   []Item{{"Item 7", money.New(1234567, money.EUR), ItemUnknown}},

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"time"
 
+	"coinop/protocol"
 	"coinop/protocol/money"
 )
 
@@ -109,6 +110,8 @@ func (r Receipt) Layout(f Form) Page {
 			kind = strings.ToUpper(r.Brand) + " card"
 		}
 		p.Pair(kind, "**** "+r.Last4, false)
+	} else if r.Brand == protocol.ByClosedLoop.String() { // its number is nobody's to read on paper
+		p.Pair("Customer card", "", false)
 	}
 	if r.Cash.Minor > 0 {
 		p.Pair("Cash", r.Cash.String(), false)

@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"coinop/agent"
 	"coinop/configs"
 	"coinop/protocol/seal"
 )
@@ -138,6 +139,31 @@ func TestLoopKeys(t *testing.T) {
 	}
 	if _, what := loopKeysOf("/none"); what == "" {
 		t.Error("a file that is not there")
+	}
+}
+
+// TestCardsOf: by which cards a lane can be paid at, its reader's lines say.
+func TestCardsOf(t *testing.T) {
+	t.Parallel()
+	own := []string{"6000"}
+	for _, c := range []struct {
+		name   string
+		reader configs.Reader
+		want   agent.Cards
+	}{
+		{"contactless", configs.Reader{Driver: "vivopay"}, agent.BankCards},
+		{"a chip for our own", configs.Reader{Driver: "pn532"}, agent.LoopCards},
+		{"behind pcscd", configs.Reader{Driver: "pcsc"}, agent.LoopCards},
+		{"stripes of banks", configs.Reader{Driver: "magstripe", BankCards: "clear"}, agent.BankCards},
+		{"and our own", configs.Reader{Driver: "magstripe", BankCards: "clear", OwnCards: own}, agent.BothCards},
+		{"our own alone", configs.Reader{Driver: "magstripe", BankCards: "none", OwnCards: own}, agent.LoopCards},
+		{"a head that encrypts takes banks' too", configs.Reader{Driver: "magstripe", Head: "magtek", OwnCards: own}, agent.BothCards},
+		{"and may not", configs.Reader{Driver: "magstripe", Head: "idtech", BankCards: "none", OwnCards: own}, agent.LoopCards},
+		{"one that does not takes none in clear", configs.Reader{Driver: "magstripe", OwnCards: own}, agent.LoopCards},
+	} {
+		if got := cardsOf(c.reader); got != c.want {
+			t.Errorf("%s: %d, want %d", c.name, got, c.want)
+		}
 	}
 }
 

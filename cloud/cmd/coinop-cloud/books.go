@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"text/tabwriter"
@@ -66,7 +67,7 @@ func booksCommand() *cobra.Command {
 		Use:   "books --dir DIR",
 		Short: "Show payments, balances, open operations, cases and incidents",
 		Long: `books reads the ledger, beside a service that runs or after it. Exit code 1 when the balances do
-not sum to zero, which must never be.
+not sum to zero, or are not what the accounts of closed-loop cards say, which must never be.
 
 Accounts are shown as debit less credit: what the acquirer owes us is positive, what we owe the
 merchant is negative.`,
@@ -122,7 +123,11 @@ func readBooks(ctx context.Context, st *store.Store) (books, error) {
 	if err != nil {
 		return b, err
 	}
-	err = ledger.CheckSums(balances)
+	if err = ledger.CheckSums(balances); err == nil { // and what is owed to cards is what they hold
+		if err = st.CheckAccounts(ctx); err != nil && !errors.Is(err, store.ErrAccounts) {
+			return b, err
+		}
+	}
 	if b.Balanced = err == nil; !b.Balanced {
 		b.Why = err.Error()
 	}

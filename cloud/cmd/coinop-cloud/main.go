@@ -3,6 +3,7 @@
 //	coinop-cloud device add snack-1 --dir /var/lib/coinop --out snack-1 --tid 10000001 --mid 1
 //	coinop-cloud serve --dir /var/lib/coinop --listen :8883 --acquirer bank=10.0.0.5:5000 --institution 123456
 //	coinop-cloud serve --config /etc/coinop/cloud.yaml
+//	coinop-cloud account load 0000000001 10.00 EUR --reference "receipt 4711" --dir /var/lib/coinop
 //	coinop-cloud books --dir /var/lib/coinop
 package main
 
@@ -51,7 +52,7 @@ First register machines (device add), then serve. books may be read at any time.
 	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see %s --help", err, c.CommandPath())
 	})
-	c.AddCommand(serveCommand(env), deviceCommand(), booksCommand(), brokerCommand(), configCommand(env))
+	c.AddCommand(serveCommand(env), deviceCommand(), accountCommand(), booksCommand(), brokerCommand(), configCommand(env))
 	return c
 }
 
