@@ -566,8 +566,11 @@ const trimMost = 1024
 // Trim deletes what may be forgotten and need not be kept any more: records at or below
 // min(released, last snapshot - 1) that are not among the KeepRecords newest of those, or older than
 // KeepFor by now; short of disk, all of them. It says how many it deleted; after trimMost there may
-// be more.
+// be more. Called now and then, it also gives back the memory of a compaction that has ended.
 func (j *Journal) Trim(now protocol.UnixMS, short bool) (int, error) {
+	if j.failed == nil {
+		j.eng.tidy()
+	}
 	limit := forgettable(j.snapshot, j.released)
 	if limit < j.first {
 		return 0, nil
