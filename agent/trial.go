@@ -230,14 +230,30 @@ func (b *bench) card(ctx context.Context, d Reader) error {
 		}
 		switch ev := ev.(type) {
 		case hardware.CardRead:
-			brand, last4, entry := ev.Card.Brand(), ev.Card.Last4(), ev.Card.Entry
+			brand, last4, entry, loop := ev.Card.Brand(), ev.Card.Last4(), ev.Card.Entry, sealedLoop(ev.Card.Loop)
 			ev.Card.Wipe()
 			_ = d.Finish(hardware.OutcomeDeclined) // nothing was bought
+			if loop != nil {
+				b.say("read: %s, a closed-loop card, %s", entry, ownCard(*loop))
+				return nil
+			}
 			b.say("read: %s, %s, ends with %s", entry, brand, cmp.Or(last4, "(encrypted)"))
 			return nil
 		case hardware.CardFailed:
 			return fmt.Errorf("the card was not read: %s", ev.Reason)
 		}
+	}
+}
+
+// ownCard is what an account would be opened for, and whether anyone can copy it.
+func ownCard(c protocol.SealedLoop) string {
+	switch ref := c.Ref(); {
+	case ref == "":
+		return "of which only its maker's ATR is known: it can have no account"
+	case c.Verified:
+		return "proven; for its account: coinop-cloud account open " + ref
+	default:
+		return "not proven, anyone can copy it; for an account all the same: coinop-cloud account open " + ref + " --unverified"
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -27,6 +28,7 @@ func TestTry(t *testing.T) {
 		{"snack", "printer", "60s", nil, 0, "printed."},
 		{"snack", "tap", "60s", []string{"tap visa"}, 0, "ends with 0119"},
 		{"snack", "vend", "60s", []string{"select 12"}, 0, "item 12 at 2.20 EUR"},
+		{"canteen", "reader", "60s", append([]string{"tap"}, slices.Repeat([]string{"help"}, 20)...), 0, "proven; for its account: coinop-cloud account open 0000000001"},
 		{"kiosk", "coin", "60s", []string{"coin 4"}, 0, "1.00 EUR came back"},
 		{"kiosk", "coin", "61s", []string{"coin 4;coin 3"}, 0, "0.50 EUR came in"}, // before the slot is shut
 		{"kiosk", "bill", "60s", []string{"bill 1"}, 0, "a bill of 10.00 EUR; it is given back"},
