@@ -78,40 +78,29 @@ type LaneConfig struct {
 	Vending   func(Wiring) (Vending, error) // needed
 	Language  string                        // of the machine's display, where it asks for one: two letters; "en"
 	Name      string                        // of the vending side, in health; "vmc"
-	Reader    func(Wiring) (Reader, error)  // nil: no cards here
-	Cards     Cards                         // which the reader takes; a bank's
-	Unproven  bool                          // closed-loop cards that are only their chip's number, which anyone can copy, go to the cloud all the same
+	Readers   []ReaderConfig                // the first card that is read at any of them pays; none: no cards here
 	Printer   func(Wiring) (Printer, error) // nil: receipts are kept, and none is printed
 	Copies    Copies                        // that are printed; the buyer's
 	Form      paper.Form                    // of the printer's paper; 48 columns, code page 858
 	Audit     func(Wiring) (Audit, error)   // nil: the machine's own books are not read
 	Cash      func(Wiring) (Cash, error)    // nil: no cash is taken by us
 	Scanner   func(Wiring) (Scanner, error) // nil: none; what it reads is refused by name
-	// Terminal is in place of Reader: it reads cards and authorizes by itself. With Cash an order says which
+	// Terminal is in place of Readers: it reads cards and authorizes by itself. With Cash an order says which
 	// of the two it is paid by. CloseEvery is how often its day is ended; 24 h. Less
 	// than 0: it has none.
 	Terminal   func(Wiring) (Terminal, error)
 	CloseEvery time.Duration
 	// AuditEvery is how often they are; 24 h.
 	AuditEvery time.Duration
-	// Ports are the ports of its devices by their names in status, as "reader": those at USB can be reset.
+	// Ports are the ports of its devices by their names in status, as "reader 2": those at USB can be reset.
 	Ports map[string]string
 }
-
-// Cards are kinds of cards a reader takes.
-type Cards uint8
-
-// Kinds of cards.
-const (
-	BankCards Cards = iota
-	LoopCards       // the operator's own
-	BothCards
-)
 
 // Wiring is what a driver is connected to.
 type Wiring struct {
 	Clock    hardware.Clock
 	BusEpoch uint64        // above all of earlier runs
+	Device   string        // its name in Health; "": as the driver calls it
 	Language string        // of a vending side's display; "en"
 	Z7       time.Duration // MDB's maximum response time, told to the controller; 0: 30 s
 	Out      func(hardware.Event)
@@ -120,12 +109,6 @@ type Wiring struct {
 // Vending is a vending side that Supervise can open.
 type Vending interface {
 	hardware.Vender
-	Open(context.Context) (hardware.Driver, error)
-}
-
-// Reader is a card reader that Supervise can open.
-type Reader interface {
-	hardware.CardReader
 	Open(context.Context) (hardware.Driver, error)
 }
 
@@ -168,7 +151,7 @@ func Outlets(c outlet.Config) func(Wiring) (Vending, error) {
 // ViVOpay is an ID TECH ViVOpay reader at a tty, or a HID device.
 func ViVOpay(c vivopay.Config) func(Wiring) (Reader, error) {
 	return func(w Wiring) (Reader, error) {
-		c.Clock = w.Clock
+		c.Clock, c.Device = w.Clock, cmp.Or(w.Device, c.Device)
 		return vivopay.New(c, w.Out)
 	}
 }
@@ -176,7 +159,7 @@ func ViVOpay(c vivopay.Config) func(Wiring) (Reader, error) {
 // Magstripe is a reader of magnetic stripes.
 func Magstripe(c magstripe.Config) func(Wiring) (Reader, error) {
 	return func(w Wiring) (Reader, error) {
-		c.Clock = w.Clock
+		c.Clock, c.Device = w.Clock, cmp.Or(w.Device, c.Device)
 		return magstripe.New(c, w.Out)
 	}
 }
@@ -184,14 +167,14 @@ func Magstripe(c magstripe.Config) func(Wiring) (Reader, error) {
 // PN532 is a PN532 at a tty, or at an I2C bus, for closed-loop cards.
 func PN532(path string, c money.Currency, keys hardware.LoopKeys) func(Wiring) (Reader, error) {
 	return func(w Wiring) (Reader, error) {
-		return pn532.New(pn532.Config{Path: path, Currency: c, Keys: keys, Clock: w.Clock}, w.Out)
+		return pn532.New(pn532.Config{Device: w.Device, Path: path, Currency: c, Keys: keys, Clock: w.Clock}, w.Out)
 	}
 }
 
 // PCSC is a reader behind pcscd, by its name or a part of it ("": there is one), for closed-loop cards.
 func PCSC(name string, c money.Currency, keys hardware.LoopKeys) func(Wiring) (Reader, error) {
 	return func(w Wiring) (Reader, error) {
-		return pcsc.New(pcsc.Config{Name: name, Currency: c, Keys: keys, Clock: w.Clock}, w.Out)
+		return pcsc.New(pcsc.Config{Device: w.Device, Name: name, Currency: c, Keys: keys, Clock: w.Clock}, w.Out)
 	}
 }
 

@@ -40,7 +40,7 @@ type BoardConfig struct {
 type Power struct {
 	Relay  string // its name at the board
 	Lane   protocol.Lane
-	Device string        // as status names it: reader
+	Device string        // as status names it: reader, reader 2
 	After  time.Duration // that nothing is heard of it; 2 min. Each time in vain the pause doubles, up to an hour
 }
 
@@ -217,7 +217,7 @@ func (s *shell) recoverPower(now time.Duration) error {
 		if l == nil {
 			continue
 		}
-		of := func(d DeviceStatus) bool { return d.Name == p.Device || strings.HasPrefix(d.Name, p.Device+" ") }
+		of := func(d DeviceStatus) bool { return d.Name == p.Device || partOf(d.Name, p.Device) }
 		if !slices.ContainsFunc(l.devices, of) {
 			continue
 		}

@@ -78,7 +78,7 @@ func TestBoard(t *testing.T) {
 	b := newBoard()
 	s.cfg.Board = b.config()
 	second := s.cfg.Lanes[0]
-	second.Lane, second.Reader = 1, nil
+	second.Lane, second.Readers = 1, nil
 	s.cfg.Lanes = append(s.cfg.Lanes, second)
 	onDisk := make(chan int, 1)
 	b.alarm = func() {

@@ -44,7 +44,7 @@ func closedLoopCard(t *testing.T, has, made hardware.LoopKeys, copied, asked boo
 	go func() { defer close(done); _ = far.Run(ctx) }()
 	t.Cleanup(func() { cancel(); <-done })
 	l := &s.cfg.Lanes[0]
-	l.Reader, l.Cards, l.Unproven = agent.PN532(far.Path(), money.EUR, has), agent.LoopCards, copied
+	l.Readers = []agent.ReaderConfig{{New: agent.PN532(far.Path(), money.EUR, has), Cards: agent.LoopCards, Unproven: copied}}
 	s.start()
 	s.enabled()
 	s.order()

@@ -69,14 +69,12 @@ type means struct {
 
 // means are the ways to pay that the configuration of a lane names.
 func (s *shell) means(l *lane) (all []means) {
-	if l.reader != nil { // no card is taken offline yet: without the bank, or their accounts, it is of no use
-		link, wrong := s.device.Link(), l.wrong(partReader)
-		if l.cards != LoopCards {
-			all = append(all, means{"reader", ModeCashlessOnly, cmp.Or(wrong, linkFault(link.Way()))})
-		}
-		if l.cards != BankCards {
-			all = append(all, means{"own_cards", ModeClosedLoop, cmp.Or(wrong, accountsFault(link))})
-		}
+	link := s.device.Link() // no card is taken offline yet: without the bank, or their accounts, a reader is of no use
+	if wrong, there := l.reads(Cards.bank); there {
+		all = append(all, means{"reader", ModeCashlessOnly, cmp.Or(wrong, linkFault(link.Way()))})
+	}
+	if wrong, there := l.reads(Cards.own); there {
+		all = append(all, means{"own_cards", ModeClosedLoop, cmp.Or(wrong, accountsFault(link))})
 	}
 	if l.terminal != nil {
 		all = append(all, means{"terminal", ModeCashlessOnly, l.wrong(partTerminal)})
@@ -89,6 +87,21 @@ func (s *shell) means(l *lane) (all []means) {
 		all = append(all, m)
 	}
 	return all
+}
+
+// reads is what is wrong with the readers for cards of a kind; "": one of them works. there: the lane has one.
+func (l *lane) reads(kind func(Cards) bool) (wrong code.Code, there bool) {
+	for _, r := range l.readers {
+		if !kind(r.cards) {
+			continue
+		}
+		w := l.wrong(r.part)
+		if w == "" {
+			return "", true
+		}
+		wrong, there = cmp.Or(wrong, w), true
+	}
+	return wrong, there
 }
 
 // accountsFault is why accounts of closed-loop cards cannot be asked: a bank that is away is none.
@@ -104,14 +117,12 @@ func accountsFault(l uplink.Link) code.Code {
 
 // cardFault is why no card is taken at a lane, as far as the way to who authorizes it goes.
 func (l *lane) cardFault(link uplink.Link) code.Code {
-	bank, own := linkFault(link.Way()), accountsFault(link)
-	switch {
-	case l.cards == LoopCards:
-		return own
-	case l.cards == BothCards && own == "":
-		return ""
+	_, banks := l.reads(Cards.bank)
+	_, own := l.reads(Cards.own)
+	if why := accountsFault(link); own && (why == "" || !banks) {
+		return why
 	}
-	return bank
+	return linkFault(link.Way())
 }
 
 // wrong is what a part of a lane says is wrong with it. One that has said nothing yet is not there.

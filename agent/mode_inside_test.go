@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"coinop/agent/uplink"
+	"coinop/hardware"
 	"coinop/protocol/code"
 )
 
@@ -59,8 +60,47 @@ func TestAccountsFault(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 	for kind, want := range map[Cards]code.Code{LoopCards: code.AccountsAway, BankCards: "", BothCards: ""} {
-		if got := (&lane{cards: kind}).cardFault(l); got != want {
+		if got := (&lane{readers: []*reader{{cards: kind}}}).cardFault(l); got != want {
 			t.Errorf("cards %d: %q, want %q", kind, got, want)
+		}
+	}
+}
+
+// A kind of cards is taken as long as one reader for it works.
+func TestReads(t *testing.T) {
+	t.Parallel()
+	works, away := hardware.Health{State: hardware.Ready}, hardware.Health{State: hardware.Absent, Code: string(code.PortLost)}
+	type one struct {
+		cards Cards
+		hardware.Health
+	}
+	const none code.Code = "none"
+	for _, c := range []struct {
+		name      string
+		readers   []one
+		bank, own code.Code
+	}{
+		{"no reader", nil, none, none},
+		{"one of the bank's", []one{{BankCards, works}}, "", none},
+		{"one of each", []one{{BankCards, works}, {LoopCards, works}}, "", ""},
+		{"the bank's is away", []one{{BankCards, away}, {LoopCards, works}}, code.PortLost, ""},
+		{"the other is", []one{{BankCards, works}, {LoopCards, away}}, "", code.PortLost},
+		{"one of two for the bank's", []one{{BankCards, away}, {BothCards, works}}, "", ""},
+		{"the one for both", []one{{BankCards, works}, {BothCards, away}}, "", code.PortLost},
+		{"all", []one{{BankCards, away}, {BothCards, away}}, code.PortLost, code.PortLost},
+	} {
+		l := &lane{health: map[part]hardware.Health{}}
+		for i, r := range c.readers {
+			at := partReader + part(i) //nolint:gosec // two
+			l.readers = append(l.readers, &reader{cards: r.cards, part: at})
+			l.health[at] = r.Health
+		}
+		for kind, want := range map[bool]code.Code{true: c.bank, false: c.own} {
+			of := map[bool]func(Cards) bool{true: Cards.bank, false: Cards.own}[kind]
+			got, there := l.reads(of)
+			if there == (want == none) || there && got != want {
+				t.Errorf("%s: the bank's %v: %q %v, want %q", c.name, kind, got, there, want)
+			}
 		}
 	}
 }

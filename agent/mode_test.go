@@ -41,7 +41,7 @@ func TestModes(t *testing.T) {
 	terminal := must[*virtual.Terminal](t)(virtual.NewTerminal(virtual.TerminalConfig{History: true}))
 	s.background(terminal.Run)
 	l := &s.cfg.Lanes[0]
-	l.Reader, l.Terminal = nil, agent.ZVT(terminal.Address(), "", money.EUR, true, false)
+	l.Readers, l.Terminal = nil, agent.ZVT(terminal.Address(), "", money.EUR, true, false)
 	s.cfg.ModeAfter = 0 // as it is
 	stop := s.start()
 	s.enabled()

@@ -54,10 +54,10 @@ func TestOrders(t *testing.T) {
 	s.cfg.Screen = "127.0.0.1:0"
 	s.cfg.Plan = agent.Plan{0: {3: {Name: "Tea", Price: money.New(250, money.EUR)}, 4: {Name: "Water"}}, 1: {5: {Name: "Cola", Price: money.New(150, money.EUR)}}}
 	s.cfg.Lanes[0] = agent.LaneConfig{
-		OwnsMotor: true, Name: "outlets", Reader: vending.Reader,
+		OwnsMotor: true, Name: "outlets", Readers: vending.Readers,
 		Vending: agent.Outlets(outlet.Config{Path: board.Path(), Currency: money.EUR, Outlets: []outlet.Outlet{{Number: 3, Price: money.New(250, money.EUR), Relay: 1, Button: 1, Feedback: 2}}}),
 	}
-	vending.Reader, vending.Lane = nil, 1
+	vending.Readers, vending.Lane = nil, 1
 	s.cfg.Lanes = append(s.cfg.Lanes, vending)
 	stop := s.start()
 	waitFor := func(ok func() bool) {

@@ -71,8 +71,8 @@ func TestReceiptOfASale(t *testing.T) {
 	if err := s.hear(heard{l, partPrinter, hardware.Printed{Job: 1, Reason: "paper_out"}}); err != nil {
 		t.Error(err)
 	}
-	l.armed, l.idle = nil, false
-	if err := s.hear(heard{l, partPrinter, hardware.PortGone{Device: "printer"}}); err != nil || l.idle {
+	l.readers[0].looks = true
+	if err := s.hear(heard{l, partPrinter, hardware.PortGone{Device: "printer"}}); err != nil || !l.readers[0].looks {
 		t.Error("a printer's port is not the reader's", err)
 	}
 }
@@ -161,7 +161,7 @@ func TestSignals(t *testing.T) {
 	t.Parallel()
 	s, l, _ := bareShell(nil)
 	i := &indicated{}
-	l.reader = i
+	l.readers[0].Reader = i
 	do := func(es ...session.Effect) {
 		for _, e := range es {
 			s.carryOut([]Do{Effect{2, e}})

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"coinop/hardware"
@@ -70,7 +69,7 @@ func (l *lane) ladder(name string) *ladder {
 	if l.ladders[name] == nil {
 		st := ladder{}
 		for other, was := range l.ladders {
-			if strings.HasPrefix(other, name+" ") || strings.HasPrefix(name, other+" ") {
+			if partOf(other, name) || partOf(name, other) {
 				if was.worked || !st.worked {
 					st = *was
 				}
@@ -125,7 +124,7 @@ func (s *shell) recoverDevice(l *lane, d DeviceStatus, now time.Duration) error 
 // resetUSB resets a device that hangs at USB; of another, and of one whose cable is out, it does nothing. That it
 // does is on the disk before it is done.
 func (s *shell) resetUSB(l *lane, d DeviceStatus, st *ladder, name, detail string) error {
-	at, err := s.cfg.Recovery.USB.Find(l.ports[strings.Fields(d.Name)[0]])
+	at, err := s.cfg.Recovery.USB.Find(l.port(d.Name))
 	if err != nil {
 		return nil //nolint:nilerr // it is not there, or not at USB
 	}
@@ -141,6 +140,19 @@ func (s *shell) resetUSB(l *lane, d DeviceStatus, st *ladder, name, detail strin
 		}
 	})
 	return nil
+}
+
+// port is where a device of a lane is, or what it is a part of.
+func (l *lane) port(name string) string {
+	if at, ok := l.ports[name]; ok {
+		return at
+	}
+	for whole, at := range l.ports {
+		if partOf(name, whole) {
+			return at
+		}
+	}
+	return ""
 }
 
 // diskCode is what an Again said, when it was about the disk.

@@ -42,7 +42,7 @@ func TestStripeAndScanner(t *testing.T) {
 	s.background(stripe.Run)
 	s.background(codes.Run)
 	lane := &s.cfg.Lanes[0]
-	lane.Reader = agent.Magstripe(magstripe.Config{
+	lane.Readers[0].New = agent.Magstripe(magstripe.Config{
 		Path: stripe.Path(), Currency: money.EUR, Rules: magstripe.Rules{Own: []magstripe.Range{{From: "600042", To: "600042"}}, Bank: magstripe.BankClear},
 	})
 	lane.Scanner = agent.CodeScanner(scanner.Config{Path: codes.Path(), Trigger: scanner.Newland})

@@ -80,9 +80,7 @@ type shell struct {
 type lane struct {
 	id      protocol.Lane
 	vending Vending
-	reader  Reader  // nil: none
-	cards   Cards   // it takes
-	copied  bool    // and closed-loop cards that are not proven
+	readers []*reader
 	printer Printer // nil: none
 	audit   Audit   // nil: none
 	scanner Scanner // nil: none
@@ -109,7 +107,7 @@ type lane struct {
 	ladders             map[string]*ladder // by the device's name
 	ports               map[string]string  // so too
 	armed               *money.Amount      // the session waits for a card for this
-	idle                bool               // armed, but the reader does not know
+	read                *reader            // has read the card of this sale; nil: none has, or nobody knows which
 	orders              bool               // are taken here: its outlets are ours
 	refused             string             // why the last screen refused
 }
@@ -136,13 +134,13 @@ type part uint8
 
 const (
 	partVending part = iota + 1
-	partReader
 	partPrinter
 	partAudit
 	partCash
 	partTerminal
 	partScanner
-	partBoard // of the box: no lane's
+	partBoard  // of the box: no lane's
+	partReader // a lane's first reader; those beside it follow, and so it stands last
 )
 
 // call is something another goroutine wants done by the owner. done is closed after it.
@@ -287,19 +285,22 @@ func (s *shell) install(ctx context.Context, drivers *sync.WaitGroup) error {
 	}
 	var all []opening
 	for _, c := range s.cfg.Lanes {
-		l := &lane{id: c.Lane, orders: c.OwnsMotor, ports: c.Ports, cards: c.Cards, copied: c.Unproven}
+		l := &lane{id: c.Lane, orders: c.OwnsMotor, ports: c.Ports}
 		w := Wiring{Clock: s.mono, BusEpoch: s.device.BusEpoch(), Language: c.Language, Z7: c.Z7, Out: s.out(ctx, l, partVending)}
 		var err error
 		if l.vending, err = c.Vending(w); err != nil {
 			return fmt.Errorf("lane %d: %w", l.id, err)
 		}
 		all = append(all, opening{cmp.Or(c.Name, "vmc"), l.vending.Open, w.Out})
-		if c.Reader != nil {
-			w.Out = s.out(ctx, l, partReader)
-			if l.reader, err = c.Reader(w); err != nil {
+		for i, c := range c.Readers {
+			r := &reader{name: ReaderName(i), part: partReader + part(i), cards: c.Cards, copied: c.Unproven} //nolint:gosec // a handful
+			w := w
+			w.Device, w.Out = r.name, s.out(ctx, l, r.part)
+			if r.Reader, err = c.New(w); err != nil {
 				return fmt.Errorf("lane %d: %w", l.id, err)
 			}
-			all = append(all, opening{"reader", l.reader.Open, w.Out})
+			l.readers = append(l.readers, r)
+			all = append(all, opening{r.name, r.Open, w.Out})
 		}
 		if l.form = c.Form; c.Printer != nil {
 			l.form.Columns, l.copies = cmp.Or(l.form.Columns, paper.Width80), c.Copies
@@ -317,8 +318,8 @@ func (s *shell) install(ctx context.Context, drivers *sync.WaitGroup) error {
 			all = append(all, opening{"dex", l.audit.Open, w.Out})
 		}
 		if c.Terminal != nil {
-			if c.Reader != nil {
-				return fmt.Errorf("lane %d: a terminal is in place of a reader", l.id)
+			if len(c.Readers) > 0 {
+				return fmt.Errorf("lane %d: a terminal is in place of readers", l.id)
 			}
 			w.Out = s.out(ctx, l, partTerminal)
 			if l.terminal, err = c.Terminal(w); err != nil {

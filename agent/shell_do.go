@@ -7,8 +7,6 @@ import (
 	"coinop/agent/session"
 	"coinop/agent/uplink"
 	"coinop/hardware"
-	"coinop/protocol"
-	"coinop/protocol/money"
 )
 
 // lookFor is how long a reader may look for a card: as long as any can be told to. The session's own
@@ -77,18 +75,16 @@ func (s *shell) effect(l *lane, e session.Effect) []Input {
 		default:
 		}
 	case session.ArmReader:
-		a := e.Amount
-		l.armed = &a
-		s.arm(l)
+		s.want(l, e.Amount)
 	case session.DisarmReader:
 		s.disarm(l)
 	case session.CardSignal:
-		if l.reader != nil {
-			how := hardware.OutcomeDeclined
-			if e.OK {
-				how = hardware.OutcomeApproved
-			}
-			s.reader(l, "signal", l.reader.Finish(how))
+		how := hardware.OutcomeDeclined
+		if e.OK {
+			how = hardware.OutcomeApproved
+		}
+		for _, r := range l.payers() {
+			s.reader(l, r, "signal", r.Finish(how))
 		}
 		if !e.OK {
 			s.indicate(l, hardware.SignalNo)
@@ -143,64 +139,5 @@ func (s *shell) effect(l *lane, e session.Effect) []Input {
 func (s *shell) vending(l *lane, what string, err error) {
 	if err != nil && !errors.Is(err, hardware.ErrPortGone) {
 		s.log.Warn("command not taken by the vending side", "lane", int(l.id), "command", what, "error", err)
-	}
-}
-
-func (s *shell) reader(l *lane, what string, err error) {
-	if err != nil && !errors.Is(err, hardware.ErrPortGone) {
-		s.log.Warn("command not taken by the reader", "lane", int(l.id), "command", what, "error", err)
-	}
-}
-
-// indicate lets the lane's lights and sounds say something new.
-func (s *shell) indicate(l *lane, sig hardware.Signal) {
-	if l.signal == sig {
-		return
-	}
-	l.signal = sig
-	s.light(sig)
-	if i, ok := l.reader.(hardware.Indicator); ok {
-		s.reader(l, "signal", i.Show(sig))
-	}
-}
-
-// arm lets the reader look for a card. One whose port is gone is told when it is back.
-func (s *shell) arm(l *lane) {
-	l.idle = true
-	if l.reader == nil || l.armed == nil {
-		return
-	}
-	err := l.reader.Activate(*l.armed, lookFor)
-	l.idle = err != nil
-	s.reader(l, "activate", err)
-}
-
-// ready arms the readers of lanes where the card comes first, as long as one could be taken.
-func (s *shell) ready() {
-	for _, c := range s.cfg.Lanes {
-		l := s.lanes[c.Lane]
-		st, ok := s.device.LaneState(c.Lane)
-		if c.Flow != protocol.CardFirst || l == nil || !ok || !st.Idle() {
-			continue
-		}
-		open := st.Gate(s.now()) == ""
-		switch {
-		case open && l.armed == nil:
-			due := st.Due()
-			l.armed = &due
-			s.arm(l)
-		case open && l.idle:
-			s.arm(l)
-		case !open && l.armed != nil:
-			s.disarm(l)
-		}
-	}
-}
-
-func (s *shell) disarm(l *lane) {
-	was := l.armed != nil && !l.idle
-	l.armed, l.idle = (*money.Amount)(nil), false
-	if was && l.reader != nil {
-		s.reader(l, "cancel", l.reader.Cancel())
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"coinop/agent/session"
 	"coinop/hardware"
 	"coinop/protocol"
-	"coinop/protocol/code"
 )
 
 // out is where a driver's events go. It may wait, and does not after ctx has ended.
@@ -64,23 +63,9 @@ func (s *shell) hear(h heard) error {
 	tell := func(ev session.Event) error { return s.handle(Lane{l.id, ev}) }
 	switch ev := h.ev.(type) {
 	case hardware.CardRead:
-		if loop := ev.Card.Loop; !loop.IsZero() && !l.takes(loop) {
-			ev.Card.Wipe()
-			return s.hear(heard{l, h.from, hardware.CardFailed{Reason: hardware.ReasonNotAccepted}})
-		}
-		l.armed, l.idle = nil, false // it looks for one card; the session arms it anew
-		s.indicate(l, hardware.SignalCard)
-		return s.card(l, ev.Card)
+		return s.cardRead(l, l.reader(h.from), ev)
 	case hardware.CardFailed:
-		if ev.Reason == hardware.ReasonTimeout { // nobody came yet: the session's timer decides for how long
-			s.arm(l)
-			return nil
-		}
-		l.idle = l.armed != nil
-		if err := tell(session.CardFailed{Reason: ev.Reason}); err != nil || ev.Reason != hardware.ReasonCardError {
-			return err
-		}
-		return s.happened(l, code.CardTorn, "reader", "")
+		return s.cardFailed(l, l.reader(h.from), ev.Reason)
 	case hardware.CodeRead:
 		return s.scanned(l, ev)
 	case hardware.CodeRefused:
@@ -141,8 +126,8 @@ func (s *shell) hear(h heard) error {
 		if h.from == partCash {
 			return s.cashGone(l)
 		}
-		if h.from == partReader {
-			l.idle = l.armed != nil // told again when the reader is back
+		if r := l.reader(h.from); r != nil {
+			r.looks = false // it is told again when it is back
 		}
 	case hardware.EvidenceSeen:
 		return tell(session.Evidence{Vend: ev.Vend, Result: ev.Result, Grade: ev.Grade, Source: ev.Source})
@@ -152,8 +137,8 @@ func (s *shell) hear(h heard) error {
 		return s.tamper(h.from, ev, l)
 	case hardware.Health:
 		s.tellHealth(l, h.from, ev)
-		if h.from == partReader && ev.State == hardware.Ready && l.idle {
-			s.arm(l)
+		if r := l.reader(h.from); r != nil && ev.State == hardware.Ready && l.armed != nil && !r.looks {
+			s.activate(l, r)
 		}
 		if h.from == partPrinter && (ev.State == hardware.Ready || ev.State == hardware.Degraded) {
 			s.printAgain(l)
@@ -224,12 +209,6 @@ func (s *shell) card(l *lane, c hardware.Card) error {
 		Ref: c.Token,
 		TC:  c.AC == hardware.TC,
 	}})
-}
-
-// takes reports a closed-loop card that is asked for in the cloud: one that is proven, a stripe of the operator's
-// (their first digits are configured), or, where that is wanted, a chip's bare number. An account must be open for it.
-func (l *lane) takes(c hardware.LoopCard) bool {
-	return sealedLoop(c).Ref() != "" && (c.Verified || c.Ref != "" || l.copied)
 }
 
 // sealedLoop is what a closed-loop card said of itself, as it is sealed; nil: it is none. A contact card whose

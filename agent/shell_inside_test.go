@@ -40,7 +40,7 @@ func (d *deaf) Approve(protocol.VendID, protocol.BusKey, protocol.Outlet, money.
 
 func bareShell(err error) (*shell, *lane, *deaf) {
 	d := &deaf{err: err}
-	l := &lane{id: 2, vending: d, reader: d}
+	l := &lane{id: 2, vending: d, readers: []*reader{{Reader: d, name: "reader", part: partReader}}}
 	return &shell{
 		device: &Device{core: &Core{}}, log: slog.New(slog.DiscardHandler), start: time.Now(), inbox: make(chan any, 2),
 		lanes: map[protocol.Lane]*lane{2: l}, timers: map[timerKey]deadline{},
@@ -137,6 +137,111 @@ func TestRearm(t *testing.T) {
 	hear(ready)
 	s.carryOut([]Do{Effect{2, session.DisarmReader{}}})
 	d.want(t)
+}
+
+// Readers of a lane: one is told by itself what it alone has missed, and the buyer looks at the one that has his card.
+func TestReadersTogether(t *testing.T) {
+	t.Parallel()
+	s, l, one := bareShell(nil)
+	two := &indicated{}
+	l.readers = append(l.readers, &reader{Reader: two, name: ReaderName(1), part: partReader + 1})
+	hear := func(from part, ev hardware.Event) {
+		t.Helper()
+		if err := s.hear(heard{l, from, ev}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	both := func(first []string, second ...string) {
+		t.Helper()
+		one.want(t, first...)
+		two.want(t, second...)
+	}
+	arm := func(minor int64) { s.carryOut([]Do{Effect{2, session.ArmReader{Amount: money.New(minor, money.EUR)}}}) }
+	none, activate := []string(nil), []string{"activate"}
+	arm(150)
+	both(activate, "activate")
+	hear(partReader+1, hardware.CardFailed{Reason: hardware.ReasonTimeout})
+	both(none, "activate")
+	hear(partReader+1, hardware.PortGone{Device: "reader 2"})
+	arm(150) // the other is not disturbed
+	both(none, "activate")
+	hear(partReader, hardware.PortGone{Device: "reader"})
+	for p := range part(2) {
+		hear(partReader+p, hardware.Health{State: hardware.Ready})
+	}
+	both(activate)
+	arm(200)
+	both(activate, "activate")
+	hear(partReader, hardware.PortGone{Device: "reader"})
+	s.carryOut([]Do{Effect{2, session.DisarmReader{}}})
+	both(none, "cancel")
+	for p := range part(2) {
+		hear(partReader+p, hardware.CardFailed{Reason: hardware.ReasonCardError}) // of a wait that is over
+		hear(partReader+p, hardware.Health{State: hardware.Ready})
+	}
+	both(none)
+	l.read = l.readers[0]
+	hear(partReader+1, hardware.CardRead{At: time.Hour}) // while the other's is asked for: it beeps not, and hears no outcome
+	both(none)
+	if l.read != l.readers[0] || len(two.signals) > 0 {
+		t.Errorf("a card too many is the one that pays: %v", two.signals)
+	}
+
+	end := func() {
+		s.indicate(l, hardware.SignalCard)
+		s.carryOut([]Do{Effect{2, session.CardSignal{OK: true}}, Effect{2, session.Vend{}}, Effect{2, session.Show{Screen: session.ScreenIdle}}})
+	}
+	l.read = l.readers[1]
+	end()
+	both([]string{"approve"}, "finish approved")
+	l.read = l.readers[0]
+	end()
+	both([]string{"finish approved", "approve"})
+	l.read = nil // nobody knows
+	end()
+	both([]string{"finish approved", "approve"}, "finish approved")
+	want := []hardware.Signal{
+		hardware.SignalCard, hardware.SignalOK, hardware.SignalIdle, // its own card
+		hardware.SignalIdle, // the other's
+		hardware.SignalCard, hardware.SignalOK, hardware.SignalIdle,
+	}
+	if !slices.Equal(two.signals, want) {
+		t.Errorf("the second shows %v, want %v", two.signals, want)
+	}
+}
+
+// A device with a number is one of its own, with its own port, power and way back; one with another word is a part.
+func TestPartOf(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, whole string
+		want        bool
+	}{
+		{"cash coins", "cash", true},
+		{"cash", "cash", false},
+		{"cash", "cash coins", false},
+		{"reader 2", "reader", false},
+		{"reader 3", "reader 2", false},
+		{"readers", "reader", false},
+	} {
+		if got := partOf(c.name, c.whole); got != c.want {
+			t.Errorf("%s of %s: %v", c.name, c.whole, got)
+		}
+	}
+	l := &lane{ports: map[string]string{"reader": "/r", "reader 2": "/s", "cash": "/c"}}
+	for name, want := range map[string]string{"reader": "/r", "reader 2": "/s", "reader 3": "", "cash coins": "/c", "dex": ""} {
+		if got := l.port(name); got != want {
+			t.Errorf("%s is at %q, want %q", name, got, want)
+		}
+	}
+	l.ladder("reader").worked = true
+	if l.ladder("reader 2").worked || len(l.ladders) != 2 {
+		t.Error("a second reader takes the first's way back")
+	}
+	devices := sees(sees(nil, hardware.Health{Device: "reader 2"}), hardware.Health{Device: "reader"})
+	if len(sees(devices, hardware.Health{Device: "reader 2"})) != 2 {
+		t.Errorf("%+v", devices)
+	}
 }
 
 // A connection that takes nothing is closed, and nobody waits for it.

@@ -126,7 +126,7 @@ func newSite(t *testing.T) *site {
 		Lanes: []agent.LaneConfig{{
 			Bus:     protocol.BusMDB,
 			Vending: agent.MDB(mdb.PortQibixx, s.machine.Path(), mdb.Scale{Currency: money.EUR, Decimals: 2}),
-			Reader:  agent.ViVOpay(vivopay.Config{Path: s.reader.Path(), Currency: money.EUR}),
+			Readers: []agent.ReaderConfig{{New: agent.ViVOpay(vivopay.Config{Path: s.reader.Path(), Currency: money.EUR})}},
 		}},
 		Log: slog.New(card.LogHandler(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))),
 		Show: func(_ protocol.Lane, on session.Screen, a money.Amount, reason string) {

@@ -371,7 +371,7 @@ func (s *shell) tellStatus() {
 // name stands there only while it is away, and the parts only while it is not.
 func sees(all []DeviceStatus, h hardware.Health) []DeviceStatus {
 	all = slices.DeleteFunc(all, func(d DeviceStatus) bool {
-		return strings.HasPrefix(h.Device, d.Name+" ") || strings.HasPrefix(d.Name, h.Device+" ")
+		return partOf(h.Device, d.Name) || partOf(d.Name, h.Device)
 	})
 	d := DeviceStatus{Name: h.Device, State: h.State.String(), Code: code.Code(h.Code), Detail: h.Detail, Since: time.Now()}
 	for i, was := range all {
@@ -384,6 +384,13 @@ func sees(all []DeviceStatus, h hardware.Health) []DeviceStatus {
 		}
 	}
 	return append(all, d)
+}
+
+// partOf reports that a name in status is of a part of another: "cash coins" of "cash". What has a number after it is
+// a device of its own: "reader 2".
+func partOf(name, whole string) bool {
+	rest, ok := strings.CutPrefix(name, whole+" ")
+	return ok && strings.Trim(rest, "0123456789") != ""
 }
 
 // statusServer gives the newest Status to whoever connects, as one line of JSON. Its socket lies in

@@ -28,7 +28,7 @@ func terminalSite(t *testing.T, cfg virtual.TerminalConfig) (*site, *virtual.Ter
 	end.Go(func() { _ = far.Run(ctx) })
 	t.Cleanup(func() { cancel(); end.Wait() })
 	l := &s.cfg.Lanes[0]
-	l.Reader, l.Terminal = nil, agent.ZVT(far.Address(), "", money.EUR, true, false)
+	l.Readers, l.Terminal = nil, agent.ZVT(far.Address(), "", money.EUR, true, false)
 	return s, far
 }
 
@@ -252,7 +252,7 @@ func busReaderSite(t *testing.T, cfg virtual.BusReaderConfig) (*site, *virtual.B
 	end.Go(func() { _ = far.Run(ctx) })
 	t.Cleanup(func() { cancel(); end.Wait() })
 	l := &s.cfg.Lanes[0]
-	l.Reader, l.Terminal, l.CloseEvery = nil, agent.MDBReader(mdb.PortRaw, far.Path(), money.EUR, false), -1
+	l.Readers, l.Terminal, l.CloseEvery = nil, agent.MDBReader(mdb.PortRaw, far.Path(), money.EUR, false), -1
 	return s, far
 }
 

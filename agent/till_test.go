@@ -116,7 +116,7 @@ func TestMachineCountsCards(t *testing.T) {
 	end.Go(func() { _ = far.Run(ctx) })
 	t.Cleanup(func() { cancel(); end.Wait() })
 	l := &s.cfg.Lanes[0]
-	l.Reader, l.Terminal = nil, agent.ZVT(far.Address(), "", money.EUR, false, false)
+	l.Readers, l.Terminal = nil, agent.ZVT(far.Address(), "", money.EUR, false, false)
 	stop := s.start()
 	if err := s.vmc.Wait(s.ctx(), func(v virtual.View) bool { return v.Status == "ENABLED" }); err != nil {
 		t.Fatal(err)

@@ -59,9 +59,28 @@ func (t Trial) Do(ctx context.Context, what string) error {
 	if l == nil {
 		return fmt.Errorf("there is no lane %d", t.Lane)
 	}
+	if what != "reader" {
+		return t.one(ctx, l, what, 0)
+	}
+	if len(l.Readers) == 0 {
+		return fmt.Errorf("%s: %w", what, ErrNoTrial)
+	}
+	var errs []error
+	for i := range l.Readers { // one after the other: a person has them before him
+		err := t.one(ctx, l, what, i)
+		if err != nil && len(l.Readers) > 1 {
+			err = fmt.Errorf("%s: %w", ReaderName(i), err)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// one tries a device; nth says which of the readers.
+func (t Trial) one(ctx context.Context, l *LaneConfig, what string, nth int) error {
 	ctx, cancel := context.WithCancel(ctx)
 	events := make(chan hardware.Event, 64)
-	b := &bench{t: t, lane: l, events: events}
+	b := &bench{t: t, lane: l, nth: nth, events: events}
 	began := time.Now()
 	w := Wiring{Clock: func() time.Duration { return time.Since(began) }, Out: func(ev hardware.Event) {
 		select {
@@ -69,6 +88,9 @@ func (t Trial) Do(ctx context.Context, what string) error {
 		case <-ctx.Done():
 		}
 	}}
+	if what == "reader" {
+		w.Device = ReaderName(nth)
+	}
 	try, open, err := b.of(what, w)
 	if err != nil {
 		cancel()
@@ -77,7 +99,7 @@ func (t Trial) Do(ctx context.Context, what string) error {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = hardware.Supervise(ctx, what, open, w.Out) // ends with ctx alone
+		_ = hardware.Supervise(ctx, cmp.Or(w.Device, what), open, w.Out) // ends with ctx alone
 	}()
 	defer func() { cancel(); <-done }()
 	if err := b.ready(ctx); err != nil {
@@ -90,6 +112,7 @@ func (t Trial) Do(ctx context.Context, what string) error {
 type bench struct {
 	t      Trial
 	lane   *LaneConfig
+	nth    int // of its readers
 	events <-chan hardware.Event
 }
 
@@ -109,11 +132,9 @@ func (b *bench) of(what string, w Wiring) (try func(context.Context) error, open
 			}
 		}
 	case "reader":
-		if err = none(l.Reader == nil); err == nil {
-			var d Reader
-			if d, err = l.Reader(w); err == nil {
-				return func(ctx context.Context) error { return b.card(ctx, d) }, d.Open, nil
-			}
+		var d Reader
+		if d, err = l.Readers[b.nth].New(w); err == nil {
+			return func(ctx context.Context) error { return b.card(ctx, d) }, d.Open, nil
 		}
 	case "scanner":
 		if err = none(l.Scanner == nil); err == nil {
@@ -221,7 +242,11 @@ func (b *bench) card(ctx context.Context, d Reader) error {
 	if err := d.Activate(money.New(100, b.t.Config.Policy.Currency), time.Until(by)); err != nil {
 		return err
 	}
-	b.say("present a card within %s; nothing is charged", time.Until(by).Round(time.Second))
+	at := ""
+	if len(b.lane.Readers) > 1 {
+		at = " to " + ReaderName(b.nth)
+	}
+	b.say("present a card%s within %s; nothing is charged", at, time.Until(by).Round(time.Second))
 	for {
 		ev, err := b.next(ctx, by)
 		if err != nil {

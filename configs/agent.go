@@ -49,6 +49,8 @@ type Lane struct {
 	Vending *Vending `key:"vending" need:"yes"`
 	// The card reader. Without this block no cards are taken here.
 	Reader *Reader `key:"reader"`
+	// More readers of this place, beside the first: for customer cards, or stripes. The first card that is read at any of them pays. In status they are reader 2 and reader 3.
+	Readers []Reader `key:"readers" most:"2" flags:"none"`
 	// A payment terminal that reads cards and asks its own bank. It is in place of the reader; at a lane of outlets there may be cash too, and an order says which.
 	Terminal *Terminal `key:"terminal"`
 	// A reader of barcodes and QR codes. Nobody can pay with one yet: what is shown to it is refused by name, and its kind recorded.
@@ -337,7 +339,7 @@ func (a Agent) check() []Problem {
 			switch h := string(l.Vending.Hold); {
 			case l.Vending.First == "card" && !bus:
 				ps = append(ps, a.Refuse(key+"first", "outlets of our own cannot open a session for a card", "write choice, or remove the line"))
-			case l.Vending.First == "card" && l.Reader == nil:
+			case l.Vending.First == "card" && l.Reader == nil && len(l.Readers) == 0:
 				ps = append(ps, a.Refuse(key+"first", "is card, and this lane has no reader", "add reader: beside vending:"))
 			case h != "" && l.Vending.First != "card":
 				ps = append(ps, a.Refuse(key+"hold", "is for lanes where the card comes first", "write first: card beside it, or remove the line"))
@@ -350,16 +352,20 @@ func (a Agent) check() []Problem {
 		if l.Vending != nil && l.Vending.Driver != "gpio" {
 			see(fmt.Sprintf("lanes.%d.vending.port", i), l.Vending.Driver, l.Vending.Port)
 		}
-		if l.Reader != nil {
-			see(fmt.Sprintf("lanes.%d.reader.port", i), strings.TrimSpace(l.Reader.Driver+" "+l.Reader.Name), l.Reader.Port)
-			ps = append(ps, a.checkReader(fmt.Sprintf("lanes.%d.reader.", i), *l.Reader)...)
+		for _, r := range l.AllReaders() {
+			key := fmt.Sprintf("lanes.%d.%s.", i, r.Key)
+			see(key+"port", strings.TrimSpace(r.Driver+" "+r.Name), r.Port)
+			ps = append(ps, a.checkReader(key, r.Reader)...)
+		}
+		if l.Reader == nil && len(l.Readers) > 0 && l.Terminal == nil {
+			ps = append(ps, a.Refuse(fmt.Sprintf("lanes.%d.readers.0.driver", i), "is beside a first reader, and there is none", "write it below reader:"))
 		}
 		if l.Terminal != nil {
 			key, at := fmt.Sprintf("lanes.%d.terminal", i), ".address"
 			if l.Terminal.Driver == "mdb" {
 				at = ".port"
 			}
-			if l.Reader != nil {
+			if len(l.AllReaders()) > 0 {
 				ps = append(ps, a.Refuse(key+at, "stands beside reader, which it is in place of", "remove one of the two"))
 			}
 			if l.Cash != nil && l.Cash.Owner == "agent" && l.Vending != nil && l.Vending.Driver != "relay-board" && l.Vending.Driver != "gpio" {

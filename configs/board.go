@@ -68,7 +68,7 @@ type Buzzer struct {
 // Power is a relay in a device's power.
 type Power struct {
 	// Whose power it is, as coinop-agent status names it.
-	Device string `key:"device" need:"yes" one:"reader terminal printer cash vmc outlets dex scanner" like:"reader"`
+	Device string `key:"device" need:"yes" one:"reader,reader 2,reader 3,terminal,printer,cash,vmc,outlets,dex,scanner" like:"reader"`
 	// Lane of the device.
 	Lane string `key:"lane" default:"0" match:"[0-9]{1,2}" says:"a lane's number" like:"0"`
 	// Pin of the relay, as gpioinfo names it.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -92,6 +93,9 @@ func TestLayers(t *testing.T) {
 	if a.Timeouts.Wait != 13*time.Second || a.Timeouts.OrderTimeout != 21*time.Second || a.Lanes[0].Reader.Port != "/dev/r" ||
 		a.Currency != "EUR" || a.Log.Format != "json" {
 		t.Errorf("%+v %+v", a.Timeouts, a.Lanes[0].Reader)
+	}
+	if rs := a.Lanes[0].AllReaders(); len(rs) != 1 {
+		t.Errorf("the flag of the first reader is taken for another: %+v", rs)
 	}
 	want := map[string]string{
 		"timeouts.wait": "--wait", "timeouts.order_timeout": "environment COINOP_TIMEOUTS_ORDER_TIMEOUT", "cloud": "f:3:8",
@@ -182,5 +186,27 @@ func TestFileItself(t *testing.T) {
 		if _, err := LoadCloud(path, nil); err == nil {
 			t.Error("no error")
 		}
+	}
+}
+
+// TestReaders: a lane's readers, in order, each with all that the first can say; its layers are its own.
+func TestReaders(t *testing.T) {
+	t.Parallel()
+	file := []byte(least + "    reader: {port: /dev/r}\n    readers:\n      - {driver: pn532, port: /dev/i2c-1, unproven_cards: taken}\n      - {driver: magstripe, own_cards: [6000]}\n" +
+		"board: {power: [{device: reader 2, pin: GPIO5}]}\n")
+	a, err := ParseAgent("f", file, []string{"COINOP_LANES_0_READERS_1_HEAD=serial"}, Flag{"reader", "/dev/q"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, r := range a.Lanes[0].AllReaders() {
+		got = append(got, strings.TrimSpace(strings.Join(append([]string{r.Key, r.Driver, string(r.Port), r.Head, r.Unproven}, r.OwnCards...), " ")))
+	}
+	want := []string{"reader vivopay /dev/q", "readers.0 pn532 /dev/i2c-1  taken", "readers.1 magstripe auto serial  6000"}
+	if !slices.Equal(got, want) || a.Board.Power[0].Device != "reader 2" {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if p := a.Refuse("lanes.0.readers.1.port", "x", "y"); p.Line != 9 {
+		t.Errorf("%+v", p)
 	}
 }

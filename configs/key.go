@@ -13,9 +13,10 @@ import (
 //
 //	key      its name          need   it must be there       default  its text when nobody says one
 //	least    smallest value    most   largest, or of a list, how many
-//	one      the values there are      match, says   a pattern, and it in words
+//	one      the values there are (with commas between, where one has a blank)
+//	match, says   a pattern, and it in words
 //	like     an example        any    an address may leave its host out
-//	flag     the flag, and COINOP_ variable, that say the same
+//	flag     the flag, and COINOP_ variable, that say the same    flags   none: it and what is below have none
 type Key struct {
 	Name                   string
 	Need                   bool
@@ -29,6 +30,8 @@ type Key struct {
 	field string // Agent.Identity: where the comment is
 	index int    // of the field in its struct
 	keys  []Key  // of a block, or of the blocks in a list
+	// There is another like it, which is more likely meant.
+	second bool
 }
 
 type kind uint8
@@ -76,7 +79,7 @@ func keysOf(t reflect.Type) []Key {
 		tag := f.Tag.Get
 		k := Key{
 			Name: name, Need: tag("need") != "", Default: tag("default"), Least: tag("least"), Most: tag("most"),
-			One: strings.Fields(tag("one")), Match: tag("match"), Says: tag("says"), Like: tag("like"), Any: tag("any"),
+			One: oneOf(tag("one")), Match: tag("match"), Says: tag("says"), Like: tag("like"), Any: tag("any"),
 			Flag: tag("flag"), field: t.Name() + "." + f.Name, index: i,
 		}
 		known := false
@@ -92,9 +95,27 @@ func keysOf(t reflect.Type) []Key {
 				panic(fmt.Sprintf("configs: %s has type %s", k.field, f.Type))
 			}
 		}
+		if tag("flags") == "none" {
+			k.noFlags()
+		}
 		out = append(out, k)
 	}
 	return out
+}
+
+func oneOf(values string) []string {
+	if strings.Contains(values, ",") {
+		return strings.Split(values, ",")
+	}
+	return strings.Fields(values)
+}
+
+// noFlags takes the flags away: they say what its like above says.
+func (k *Key) noFlags() {
+	k.Flag, k.second = "", true
+	for i := range k.keys {
+		k.keys[i].noFlags()
+	}
 }
 
 func (k Key) leaf() bool { return k.kind < isBlock }

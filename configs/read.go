@@ -323,7 +323,7 @@ func (f *file) unknown(name *yaml.Node, path string, keys []Key) {
 		w = wrong{what: "a secret does not belong in this file", instead: "what is secret has files of its own; remove the line", hide: true}
 	default:
 		every(f.top, "", func(p string, k Key) {
-			if k.Name == name.Value || (k.Flag != "" && k.Flag == name.Value) {
+			if !k.second && k.Name == name.Value || (k.Flag != "" && k.Flag == name.Value) {
 				w.instead = "did you mean " + p + "?"
 			}
 		})

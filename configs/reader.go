@@ -5,6 +5,23 @@ import (
 	"strings"
 )
 
+// PlacedReader is a reader and its key in its lane: reader, readers.0.
+type PlacedReader struct {
+	Reader
+	Key string
+}
+
+// AllReaders are a lane's, the first of them first.
+func (l Lane) AllReaders() (all []PlacedReader) {
+	if l.Reader != nil {
+		all = append(all, PlacedReader{*l.Reader, "reader"})
+	}
+	for i, r := range l.Readers {
+		all = append(all, PlacedReader{r, "readers." + strconv.Itoa(i)})
+	}
+	return all
+}
+
 // checkReader finds what no single value of a reader shows.
 func (a Agent) checkReader(at string, r Reader) (ps []Problem) {
 	for _, k := range []struct{ key, value string }{

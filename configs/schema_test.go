@@ -98,6 +98,7 @@ func TestExplain(t *testing.T) {
 		"currency":            {"CHF  (environment COINOP_CURRENCY)"},
 		"lanes.0.vending":     {"lanes[].vending.port", "lanes.0.vending.port = /dev/v  (f:5:21)", "lanes.0.vending.driver = qibixx  (the default)", "one of       qibixx"},
 		"reader.port":         {"lanes[].reader.port", "COINOP_LANES_0_READER_PORT, COINOP_READER; flag --reader"},
+		"readers.port":        {"lanes[].readers[].port", "environment  COINOP_LANES_0_READERS_0_PORT\n"},
 		"":                    {"identity\n", "log.level\n", "it must be there"},
 		"lanes[].reader.port": {"lanes[].reader.port"},
 	} {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -25,6 +26,8 @@ import (
 	"coinop/cloud/store"
 	"coinop/hardware"
 	"coinop/hardware/mdb"
+	"coinop/hardware/virtual"
+	"coinop/hardware/vivopay"
 	"coinop/protocol"
 	"coinop/protocol/money"
 )
@@ -40,8 +43,8 @@ type canteen struct {
 	screen chan string // and the reason
 }
 
-// newCanteen runs its agent. cards are the kinds that its reader is said to take.
-func newCanteen(t *testing.T, identity, addr string, st *store.Store, cards agent.Cards) *canteen {
+// newCanteen runs its agent. Beside the reader of its cards there is bank, a reader of a bank's; nil: cash.
+func newCanteen(t *testing.T, identity, addr string, st *store.Store, bank *virtual.Reader) *canteen {
 	t.Helper()
 	dir := t.TempDir()
 	c := &canteen{t: t, st: st, data: filepath.Join(dir, "data"), screen: make(chan string, 256)}
@@ -78,11 +81,13 @@ func newCanteen(t *testing.T, identity, addr string, st *store.Store, cards agen
 		},
 		Lanes: []agent.LaneConfig{{
 			Bus: protocol.BusMDB, Vending: agent.MDB(mdb.PortRaw, at("vmc"), mdb.Scale{Currency: money.EUR, Decimals: 2}),
-			Reader: agent.PN532(at("reader"), money.EUR, keys), Cards: cards,
+			Readers: []agent.ReaderConfig{{New: agent.PN532(at("reader"), money.EUR, keys), Cards: agent.LoopCards}},
 		}},
 	}
-	if cards == agent.LoopCards { // else with the bank down it would sell for cash first of all
-		cfg.Lanes[0].Cash = agent.MDBCash(mdb.PortWaferstar, at("cash"), money.EUR, true)
+	if l := &cfg.Lanes[0]; bank != nil { // with cash too it would sell for that first of all when the bank is down
+		l.Readers = append([]agent.ReaderConfig{{New: agent.ViVOpay(vivopay.Config{Path: bank.Path(), Currency: money.EUR})}}, l.Readers...)
+	} else {
+		l.Cash = agent.MDBCash(mdb.PortWaferstar, at("cash"), money.EUR, true)
 	}
 	background(t, func(ctx context.Context) error { return agent.Run(ctx, cfg) })
 	t.Cleanup(func() { // before the agent ends
@@ -145,6 +150,15 @@ func (c *canteen) mode(want agent.Mode) {
 // choose presses a button, and holds a card to the reader when it waits for one.
 func (c *canteen) choose(item, card string) {
 	c.t.Helper()
+	c.order(item)
+	if _, err := c.far.Do("tap " + card); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// order presses a button until it is asked for a card.
+func (c *canteen) order(item string) {
+	c.t.Helper()
 	for len(c.screen) > 0 {
 		<-c.screen
 	}
@@ -156,9 +170,6 @@ func (c *canteen) choose(item, card string) {
 		}
 	}
 	c.shows("price")
-	if _, err := c.far.Do("tap " + card); err != nil {
-		c.t.Fatal(err)
-	}
 }
 
 // worth is what stands on an account.
@@ -180,17 +191,19 @@ func (c *canteen) worth(id account.ID, balance, held int64) {
 const loopCard = "0000000001"
 
 // TestClosedLoop: a canteen sells to a loaded card through the cloud, declines by name what is not enough, unknown or
-// blocked, and goes on selling by such cards when the bank is down: its lane says so within ten seconds, and takes it
-// back by itself.
+// blocked, and goes on selling by such cards when the bank is down, or the reader for the bank's cards beside is away:
+// its lane says so within ten seconds, and takes it back by itself. A bank's card at that other reader pays too.
 func TestClosedLoop(t *testing.T) {
 	t.Parallel()
 	bank := newProxy(t)
+	reader := must[*virtual.Reader](t)(virtual.NewReader(virtual.ReaderConfig{Link: filepath.Join(t.TempDir(), "bank")}))
+	background(t, func(ctx context.Context) error { _ = reader.Run(ctx); return nil }) // it ends with ctx alone
 	var at string
 	w := newCloud(t, own, lines{bank: func(addr string) string { at = addr; return bank.addr() }})
 	id := w.add(t, "canteen-1", 1)
 	bank.to(w.host.Addr())
 	w.begin()
-	c := newCanteen(t, id, w.proxy.addr(), w.st, agent.BothCards)
+	c := newCanteen(t, id, w.proxy.addr(), w.st, reader)
 	a := c.open(loopCard, 400)
 	c.mode(agent.ModeFull)
 
@@ -232,11 +245,22 @@ func TestClosedLoop(t *testing.T) {
 	bank.to(at)
 	c.mode(agent.ModeFull)
 
+	t.Log("the reader for the bank's cards is away: so too")
+	reader.Unplug()
+	c.mode(agent.ModeClosedLoop)
+	c.choose("11", loopCard)
+	c.shows("thanks")
+	c.worth(a.ID, 80, 0)
+	if err := reader.Replug(); err != nil {
+		t.Fatal(err)
+	}
+	c.mode(agent.ModeFull)
+
 	net := w.accounts(t) // balanced, and no incident
 	if err := w.st.CheckAccounts(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if net(ledger.StoredValue) != -230 || net(ledger.Suspense) != 900 || net(ledger.MerchantPayable) != -670 || net(ledger.AcqReceivable) != 0 || net(ledger.AcqUnconfirmed) != 0 {
+	if net(ledger.StoredValue) != -80 || net(ledger.Suspense) != 900 || net(ledger.MerchantPayable) != -820 || net(ledger.AcqReceivable) != 0 || net(ledger.AcqUnconfirmed) != 0 {
 		t.Errorf("stored value %d, suspense %d, payable %d, receivable %d", net(ledger.StoredValue), net(ledger.Suspense), net(ledger.MerchantPayable), net(ledger.AcqReceivable))
 	}
 	ps, err := w.st.Payments(t.Context(), store.PaymentFilter{}, 100)
@@ -248,9 +272,25 @@ func TestClosedLoop(t *testing.T) {
 			t.Errorf("%s paid by %s", p.ID, p.By)
 		}
 	}
-	if n := w.host.auths(); n != 0 || len(ps) != 7 {
+	if n := w.host.auths(); n != 0 || len(ps) != 8 {
 		t.Errorf("%d payments, and the bank was asked %d times", len(ps), n)
 	}
+
+	t.Log("a bank's card pays, at the other reader")
+	c.order("11")
+	if err := reader.TapWhenArmed(t.Context(), virtual.VisaTest()); err != nil {
+		t.Fatal(err)
+	}
+	c.shows("thanks")
+	c.worth(a.ID, 80, 0)
+	sounds := reader.View().Beeps // a card, and yes: none of the sales at the other reader
+	if n := w.host.auths(); n != 1 || !slices.Equal(sounds, []int{1, 2}) {
+		t.Errorf("the bank was asked %d times, and its reader made sounds of %v", n, sounds)
+	}
+	if _, err := c.far.Do("unplug reader"); err != nil {
+		t.Fatal(err)
+	}
+	c.mode(agent.ModeCashlessOnly)
 }
 
 const cloudVariable = "COINOP_TEST_CLOUD"
@@ -318,7 +358,7 @@ func TestClosedLoopCloudKilled(t *testing.T) {
 	t.Cleanup(func() { _ = w.st.Close() })
 	w.proxy = newProxy(t)
 	kill := w.process()
-	c := newCanteen(t, id, w.proxy.addr(), w.st, agent.LoopCards)
+	c := newCanteen(t, id, w.proxy.addr(), w.st, nil)
 	a := c.open(loopCard, 1000)
 	c.mode(agent.ModeFull)
 	if _, err := c.far.Do("unplug cash"); err != nil {

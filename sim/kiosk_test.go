@@ -46,7 +46,7 @@ func kioskLane(c victimConfig) agent.LaneConfig {
 	return agent.LaneConfig{
 		OwnsMotor: true, Name: "outlets",
 		Vending: agent.Outlets(outlet.Config{Path: c.Board, Currency: money.EUR, Outlets: outlets}),
-		Reader:  agent.ViVOpay(vivopay.Config{Path: c.Reader, Currency: money.EUR}),
+		Readers: []agent.ReaderConfig{{New: agent.ViVOpay(vivopay.Config{Path: c.Reader, Currency: money.EUR})}},
 		Cash:    agent.MDBCash(mdb.PortRaw, c.Cash, money.EUR, true),
 	}
 }

@@ -124,7 +124,7 @@ func newShop(t *testing.T, id, addr string) *shop {
 		Lanes: []agent.LaneConfig{{
 			Bus:     protocol.BusMDB,
 			Vending: agent.MDB(mdb.PortQibixx, s.machine.Path(), mdb.Scale{Currency: money.EUR, Decimals: 2}),
-			Reader:  agent.ViVOpay(vivopay.Config{Path: s.reader.Path(), Currency: money.EUR}),
+			Readers: []agent.ReaderConfig{{New: agent.ViVOpay(vivopay.Config{Path: s.reader.Path(), Currency: money.EUR})}},
 		}},
 	}
 	t.Cleanup(func() {

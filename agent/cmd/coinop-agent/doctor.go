@@ -113,11 +113,12 @@ func examFile(file string, env []string, given []configs.Flag, x *agent.Exam) []
 		if l.Vending.Driver != "gpio" {
 			port(i, "vending", l.Vending.Port, l.Vending.Driver)
 		}
-		switch {
-		case l.Reader != nil && l.Reader.Driver == "pcsc": // pcscd has its port
-			x.Cards = append(x.Cards, agent.ExamCards{Name: fmt.Sprintf("lane %d reader", i), Reader: l.Reader.Name})
-		case l.Reader != nil:
-			port(i, "reader", l.Reader.Port, readerPort(*l.Reader))
+		for n, r := range l.AllReaders() {
+			if r.Driver == "pcsc" { // pcscd has its port
+				x.Cards = append(x.Cards, agent.ExamCards{Name: fmt.Sprintf("lane %d %s", i, agent.ReaderName(n)), Reader: r.Name})
+				continue
+			}
+			port(i, agent.ReaderName(n), r.Port, readerPort(r.Reader))
 		}
 		switch {
 		case l.Terminal != nil && l.Terminal.Driver == "zvt":

@@ -249,6 +249,27 @@ func TestDoctorLooksWithoutPorts(t *testing.T) {
 	}
 }
 
+// Each reader of a lane is looked at, and has its own name.
+func TestDoctorNamesReaders(t *testing.T) {
+	t.Parallel()
+	file, dir := filepath.Join(t.TempDir(), "agent.yaml"), t.TempDir()
+	text := "identity: " + dir + "\ndata: " + dir + "\ncloud: 127.0.0.1:1\nlanes:\n  - vending: {port: " + dir + "}\n    reader: {port: /dev/null}\n" +
+		"    readers: [{driver: pn532, port: " + dir + "/none}, {driver: pcsc}]\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, out, errs := call(t, map[string]string{"PCSCLITE_CSOCK_NAME": filepath.Join(dir, "none")}, "doctor", "--config", file, "--json")
+	var d diagnosis
+	if err := json.Unmarshal([]byte(out), &d); err != nil {
+		t.Fatalf("%v\n%s%s", err, out, errs)
+	}
+	for name, want := range map[string]code.Code{"lane 0 reader": "", "lane 0 reader 2": code.PortAbsent, "lane 0 reader 3": code.PCSCService} {
+		if i := slices.IndexFunc(d.Findings, func(f agent.Finding) bool { return f.Part == name }); i < 0 || d.Findings[i].Fault.Code != want {
+			t.Errorf("%s: want %q\n%s", name, want, out)
+		}
+	}
+}
+
 // pcscd is a socket that answers as pcscd 4.4 does who asks for its version and its readers; no readers: it hangs
 // up, as on whom polkit does not allow. The real one judges the driver in hardware/hardwaretest.
 func pcscd(t *testing.T, readers []string) (socket string) {

@@ -175,18 +175,20 @@ func (f fileOptions) config(a configs.Agent, stderr io.Writer) (agent.Config, er
 			}
 			cfg.Plan[lane.Lane] = p
 		}
-		if l.Reader != nil {
-			key := fmt.Sprintf("lanes.%d.reader.", i)
-			keys, what := loopKeysOf(l.Reader.Keys)
+		for n, r := range l.AllReaders() {
+			key := fmt.Sprintf("lanes.%d.%s.", i, r.Key)
+			keys, what := loopKeysOf(r.Keys)
 			if what != "" {
 				problems = append(problems, a.Refuse(key+"keys_file", what, "write a line mac KEY into it, and a line for each kind of card: coinop-agent config explain lanes"))
 			}
-			path := l.Reader.Name
-			if l.Reader.Driver != "pcsc" {
-				path = port(key+"port", l.Reader.Port, readerPort(*l.Reader))
+			path := r.Name
+			if r.Driver != "pcsc" {
+				path = port(key+"port", r.Port, readerPort(r.Reader))
 			}
-			lane.Reader, lane.Ports["reader"] = readerOf(*l.Reader, path, scale[i].Currency, keys), path
-			lane.Cards, lane.Unproven = cardsOf(*l.Reader), l.Reader.Unproven == "taken"
+			lane.Readers = append(lane.Readers, agent.ReaderConfig{
+				New: readerOf(r.Reader, path, scale[i].Currency, keys), Cards: cardsOf(r.Reader), Unproven: r.Unproven == "taken",
+			})
+			lane.Ports[agent.ReaderName(n)] = path
 		}
 		if t := l.Terminal; t != nil && t.Driver == "mdb" {
 			path := port(fmt.Sprintf("lanes.%d.terminal.port", i), t.Port, "mdb reader")

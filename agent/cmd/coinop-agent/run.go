@@ -260,7 +260,7 @@ func (o options) config(stderr io.Writer) (agent.Config, error) {
 	}
 	lane := agent.LaneConfig{
 		Flow: protocol.SelectionFirst, Bus: protocol.BusMDB,
-		Vending: agent.MDB(mdb.PortQibixx, o.vmc, scale), Reader: agent.ViVOpay(vivopay.Config{Path: o.reader, Currency: currency}),
+		Vending: agent.MDB(mdb.PortQibixx, o.vmc, scale), Readers: []agent.ReaderConfig{{New: agent.ViVOpay(vivopay.Config{Path: o.reader, Currency: currency})}},
 	}
 	if o.dex != "" {
 		lane.Audit, lane.AuditEvery = agent.DEX(o.dex), o.dexEvery

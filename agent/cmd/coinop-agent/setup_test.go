@@ -130,7 +130,7 @@ func ready(t *testing.T, file string, devices int, sells func() bool) {
 func TestSetupNamesWrongWirings(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	snack, other, kiosk, laundry := stands(t, "snack"), stands(t, "snack"), stands(t, "kiosk"), stands(t, "laundry")
+	snack, other, laundry := stands(t, "snack"), stands(t, "snack"), stands(t, "laundry")
 	at := func(p *profile.Profile, name string) string { return filepath.Join(p.Dir, name) }
 	link := func(name, to string) string {
 		path := filepath.Join(dir, name)
@@ -173,7 +173,6 @@ func TestSetupNamesWrongWirings(t *testing.T) {
 		{"a device is off, its name is known", []string{link("usb-Qibixx_MDB-HAT_1-if00", off())}, code.SetupNameOnly},
 		{"the agent runs", []string{at(taken, "reader")}, code.SetupTaken},
 		{"the cable is out", []string{filepath.Join(dir, "usb-ID_TECH_VP3300-if00")}, code.PortAbsent},
-		{"two readers, one machine", []string{at(kiosk, "vmc"), at(kiosk, "reader"), at(laundry, "reader")}, code.SetupTooMany},
 		{"a relay board", []string{at(laundry, "board")}, code.SetupOutlets},
 		{"a reader beside a terminal", []string{at(locker, "board"), at(locker, "reader"), at(spare, "reader")}, code.SetupTooMany},
 		{"the paper is out", []string{at(printer, "printer")}, code.SetupPrinterOffline},
@@ -197,6 +196,46 @@ func TestSetupNamesWrongWirings(t *testing.T) {
 	}
 	if w := judge([]probe.Found{{Path: "/dev/ttyUSB0", Part: "vending", Driver: "qibixx", Sure: true}}); !slices.Contains(w.codes(), string(code.SetupMovable)) {
 		t.Errorf("%v", w.codes())
+	}
+}
+
+// TestSetupReaders: of a machine with several readers the one for bank cards is the first in the file, and the others
+// stand beside it; more than a lane can have, and those of nobody knows which machine, are named.
+func TestSetupReaders(t *testing.T) {
+	t.Parallel()
+	kiosk, canteen := stands(t, "kiosk"), stands(t, "canteen")
+	file := filepath.Join(t.TempDir(), "agent.yaml")
+	chip, bank := filepath.Join(canteen.Dir, "reader"), filepath.Join(kiosk.Dir, "reader")
+	_, w, errs := set(t, "--port", chip, "--port", filepath.Join(kiosk.Dir, "vmc"), "--port", bank, "--out", file,
+		"--identity", newIdentity(t, t.TempDir()), "--data", filepath.Join(t.TempDir(), "data"), "--cloud", "127.0.0.1:1", "--currency", "EUR")
+	text, err := os.ReadFile(file)
+	want := "    reader: {driver: vivopay, port: " + bank + "}\n    readers:\n      - {driver: pn532, port: " + chip + "}\n"
+	if err != nil || !strings.Contains(string(text), want) || len(w.Problems) != 0 {
+		t.Fatalf("%v %s%+v\n%s", err, errs, w.Problems, text)
+	}
+	ready(t, file, 3, func() bool { return true })
+
+	machine := probe.Found{Path: "/dev/serial/by-id/a", Part: "vending", Driver: "qibixx", Sure: true}
+	reader := probe.Found{Path: "/dev/serial/by-id/b", Part: "reader", Driver: "vivopay", Sure: true}
+	terminal := probe.Found{Path: "192.168.1.40:20007", Part: "terminal", Driver: "zvt", Sure: true}
+	for name, c := range map[string]struct {
+		found []probe.Found
+		want  bool
+	}{
+		"three at a machine":               {[]probe.Found{machine, reader, reader, reader}, false},
+		"four at a machine":                {[]probe.Found{machine, reader, reader, reader, reader}, true},
+		"three at two machines":            {[]probe.Found{machine, machine, reader, reader, reader}, true},
+		"a reader beside a terminal":       {[]probe.Found{machine, reader, terminal}, true},
+		"two readers beside a terminal":    {[]probe.Found{machine, reader, reader, terminal}, true},
+		"a reader for each of two, in all": {[]probe.Found{machine, machine, reader, reader}, false},
+	} {
+		w := judge(c.found)
+		if got := slices.Contains(w.codes(), string(code.SetupTooMany)); got != c.want {
+			t.Errorf("%s: too many %v", name, got)
+		}
+		if lanes := w.lanes(known{}); hasPart(c.found, "terminal") && strings.Contains(lanes, "reader") {
+			t.Errorf("%s: both are written:\n%s", name, lanes)
+		}
 	}
 }
 

@@ -37,7 +37,8 @@ that is asked for an item is told no. The agent must be stopped: it has the
 ports. It ends with 0 when the device works, 1 when it does not.
 
   printer  prints a page
-  reader   waits for a card (tap is the same) and says what it is
+  reader   waits for a card (tap is the same) and says what it is; at each
+           reader of the lane, one after the other
   scanner  waits for a code, and says its kind and length
   vend     waits for a button of the machine
   coin     takes a coin and gives it back; bill: a bill

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -74,5 +75,49 @@ func TestTry(t *testing.T) {
 	}
 	if code, _, errs := call(t, nil, "test", "beer", "--config", file); code != exitUsage || !strings.Contains(errs, "printer, reader") {
 		t.Errorf("%d %s", code, errs)
+	}
+}
+
+// TestTryReaders: each reader of a lane is tried, one after the other, and one that fails is named.
+func TestTryReaders(t *testing.T) {
+	t.Parallel()
+	p, other := stands(t, "snack"), stands(t, "canteen")
+	file := filepath.Join(t.TempDir(), "agent.yaml")
+	text := must[[]byte](t)(os.ReadFile(filepath.Join(p.Dir, profile.ConfigFile)))
+	two := strings.Replace(string(text), "    reader:", "    readers: [{driver: pn532, port: "+filepath.Join(other.Dir, "reader")+"}]\n    reader:", 1)
+	if err := os.WriteFile(file, []byte(two), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	go func() {
+		for i := 0; ctx.Err() == nil; i++ {
+			_, _ = p.Do("tap visa")
+			if i%20 == 0 { // a second away, and a second there
+				_, _ = other.Do("tap 0000000001")
+			}
+			time.Sleep(150 * time.Millisecond)
+		}
+	}()
+	try := func(wait string) (int, tried) {
+		t.Helper()
+		code, out, errs := call(t, nil, "test", "tap", "--config", file, "--wait", wait, "--json")
+		var all []tried
+		if err := json.Unmarshal([]byte(out), &all); err != nil || len(all) != 1 {
+			t.Fatalf("%v\n%s%s", err, out, errs)
+		}
+		return code, all[0]
+	}
+	code, got := try("60s")
+	said := strings.Join(got.Said, "\n")
+	if code != 0 || !got.OK || !strings.Contains(said, "present a card to reader within") || !strings.Contains(said, "ends with 0119") ||
+		!strings.Contains(said, "reader 2 is ready") || !strings.Contains(said, "present a card to reader 2 within") {
+		t.Errorf("ends with %d: %+v", code, got)
+	}
+	if _, err := other.Do("unplug reader"); err != nil {
+		t.Fatal(err)
+	}
+	if code, got := try("60s"); code != exitProblem || !strings.HasPrefix(got.Error, "reader 2: it does not become ready: absent") {
+		t.Errorf("ends with %d: %+v", code, got)
 	}
 }

@@ -32,6 +32,20 @@ type known struct{ identity, data, cloud, currency, price string }
 // boardRelays is how many relays a board that setup finds has at least: so many it is asked for.
 const boardRelays = 8
 
+// moreReaders is how many a lane may have beside its first.
+const moreReaders = 2
+
+// bankFirst sorts readers: those for bank cards before those for an operator's own.
+func bankFirst(f probe.Found) int {
+	switch f.Driver {
+	case "vivopay":
+		return 0
+	case "magstripe":
+		return 1
+	}
+	return 2
+}
+
 // problem is something about the wiring that a technician should see to.
 type problem struct {
 	Where string `json:"where,omitempty"`
@@ -84,7 +98,12 @@ func judge(found []probe.Found) *wiring {
 		wrong("", code.SetupNobodyPays)
 	}
 	for _, part := range []string{"reader", "terminal", "scanner", "printer", "cash", "audit"} {
-		if len(of[part]) > max(1, len(vending)) {
+		most := max(1, len(vending))
+		if part == "reader" && most == 1 { // the others of several machines could be anybody's
+			most = 1 + moreReaders
+			slices.SortStableFunc(of[part], func(a, b probe.Found) int { return cmp.Compare(bankFirst(a), bankFirst(b)) })
+		}
+		if len(of[part]) > most {
 			wrong(of[part][len(of[part])-1].Path, code.SetupTooMany)
 		}
 	}
@@ -115,6 +134,12 @@ func (w *wiring) lanes(k known) string {
 		for _, part := range []string{"terminal", "reader", "scanner", "printer", "audit", "cash"} {
 			if i < len(w.of[part]) && (part != "reader" || i >= len(w.of["terminal"])) {
 				fmt.Fprintf(&b, "    %s: {%s}\n", part, yaml(w.of[part][i]))
+			}
+		}
+		if rs := w.of["reader"]; len(w.of["vending"]) == 1 && len(w.of["terminal"]) == 0 && len(rs) > 1 {
+			b.WriteString("    readers:\n")
+			for _, r := range rs[1:min(len(rs), 1+moreReaders)] {
+				fmt.Fprintf(&b, "      - {%s}\n", yaml(r))
 			}
 		}
 	}
