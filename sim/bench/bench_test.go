@@ -38,7 +38,7 @@ func TestRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	r, err := Run(t.Context(), Options{
-		Bin: bin, Self: []string{self, "far"}, Dir: t.TempDir(), For: 400 * time.Millisecond, Devices: 64, Records: 2000,
+		Bin: bin, Self: []string{self, "far"}, Dir: t.TempDir(), For: 250 * time.Millisecond, Devices: 48, Records: 2000,
 	})
 	if err != nil {
 		t.Fatal(err)
