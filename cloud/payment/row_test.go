@@ -27,7 +27,7 @@ func TestRows(t *testing.T) {
 		}
 	}
 	r := rand.New(rand.NewPCG(1, 2))
-	for range 200 {
+	for range 60 {
 		for only := -1; only < 40; only++ {
 			var p payment.Payment
 			var o acquirer.Op
