@@ -184,14 +184,15 @@ func TestTwoCardsAtOnce(t *testing.T) {
 	late := must[card.Track2](t)(card.ParseTrack2("5413330089020011=30122010123456789"))
 	var once sync.Once
 	var one, two agent.Wiring
+	taken := make(chan struct{})
 	second.armed = func() { // both are armed, or are about to be
 		once.Do(func() {
+			<-taken
 			at := two.Clock()
 			one.Out(hardware.CardRead{Card: hardware.Card{AC: hardware.AAC, Reader: "one"}, At: at})
 			two.Out(hardware.CardRead{Card: hardware.Card{Track2: visa, Reader: "two"}, At: at})
 		})
 	}
-	taken := make(chan struct{})
 	go func() { one, two = <-first.wiring, <-second.wiring; close(taken) }()
 	stop := s.start()
 	<-taken

@@ -138,9 +138,13 @@ func (r *replica) sweep() {
 func (r *replica) effect(gen int, e payment.Effect) {
 	switch e := e.(type) {
 	case payment.Send:
-		r.w.host.send(r, gen, e)
+		if e.Op.Link == acquirer.Accounts {
+			r.account(gen, e)
+		} else {
+			r.w.host.send(r, gen, e)
+		}
 	case payment.Ask:
-		r.feed(gen, payment.QueryAnswer{Device: e.Device, Key: e.Op.Key, Err: acquirer.ErrNotSent})
+		r.ask(gen, e)
 	case payment.Timer:
 		r.w.after(e.At.Sub(r.w.now), func() { r.feed(gen, payment.Look{Device: e.Device, Payment: e.Payment}) })
 	case payment.Publish: // the relay's

@@ -54,11 +54,16 @@ func (w *World) failAt(who, law, format string, args ...any) {
 	w.trace("oracle", "%s", w.broken.Error())
 }
 
-// entries are what the bank has of a sale: prices are unique per machine.
-func (w *World) entries(m *machine, s *sale) []hostsim.Entry {
-	var out []hostsim.Entry
+// entries are what the bank has of a sale, or the accounts: prices are unique per machine.
+func (w *World) entries(m *machine, s *sale) (out []hostsim.Entry) {
+	books := w.tabsOf(m.id)
 	for _, e := range w.host.bank.Books() {
-		if e.TID == m.tid && e.Asked == s.total {
+		if e.TID == m.tid {
+			books = append(books, e)
+		}
+	}
+	for _, e := range books {
+		if e.Asked == s.total {
 			out = append(out, e)
 		}
 	}
@@ -99,6 +104,11 @@ func (w *World) scan(where string, b []byte) {
 	for _, pan := range needles {
 		if bytes.Contains(b, pan) {
 			w.fail(LawClear, "a card number in %s", where)
+		}
+	}
+	for _, card := range []string{richCard, poorCard} {
+		if bytes.Contains(b, []byte(card)) {
+			w.fail(LawClear, "a customer's card in %s", where)
 		}
 	}
 }
@@ -286,6 +296,12 @@ func (w *World) judgeBooks() error {
 	key := ledger.Key{Tenant: "sim", Currency: eur(0).Currency, Account: ledger.AcqReceivable}
 	if ours := balances[key].Net(); ours != theirs {
 		w.fail(LawBooks, "the bank owes us %s by our books and %s by its own", eur(ours), eur(theirs))
+	}
+	if err := w.store.CheckAccounts(w.ctx); err != nil {
+		if !errors.Is(err, store.ErrAccounts) {
+			return err
+		}
+		w.fail(LawBooks, "%v", err)
 	}
 	for k, b := range balances {
 		if b.PendingNet() != 0 || (k.Account == ledger.AcqUnconfirmed || k.Account == ledger.VendPending) && b.Net() != 0 {

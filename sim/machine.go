@@ -54,12 +54,13 @@ type machine struct {
 	slow           int
 	deaf, slowDown int // messages down
 
-	kiosk bool
-	vmc   vmc
-	sales []*sale
-	cur   *sale // the one a buyer is at, or was last
-	waits []*Fault
-	used  map[int64]bool
+	kiosk   bool
+	canteen bool // its buyers pay with cards of the operator's own
+	vmc     vmc
+	sales   []*sale
+	cur     *sale // the one a buyer is at, or was last
+	waits   []*Fault
+	used    map[int64]bool
 }
 
 // sale is what one buyer wanted, and what the world knows of it.
@@ -81,7 +82,7 @@ func newMachine(w *World, i int) (*machine, error) {
 	m := &machine{
 		w: w, i: i, name: fmt.Sprintf("m%02d", i), id: protocol.DeviceID(fmt.Sprintf("m%02d", i)), tid: fmt.Sprintf("T%07d", i),
 		rng: w.rng(streamMachine + uint64(i)*10), net: w.rng(streamMachine + uint64(i)*10 + 1),
-		disk: journal.NewDisk(), kiosk: i%4 == 3, used: map[int64]bool{},
+		disk: journal.NewDisk(), kiosk: i%4 == 3, canteen: i%5 == 2, used: map[int64]bool{},
 	}
 	m.vmc = vmc{m: m, seesAck: i%2 == 0, evidence: i%4 == 3}
 	m.wall = span(m.rng, -48*time.Hour, 48*time.Hour)
@@ -440,9 +441,14 @@ func (m *machine) buyerSees(e session.ArmReader) {
 		})
 	default:
 		pan := pans[m.rng.IntN(len(pans))]
+		poor := m.canteen && !s.last && m.rng.IntN(12) == 0 // there is too little on his card
 		m.later(span(m.rng, time.Second, 15*time.Second), func() {
 			m.w.trace(m.name, "a tap for %s", e.Amount)
-			m.handle(agent.Tapped{Card: m.tap(pan)})
+			if m.canteen {
+				m.handle(agent.Tapped{Card: m.customer(poor)})
+			} else {
+				m.handle(agent.Tapped{Card: m.tap(pan)})
+			}
 		})
 	}
 }
@@ -457,6 +463,20 @@ func (m *machine) tap(pan string) agent.TappedCard {
 		Tap: protocol.Tap{
 			Entry: protocol.EntryContactless, Reader: "sim", Brand: string(t2.PAN().Brand()), Last4: t2.PAN().Last4(),
 			LocalTime: m.w.now.Add(m.wall).Time().Format("20060102150405"),
+		},
+	}
+}
+
+// customer is a card of the operator's own.
+func (m *machine) customer(poor bool) agent.TappedCard {
+	card := richCard
+	if poor {
+		card = poorCard
+	}
+	return agent.TappedCard{
+		Sealed: protocol.SealedCard{Reader: "sim", Entry: protocol.EntryContactless, Loop: &protocol.SealedLoop{ID: card, Counter: 1, Verified: true}},
+		Tap: protocol.Tap{
+			Entry: protocol.EntryContactless, Reader: "sim", Brand: "closed_loop", LocalTime: m.w.now.Add(m.wall).Time().Format("20060102150405"),
 		},
 	}
 }

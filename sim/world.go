@@ -64,6 +64,7 @@ type World struct {
 	closing  bool // no new buyers
 	sweepAt  protocol.UnixMS
 	counts   Counts
+	tabs     tabs   // of cards of the operator's own
 	before   func() // tests: runs before the judgement
 }
 
@@ -171,6 +172,9 @@ func newWorld(opt Options) (*World, error) {
 		return nil, err
 	}
 	if err := w.makeKeys(); err != nil {
+		return nil, err
+	}
+	if err := w.openAccounts(); err != nil {
 		return nil, err
 	}
 	w.host = newHost(w)

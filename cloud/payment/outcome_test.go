@@ -201,6 +201,34 @@ func testAnswerOverChangedRow(t *testing.T, fresh storetest.Fresh) {
 	b.want(pay, payment.Reversing)
 }
 
+// A time-out that is looked at before the link says so: the reversal is answered before its authorization is given
+// up, and that answer is no stranger's.
+func TestReversalIsAnsweredFirst(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, testReversalIsAnsweredFirst)
+}
+
+func testReversalIsAnsweredFirst(t *testing.T, fresh storetest.Fresh) {
+	t.Parallel()
+	b := newBed(t, fresh, acquirer.Profile{})
+	s := b.service()
+	auth := sent(handle(t, s, t0+100, request(t0, snack, sale, pay, 250)))[0]
+	var undo []acquirer.Op
+	for at := t0 + 1000; len(undo) == 0; at += 1000 {
+		undo = sent(handle(t, s, at, payment.Look{Device: snack, Payment: pay}))
+		if at > t0+600_000 {
+			t.Fatal("nobody gives it up")
+		}
+	}
+	handle(t, s, undo[0].AnswerBy, payment.HostAnswer{Device: snack, Key: undo[0].Key, Answer: acquirer.Answer{Outcome: acquirer.OK}})
+	b.want(pay, payment.Reversed)
+	handle(t, s, undo[0].AnswerBy+1, payment.HostAnswer{Device: snack, Key: auth.Key, Err: acquirer.ErrUnknown})
+	b.want(pay, payment.Reversed)
+	if n := b.odd(); n != 0 {
+		t.Errorf("incidents %v", b.incidents())
+	}
+}
+
 // Nobody settles: the hold is released, and a capture after that is a loss, by name.
 func TestRelease(t *testing.T) {
 	t.Parallel()

@@ -370,7 +370,10 @@ func (s *Service) hostAnswer(ctx context.Context, now protocol.UnixMS, ev HostAn
 			return nil, fmt.Errorf("owner of %s: %w", ev.Key.Payment, err)
 		}
 	}
-	kept := s.kept(ev.Key.Payment)
+	var kept *row
+	if ev.Key.Kind == acquirer.Authorization { // any other was stored after it
+		kept = s.kept(ev.Key.Payment)
+	}
 	effects, err := s.answer(ctx, now, ev, kept)
 	if err != nil && kept != nil { // somebody else has changed it
 		effects, err = s.answer(ctx, now, ev, nil)
