@@ -102,6 +102,7 @@ func randomPayment(b *terminalBench, r *rand.Rand) {
 	switch got := v.Charged - before.Charged; {
 	case known && got != captured:
 		b.t.Errorf("%s: we say %d, the reader %d", says, captured, got)
+	case !known && first == virtual.BusReaderOtherAmount && got == asked+1: // and its word was lost
 	case !known && got != 0 && got != asked && got != e.Approved.Minor:
 		b.t.Errorf("%s: the reader charged %d of %d", says, got, asked)
 	}
