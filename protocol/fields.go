@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"cmp"
 	"encoding/binary"
 
 	"coinop/protocol/money"
@@ -15,6 +16,7 @@ import (
 //	f.Text(2, p.Tenant)
 //	body := f.Map()
 type Fields struct {
+	Size int // bytes that the whole will need, about; 0: a row's
 	b []byte
 	n uint64
 }
@@ -24,17 +26,17 @@ const fieldsSize = 640
 
 func (f *Fields) key(k uint64) {
 	if f.b == nil {
-		f.b = make([]byte, maxHead, fieldsSize) // room for the head, which is known last
+		f.b = make([]byte, maxHead, cmp.Or(f.Size, fieldsSize)) // room for the head, which is known last
 	}
-	f.b = appendHead(f.b, 0, k)
+	f.b = AppendHead(f.b, 0, k)
 	f.n++
 }
 
 // maxHead is the longest head of a map that has fewer than 256 entries.
 const maxHead = 2
 
-// appendHead is a major type and its argument in the fewest bytes, RFC 8949, 4.2.1.
-func appendHead(b []byte, major byte, n uint64) []byte {
+// AppendHead appends a head of CBOR: a major type and its argument in the fewest bytes, RFC 8949, 4.2.1.
+func AppendHead(b []byte, major byte, n uint64) []byte {
 	major <<= 5
 	switch {
 	case n < 24:
@@ -51,15 +53,15 @@ func appendHead(b []byte, major byte, n uint64) []byte {
 
 func appendInt(b []byte, v int64) []byte {
 	if v < 0 {
-		return appendHead(b, 1, uint64(-(v + 1)))
+		return AppendHead(b, 1, uint64(-(v + 1)))
 	}
-	return appendHead(b, 0, uint64(v))
+	return AppendHead(b, 0, uint64(v))
 }
 
 // Uint is an unsigned number.
 func (f *Fields) Uint(k, v uint64) {
 	f.key(k)
-	f.b = appendHead(f.b, 0, v)
+	f.b = AppendHead(f.b, 0, v)
 }
 
 // Int is a signed number.
@@ -84,12 +86,12 @@ func (f *Fields) Text(k uint64, s string) {
 	f.text(s)
 }
 
-func (f *Fields) text(s string) { f.b = append(appendHead(f.b, 3, uint64(len(s))), s...) }
+func (f *Fields) text(s string) { f.b = append(AppendHead(f.b, 3, uint64(len(s))), s...) }
 
 // Bytes are a byte string of a fixed size: an id, a hash.
 func (f *Fields) Bytes(k uint64, v []byte) {
 	f.key(k)
-	f.b = append(appendHead(f.b, 2, uint64(len(v))), v...)
+	f.b = append(AppendHead(f.b, 2, uint64(len(v))), v...)
 }
 
 // Blob is a byte string; nil is null.
@@ -105,14 +107,14 @@ func (f *Fields) Blob(k uint64, v []byte) {
 func (f *Fields) Amount(k uint64, a money.Amount) {
 	f.key(k)
 	f.b = appendInt(append(f.b, 0x82), a.Minor)
-	f.b = appendHead(f.b, 0, uint64(a.Currency))
+	f.b = AppendHead(f.b, 0, uint64(a.Currency))
 }
 
 // Position is a record's place.
 func (f *Fields) Position(k uint64, p Position) {
 	f.key(k)
 	f.b = append(append(f.b, 0xa3, 0x01, 0x50), p.Epoch[:]...)
-	f.b = appendHead(append(f.b, 0x02), 0, uint64(p.Seq))
+	f.b = AppendHead(append(f.b, 0x02), 0, uint64(p.Seq))
 	f.b = append(append(f.b, 0x03, 0x58, 0x20), p.Hash[:]...)
 }
 
@@ -137,9 +139,9 @@ func (f *Fields) Map() []byte {
 
 // AppendTexts appends an array of strings, encoded.
 func AppendTexts[T ~string](b []byte, all []T) []byte {
-	b = appendHead(b, 4, uint64(len(all)))
+	b = AppendHead(b, 4, uint64(len(all)))
 	for _, s := range all {
-		b = append(appendHead(b, 3, uint64(len(s))), s...)
+		b = append(AppendHead(b, 3, uint64(len(s))), s...)
 	}
 	return b
 }

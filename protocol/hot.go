@@ -50,7 +50,7 @@ func (a Ask) encode() []byte {
 }
 
 func (t Tap) encode() []byte {
-	var f Fields
+	f := Fields{Size: 96}
 	f.Uint(1, uint64(t.Entry))
 	if t.CVM != 0 {
 		f.Uint(2, uint64(t.CVM))
@@ -121,7 +121,7 @@ func (m Auth) Encode() []byte {
 
 // Encode is what a card is bound to.
 func (c CardAAD) Encode() []byte {
-	var f Fields
+	f := Fields{Size: 128}
 	f.Text(1, string(c.Device))
 	f.Bytes(2, c.Epoch[:])
 	f.Bytes(3, c.Sale[:])

@@ -44,7 +44,7 @@ func (o Op) Encode() []byte {
 }
 
 func (k OpKey) encode() []byte {
-	var f protocol.Fields
+	f := protocol.Fields{Size: 96}
 	if !k.Payment.IsZero() {
 		f.Bytes(1, k.Payment[:])
 	}
@@ -54,7 +54,7 @@ func (k OpKey) encode() []byte {
 }
 
 func (m Merchant) encode() []byte {
-	var f protocol.Fields
+	f := protocol.Fields{Size: 96}
 	f.Text(1, m.TID)
 	f.Text(2, m.MID)
 	f.Text(3, m.MCC)
@@ -64,7 +64,7 @@ func (m Merchant) encode() []byte {
 }
 
 func (o Original) encode() []byte {
-	var f protocol.Fields
+	f := protocol.Fields{Size: 96}
 	f.Text(1, o.MTI)
 	f.Uint(2, uint64(o.STAN))
 	f.Text(3, string(o.DE7))
@@ -75,7 +75,7 @@ func (o Original) encode() []byte {
 
 // Encode is the profile as it is stored.
 func (p Profile) Encode() []byte {
-	var f protocol.Fields
+	f := protocol.Fields{Size: 96}
 	text(&f, 1, p.Name)
 	number(&f, 2, p.Flow)
 	if p.T1MS != 0 {

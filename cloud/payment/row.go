@@ -37,7 +37,7 @@ func (p Payment) Encode() []byte {
 	f.Text(30, p.RRN)
 	f.Text(31, p.AuthID)
 	f.Position(32, p.Outcome)
-	var said protocol.Fields
+	said := protocol.Fields{Size: 16}
 	said.Uint(1, uint64(p.Said.Disposition))
 	said.Uint(2, uint64(p.Said.Quarantine))
 	f.Encoded(33, said.Map())

@@ -74,7 +74,7 @@ func (k *key) sealIV(iv [12]byte, external, plaintext []byte, h headers) ([]byte
 	if h.ticket != nil {
 		out = appendBytes(append(out, 0x3a, 0x00, 0x01, 0x00, 0x00), h.ticket)
 	}
-	out = appendHead(out, 2, len(plaintext)+k.aead.Overhead())
+	out = protocol.AppendHead(out, 2, uint64(len(plaintext)+k.aead.Overhead())) //nolint:gosec // a length
 	if len(out)+len(plaintext)+k.aead.Overhead() > protocol.MaxMessage {
 		return nil, fmt.Errorf("seal: message of %d bytes, at most %d", len(plaintext), protocol.MaxMessage)
 	}
@@ -150,20 +150,7 @@ func parse(b []byte) (encrypt0, error) {
 	return m, nil
 }
 
-// appendHead writes a CBOR head (RFC 8949 section 3) of a length below 2^32, in shortest form.
-func appendHead(b []byte, major byte, n int) []byte {
-	switch {
-	case n < 24:
-		return append(b, major<<5|byte(n))
-	case n < 1<<8:
-		return append(b, major<<5|24, byte(n))
-	case n < 1<<16:
-		return append(b, major<<5|25, byte(n>>8), byte(n))
-	}
-	return append(b, major<<5|26, byte(n>>24), byte(n>>16), byte(n>>8), byte(n))
-}
-
-func appendBytes(b, s []byte) []byte { return append(appendHead(b, 2, len(s)), s...) }
+func appendBytes(b, s []byte) []byte { return append(protocol.AppendHead(b, 2, uint64(len(s))), s...) }
 
 // takeBytes reads a byte string in shortest form.
 func takeBytes(b []byte) (s, rest []byte, ok bool) {
@@ -183,7 +170,7 @@ func takeBytes(b []byte) (s, rest []byte, ok bool) {
 		for _, c := range b[1:head] {
 			n = n<<8 | int(c)
 		}
-		if len(appendHead(nil, 2, n)) != head {
+		if len(protocol.AppendHead(nil, 2, uint64(n))) != head {
 			return nil, nil, false
 		}
 	}
