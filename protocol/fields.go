@@ -17,8 +17,8 @@ import (
 //	body := f.Map()
 type Fields struct {
 	Size int // bytes that the whole will need, about; 0: a row's
-	b []byte
-	n uint64
+	b    []byte
+	n    uint64
 }
 
 // fieldsSize is what most rows need.
