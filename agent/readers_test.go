@@ -221,6 +221,8 @@ func TestTwoCardsAtOnce(t *testing.T) {
 	s.enabled()
 	two.Out(hardware.CardRead{Card: hardware.Card{Track2: late}, At: two.Clock()}) // nobody buys
 	s.order()
+	s.until("they look for the next order's", first.was("activate", "activate", "cancel", "activate"))
+	s.until("they look for the next order's", second.was("activate", "cancel", "activate", "cancel", "activate"))
 	two.Out(hardware.CardFailed{Reason: hardware.ReasonTimeout})
 	one.Out(hardware.CardRead{Card: hardware.Card{Track2: must[card.Track2](t)(card.ParseTrack2("4761739001010119=30122011234567890"))}, At: one.Clock()})
 	if got := s.await(session.ScreenRefused); got.reason != "offline_off" {

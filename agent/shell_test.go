@@ -169,10 +169,11 @@ func (s *site) ctx() context.Context {
 	return ctx
 }
 
-// enabled waits until the controller lets the agent sell.
+// enabled waits until the controller lets the agent sell: an adapter that had no power is switched on, and found to
+// lack its parameters, and switched on again, and forgets what was asked between.
 func (s *site) enabled() {
 	s.t.Helper()
-	if err := s.machine.Wait(s.ctx(), func(v virtual.View) bool { return v.Status == "ENABLED" }); err != nil {
+	if err := s.machine.Wait(s.ctx(), func(v virtual.View) bool { return v.Status == "ENABLED" && v.Set }); err != nil {
 		s.t.Fatalf("the machine does not enable us: %v (%+v)", err, s.machine.View())
 	}
 }
@@ -193,8 +194,7 @@ func (s *site) await(on session.Screen) shown {
 	}
 }
 
-// order presses the button until the agent takes the order: it must first have seen the bus alive, and
-// an adapter that is set up is switched off for a moment, with what was asked in it.
+// order presses the button until the agent takes the order: it must first have seen the bus alive.
 func (s *site) order() {
 	s.t.Helper()
 	for {

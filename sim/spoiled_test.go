@@ -184,7 +184,7 @@ func (s *shop) sell(approved func()) {
 			s.t.Fatalf("%s: %v (%+v)", what, err, s.machine.View())
 		}
 	}
-	step("enabled", s.machine.Wait(ctx, func(v virtual.View) bool { return v.Status == "ENABLED" }))
+	step("enabled", s.machine.Wait(ctx, func(v virtual.View) bool { return v.Status == "ENABLED" && v.Set }))
 	step("order", s.machine.Select(5))
 	step("tap", s.reader.TapWhenArmed(ctx, virtual.VisaTest()))
 	step("approved", s.machine.Wait(ctx, func(v virtual.View) bool { return v.Approvals > was.Approvals }))

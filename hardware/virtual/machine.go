@@ -88,6 +88,7 @@ var (
 // View is what can be seen of a machine.
 type View struct {
 	Status    string // of the adapter: OFF, INACTIVE, DISABLED, ENABLED, IDLE, VEND
+	Set       bool   // the adapter has got a parameter since it has power: before, it is switched off once more
 	Requests  int
 	Approvals int // vends the controller was let do
 	Denials   int
@@ -192,6 +193,7 @@ func (m *Machine) command(l string) {
 			m.say(`c,ERR,"cashless is on"`)
 			return
 		}
+		m.seen.Set = true
 		m.say("c,SET,OK")
 	case m.seen.Status == "OFF":
 		m.say(`c,ERR,"cashless is off"`)
@@ -424,7 +426,7 @@ func (m *Machine) Reset() error { return m.do(func() error { m.reset(); return n
 // PowerCut is the adapter without power for a moment: off, nothing kept.
 func (m *Machine) PowerCut() error {
 	return m.do(func() error {
-		m.seen.Status, m.approved, m.held, m.line, m.seen.Held = "OFF", false, nil, nil, false
+		m.seen.Status, m.seen.Set, m.approved, m.held, m.line, m.seen.Held = "OFF", false, false, nil, nil, false
 		return nil
 	})
 }

@@ -12,6 +12,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math/big"
 	"os"
@@ -266,17 +267,21 @@ func fill(t *testing.T, path string, leave int64) {
 	t.Helper()
 	f := must[*os.File](t)(os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600))
 	defer f.Close()
-	block := make([]byte, 256<<10)
 	for {
 		var st unix.Statfs_t
 		if err := unix.Fstatfs(int(f.Fd()), &st); err != nil {
 			t.Fatal(err)
 		}
-		n := min(int64(st.Bavail)*st.Bsize-leave, int64(len(block)))
+		at, n := must[int64](t)(f.Seek(0, io.SeekEnd)), int64(st.Bavail)*st.Bsize-leave
 		if n <= 0 {
 			return
 		}
-		if _, err := f.Write(block[:n]); err != nil && !errors.Is(err, syscall.ENOSPC) {
+		// At one stroke: piece by piece it would take the ballast too, which is given up while it does.
+		err := unix.Fallocate(int(f.Fd()), 0, at, n)
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, syscall.ENOSPC) { // the agent has taken some meanwhile
 			t.Fatal(err)
 		}
 	}
