@@ -328,22 +328,17 @@ func (b *Bank) original(req message) *Entry {
 
 // respond echoes what hosts echo, with code in DE39.
 func (b *Bank) respond(req message, code string) message {
-	m := message{mti: answerTo(req.mti), f: map[int]string{39: code}}
-	for _, n := range []int{3, 4, 7, 11, 12, 13, 32, 33, 37, 41, 42, 49, 90} {
-		if v := req.f[n]; v != "" {
-			m.f[n] = v
-		}
-	}
-	return m
+	return echo(req, code, 3, 4, 7, 11, 12, 13, 32, 33, 37, 41, 42, 49, 90)
 }
 
-func network(req message) message {
-	m := message{mti: answerTo(req.mti), f: map[int]string{39: "00"}}
-	for _, n := range []int{7, 11, 32, 33, 70} {
-		if v := req.f[n]; v != "" {
-			m.f[n] = v
-		}
+func network(req message) message { return echo(req, "00", 7, 11, 32, 33, 70) }
+
+func echo(req message, code string, numbers ...int) message {
+	m := message{mti: answerTo(req.mti), f: new(fields)}
+	for _, n := range numbers {
+		m.f[n] = req.f[n]
 	}
+	m.f[39] = code
 	return m
 }
 
@@ -352,11 +347,11 @@ func answerTo(mti string) string { return mti[:2] + string(mti[2]+1) + "0" }
 // requestKey is what makes two requests the same one: message class, DE41, DE42, DE11, DE12, DE13
 // and DE37. DE7 is not in it: some profiles give a repeat its own.
 func requestKey(req message) string {
-	return strings.Join([]string{req.mti[:3], req.f[41], req.f[42], req.f[11], req.f[12], req.f[13], req.f[37]}, "|")
+	return req.mti[:3] + "|" + req.f[41] + "|" + req.f[42] + "|" + req.f[11] + "|" + req.f[12] + "|" + req.f[13] + "|" + req.f[37]
 }
 
 func origKey(tid, mid, mti, stan, de7 string) string {
-	return strings.Join([]string{strings.TrimSpace(tid), strings.TrimSpace(mid), mti, stan, de7}, "|")
+	return strings.TrimSpace(tid) + "|" + strings.TrimSpace(mid) + "|" + mti + "|" + stan + "|" + de7
 }
 
 func rrnKey(tid, mid, rrn string) string { return tid + "|" + mid + "|" + rrn }

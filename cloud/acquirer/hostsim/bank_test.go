@@ -16,14 +16,12 @@ var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
 // msg is a message of an ATM-like till: 41, 42, 12, 13, 49 and a card are given, the rest by kv.
 func msg(mti string, kv ...any) []byte {
-	m := message{mti: mti, f: map[int]string{
+	m := message{mti: mti, f: &fields{
 		3: "000000", 7: "1122110000", 12: "120000", 13: "1122", 37: "632611000001",
 		41: "KIOSK001", 42: "000000012345678", 49: "978", 2: "5413330089020011", 14: "2512",
 	}}
 	for i := 0; i < len(kv); i += 2 {
-		if m.f[kv[i].(int)] = kv[i+1].(string); m.f[kv[i].(int)] == "" {
-			delete(m.f, kv[i].(int))
-		}
+		m.f[kv[i].(int)] = kv[i+1].(string)
 	}
 	return ascii87().write(m)
 }
@@ -83,7 +81,7 @@ func TestHoldCaptureReverse(t *testing.T) {
 	t.Parallel()
 	b := NewBank(Options{})
 	a := one(t, b.Handle(noon, auth("250")))
-	want := map[int]string{
+	want := &fields{
 		3: "000000", 4: "000000000250", 7: "1122110000", 11: "000001", 12: "120000", 13: "1122", 15: "1122",
 		37: "632611000001", 38: "100001", 39: "00", 41: "KIOSK001", 42: "000000012345678", 49: "978",
 	}
@@ -294,11 +292,11 @@ func TestMagic(t *testing.T) {
 func TestNetworkAndNonsense(t *testing.T) {
 	t.Parallel()
 	b := NewBank(Options{})
-	net := ascii87().write(message{mti: "0800", f: map[int]string{7: "1122110000", 11: "1", 32: "123456", 70: "301"}})
+	net := ascii87().write(message{mti: "0800", f: &fields{7: "1122110000", 11: "1", 32: "123456", 70: "301"}})
 	if m := one(t, b.Handle(noon, net)); m.mti != "0810" || m.f[39] != "00" || m.f[70] != "301" {
 		t.Errorf("%+v", m)
 	}
-	if r := b.Handle(noon, ascii87().write(message{mti: "0810", f: map[int]string{7: "1122110000", 11: "1", 39: "00"}})); r != nil {
+	if r := b.Handle(noon, ascii87().write(message{mti: "0810", f: &fields{7: "1122110000", 11: "1", 39: "00"}})); r != nil {
 		t.Errorf("answered an answer: %+v", r)
 	}
 	if c := code(t, b, msg("0500", 4, "1", 11, "1")); c != "12" {

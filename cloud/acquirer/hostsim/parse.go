@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -14,11 +12,13 @@ import (
 	"coinop/cloud/acquirer/dialects"
 )
 
-// message is a message type and its fields by number, as on the line.
+// message is a message type and its fields by number, as on the line; none is there that is empty.
 type message struct {
 	mti string
-	f   map[int]string
+	f   *fields
 }
+
+type fields [129]string
 
 var errParse = errors.New("hostsim: message cannot be read")
 
@@ -46,7 +46,7 @@ var ascii87 = sync.OnceValue(func() *dialect {
 })
 
 func (d *dialect) parse(frame []byte) (message, error) {
-	m := message{f: map[int]string{}}
+	m := message{f: new(fields)}
 	rest := string(frame)
 	take := func(n int) (string, error) {
 		if n < 0 || n > len(rest) {
@@ -57,22 +57,24 @@ func (d *dialect) parse(frame []byte) (message, error) {
 		return v, nil
 	}
 	var err error
-	if m.mti, err = take(4); err != nil || strings.Trim(m.mti, "0123456789") != "" {
+	if m.mti, err = take(4); err != nil || !digits(m.mti) {
 		return m, errParse
 	}
-	var present []byte
-	for i := 0; i == 0 || i == 1 && present[0] >= 0x80; i++ {
+	var present [16]byte
+	most := 1
+	for i := 0; i < most; i++ {
 		h, err := take(16)
 		if err != nil {
 			return m, err
 		}
-		b, err := hex.DecodeString(h)
-		if err != nil {
+		if _, err := hex.Decode(present[8*i:8*i+8], []byte(h)); err != nil {
 			return m, errParse
 		}
-		present = append(present, b...)
+		if present[0] >= 0x80 {
+			most = 2
+		}
 	}
-	for i := 1; i < len(present)*8; i++ {
+	for i := 1; i < most*64; i++ {
 		if present[i/8]>>(7-i%8)&1 == 0 {
 			continue
 		}
@@ -94,7 +96,7 @@ func (d *dialect) parse(frame []byte) (message, error) {
 		if err != nil {
 			return m, err
 		}
-		if row.Format == "n" && strings.Trim(v, "0123456789") != "" {
+		if row.Format == "n" && !digits(v) {
 			return m, errParse
 		}
 		m.f[i+1] = v
@@ -105,31 +107,47 @@ func (d *dialect) parse(frame []byte) (message, error) {
 	return m, nil
 }
 
+func digits(s string) bool {
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return false
+		}
+	}
+	return true
+}
+
 // write is the reverse of parse. Values are ours: one that does not fit is a defect.
 func (d *dialect) write(m message) []byte {
-	numbers := slices.Sorted(maps.Keys(m.f))
-	present := make([]byte, 8, 16)
-	if len(numbers) > 0 && numbers[len(numbers)-1] > 64 {
-		present = present[:16]
+	most := 8
+	for _, v := range m.f[65:] {
+		if v != "" {
+			most = 16
+		}
+	}
+	var present [16]byte
+	if most == 16 {
 		present[0] = 0x80
 	}
-	var body strings.Builder
-	for _, n := range numbers {
-		row, v := d[n], m.f[n]
-		present[(n-1)/8] |= 1 << (7 - (n-1)%8)
-		if row.Length == "fixed" {
-			if row.Format == "n" {
-				v = strings.Repeat("0", max(0, row.Max-len(v))) + v
-			} else {
-				v += strings.Repeat(" ", max(0, row.Max-len(v)))
-			}
-		} else {
-			fmt.Fprintf(&body, "%0*d", len(row.Length), len(v))
+	out := append(make([]byte, 0, 256), m.mti...)
+	out = append(out, "00000000000000000000000000000000"[:2*most]...)
+	for n, v := range m.f {
+		if v == "" {
+			continue
 		}
-		if len(v) > row.Max || row.Max == 0 {
+		row := &d[n]
+		if len(v) > row.Max {
 			panic(fmt.Sprintf("hostsim: field %d does not fit", n))
 		}
-		body.WriteString(v)
+		present[(n-1)/8] |= 1 << (7 - (n-1)%8)
+		switch {
+		case row.Length != "fixed":
+			out = fmt.Appendf(out, "%0*d%s", len(row.Length), len(v), v)
+		case row.Format == "n":
+			out = append(append(out, strings.Repeat("0", row.Max-len(v))...), v...)
+		default:
+			out = append(append(out, v...), strings.Repeat(" ", row.Max-len(v))...)
+		}
 	}
-	return []byte(m.mti + strings.ToUpper(hex.EncodeToString(present)) + body.String())
+	copy(out[4:], strings.ToUpper(hex.EncodeToString(present[:most])))
+	return out
 }

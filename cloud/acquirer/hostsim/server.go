@@ -128,7 +128,7 @@ func (s *Server) DropAll() {
 func (s *Server) Echo(now time.Time) {
 	s.mu.Lock()
 	s.stan++
-	m := message{mti: "0800", f: map[int]string{7: now.UTC().Format("0102150405"), 11: fmt.Sprintf("%06d", s.stan), 70: "301"}}
+	m := message{mti: "0800", f: &fields{7: now.UTC().Format("0102150405"), 11: fmt.Sprintf("%06d", s.stan), 70: "301"}}
 	frame := s.bank.dialect.write(m)
 	conns := make([]*hostConn, 0, len(s.conns))
 	for c := range s.conns {

@@ -73,14 +73,16 @@ type suite struct {
 	mu     sync.Mutex
 	forged []string
 	trips  []time.Duration
-	quit   chan struct{}
-	wg     sync.WaitGroup
+	quit   chan struct{} // ends the bystander
+	asks   sync.WaitGroup
+	last   chan struct{} // ends the cloud, which answers him to his last
+	heard  sync.WaitGroup
 }
 
 // Run runs the suite.
 func Run(t *testing.T, start func(t *testing.T) Broker) {
-	s := &suite{Broker: start(t), seen: make(chan Message, 10_000), quit: make(chan struct{})}
-	s.wg.Go(s.cloud)
+	s := &suite{Broker: start(t), seen: make(chan Message, 10_000), quit: make(chan struct{}), last: make(chan struct{})}
+	s.heard.Go(s.cloud)
 	s.standBy(t)
 	t.Run("conformance", s.conformance)
 	t.Run("takeover", s.takeover)
@@ -89,7 +91,9 @@ func Run(t *testing.T, start func(t *testing.T) Broker) {
 	t.Run("cuts", s.cuts)
 	t.Run("floods", s.floods)
 	close(s.quit)
-	s.wg.Wait()
+	s.asks.Wait()
+	close(s.last)
+	s.heard.Wait()
 	if err := s.Alive(); err != nil {
 		t.Errorf("the broker: %v", err)
 	}
@@ -109,7 +113,7 @@ func Run(t *testing.T, start func(t *testing.T) Broker) {
 func (s *suite) cloud() {
 	for {
 		select {
-		case <-s.quit:
+		case <-s.last:
 			return
 		case m := <-s.Messages:
 			if bytes.Contains(m.Payload, forged) {
@@ -135,7 +139,7 @@ func (s *suite) standBy(t *testing.T) {
 	if code := c.subscribe("coinop/v1/" + bystander + "/dn/#"); code != 1 {
 		t.Fatalf("bystander: SUBACK %#x", code)
 	}
-	s.wg.Go(func() {
+	s.asks.Go(func() {
 		tick := time.NewTicker(bystanderGap)
 		defer tick.Stop()
 		for n := 1; ; n++ {
@@ -160,8 +164,8 @@ func (s *suite) standBy(t *testing.T) {
 	})
 }
 
-// trip asks and waits for both the PUBACK and the answer; what nobody answers it asks again, as agents do:
-// a broker may have dropped it where too much waited.
+// trip asks and waits for both the PUBACK and the answer; what nobody answers it asks again and again, as agents
+// do: a broker may have dropped it where too much waited.
 func (c *client) trip(id uint16, payload string) error {
 	ask := publish(0x32, up(c.id, "auth"), id, payload)
 	end := time.Now().Add(answerTime)
@@ -174,7 +178,7 @@ func (c *client) trip(id uint16, payload string) error {
 		p, err := c.read()
 		switch {
 		case os.IsTimeout(err) && time.Now().Before(end):
-			_ = c.c.SetReadDeadline(end)
+			_ = c.c.SetReadDeadline(time.Now().Add(repeatTime))
 			if _, err := c.c.Write(ask); err != nil {
 				return err
 			}

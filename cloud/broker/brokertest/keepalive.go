@@ -16,10 +16,10 @@ const (
 // Keepalive waits, for 15 s and more, until a device that says nothing is closed and its will told.
 // One that pings lives on. Run it beside other tests.
 func Keepalive(t *testing.T, start func(t *testing.T) Broker) {
-	s := &suite{Broker: start(t), seen: make(chan Message, 100), quit: make(chan struct{})}
-	s.wg.Go(s.cloud)
-	defer s.wg.Wait()
-	defer close(s.quit)
+	s := &suite{Broker: start(t), seen: make(chan Message, 100), last: make(chan struct{})}
+	s.heard.Go(s.cloud)
+	defer s.heard.Wait()
+	defer close(s.last)
 	short := func(h *hello) { h.keepalive = uint16(saidAlive / time.Second) }
 	pinging := s.device(t, "m1", short, withWill("forged: it pinged"))
 	silent := s.device(t, "m2", short, withWill("expired"))
