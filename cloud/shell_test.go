@@ -47,7 +47,8 @@ func (h *hostStub) Query(context.Context, acquirer.Op) (acquirer.Answer, error) 
 func deaf() *payment.Service {
 	no := errors.New("no store")
 	return payment.NewService(payment.Config{
-		Do: func(context.Context, protocol.DeviceID, func(payment.Tx) error) error { return no },
+		Do:  func(context.Context, protocol.DeviceID, func(payment.Tx) error) error { return no },
+		Put: func(context.Context, protocol.DeviceID, func(payment.Tx) error) error { return no },
 		Claim: func(context.Context, protocol.UnixMS, time.Duration, int, func(*payment.OpRow)) ([]payment.OpRow, error) {
 			return nil, no
 		},

@@ -82,6 +82,12 @@ func Wire(st *store.Store, w Wiring) (Parts, error) {
 			}
 			return st.Do(ctx, store.Shard(d), func(tx *store.Tx) error { return fn(tx) })
 		},
+		Put: func(ctx context.Context, d protocol.DeviceID, fn func(payment.Tx) error) error {
+			if err := w.Before(); err != nil {
+				return err
+			}
+			return st.Put(ctx, store.Shard(d), func(tx *store.Tx) error { return fn(tx) })
+		},
 		Claim: st.Claim, Overdue: st.Overdue,
 		Owner: func(ctx context.Context, id protocol.PaymentID) (protocol.DeviceID, error) {
 			row, err := st.Payment(ctx, id)

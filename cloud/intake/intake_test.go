@@ -64,6 +64,9 @@ func newBed(t testing.TB, fresh storetest.Fresh) *bed {
 		Do: func(ctx context.Context, d protocol.DeviceID, fn func(payment.Tx) error) error {
 			return st.Do(ctx, store.Shard(d), func(tx *store.Tx) error { return fn(tx) })
 		},
+		Put: func(ctx context.Context, d protocol.DeviceID, fn func(payment.Tx) error) error {
+			return st.Put(ctx, store.Shard(d), func(tx *store.Tx) error { return fn(tx) })
+		},
 		Claim: st.Claim, Overdue: st.Overdue,
 		Owner:   func(context.Context, protocol.PaymentID) (protocol.DeviceID, error) { return snack, nil },
 		Profile: func(string) (acquirer.Profile, bool) { return acquirer.Profile{Flow: acquirer.DualFinal}, true },

@@ -90,7 +90,15 @@ func (b *bed) newID() (id [16]byte) {
 }
 
 func (b *bed) do(ctx context.Context, d protocol.DeviceID, fn func(payment.Tx) error) error {
-	err := b.st.Do(ctx, store.Shard(d), func(tx *store.Tx) error { return fn(tx) })
+	return b.balanced(b.st.Do(ctx, store.Shard(d), func(tx *store.Tx) error { return fn(tx) }))
+}
+
+func (b *bed) put(ctx context.Context, d protocol.DeviceID, fn func(payment.Tx) error) error {
+	return b.balanced(b.st.Put(ctx, store.Shard(d), func(tx *store.Tx) error { return fn(tx) }))
+}
+
+func (b *bed) balanced(err error) error {
+	b.t.Helper()
 	if err == nil {
 		b.sums()
 	}
@@ -123,7 +131,7 @@ func (b *bed) net(a ledger.Account) int64 {
 
 func (b *bed) service() *payment.Service {
 	return payment.NewService(payment.Config{
-		Do: b.do, Claim: b.st.Claim, Overdue: b.st.Overdue,
+		Do: b.do, Put: b.put, Claim: b.st.Claim, Overdue: b.st.Overdue,
 		Owner: func(ctx context.Context, id protocol.PaymentID) (protocol.DeviceID, error) {
 			p, err := b.st.Payment(ctx, id)
 			if errors.Is(err, store.ErrNotFound) {

@@ -16,6 +16,8 @@ import (
 type Config struct {
 	// Do runs a unit of work of one device: the store. It returns after the commit.
 	Do func(context.Context, protocol.DeviceID, func(Tx) error) error
+	// Put is Do for a unit that reads nothing; one that reads fails: the store.
+	Put func(context.Context, protocol.DeviceID, func(Tx) error) error
 	// Claim takes over operations that are owed, or whose lease lapsed: the store.
 	Claim func(ctx context.Context, now protocol.UnixMS, lease time.Duration, limit int, prepare func(*OpRow)) ([]OpRow, error)
 	// Overdue are payments whose Due is over: the store.
@@ -156,7 +158,7 @@ const takenMost = 1 << 14
 
 // NewService makes a Service. It panics when something of the configuration is missing.
 func NewService(cfg Config) *Service {
-	if cfg.Do == nil || cfg.Claim == nil || cfg.Overdue == nil || cfg.Owner == nil || cfg.Profile == nil ||
+	if cfg.Do == nil || cfg.Put == nil || cfg.Claim == nil || cfg.Overdue == nil || cfg.Owner == nil || cfg.Profile == nil ||
 		cfg.Vault == nil || len(cfg.Anchors.Key) < 16 || cfg.NewAnswer == nil || cfg.NewCase == nil {
 		panic("payment: incomplete configuration")
 	}
@@ -210,8 +212,14 @@ func (s *Service) Begin(now protocol.UnixMS, tx Tx) *Unit {
 }
 
 func (s *Service) unit(ctx context.Context, now protocol.UnixMS, d protocol.DeviceID, fn func(*Unit) error) ([]Effect, error) {
+	return s.unitBy(s.cfg.Do, ctx, now, d, fn)
+}
+
+func (s *Service) unitBy(do func(context.Context, protocol.DeviceID, func(Tx) error) error,
+	ctx context.Context, now protocol.UnixMS, d protocol.DeviceID, fn func(*Unit) error,
+) ([]Effect, error) {
 	var effects []Effect
-	err := s.cfg.Do(ctx, d, func(tx Tx) error {
+	err := do(ctx, d, func(tx Tx) error {
 		u := s.Begin(now, tx) // anew: this may run again
 		if err := fn(u); err != nil {
 			return err
@@ -375,7 +383,7 @@ func (s *Service) hostAnswer(ctx context.Context, now protocol.UnixMS, ev HostAn
 		kept = s.kept(ev.Key.Payment)
 	}
 	effects, err := s.answer(ctx, now, ev, kept)
-	if err != nil && kept != nil { // somebody else has changed it
+	if err != nil && kept != nil { // somebody else has changed it, or more than the row must be read
 		effects, err = s.answer(ctx, now, ev, nil)
 	}
 	if err == nil && ev.Key.Kind == acquirer.Authorization {
@@ -394,7 +402,11 @@ func (s *Service) hostAnswer(ctx context.Context, now protocol.UnixMS, ev HostAn
 
 // answer takes an answer in, over a row that is known or one that is read.
 func (s *Service) answer(ctx context.Context, now protocol.UnixMS, ev HostAnswer, known *row) ([]Effect, error) {
-	return s.unit(ctx, now, ev.Device, func(u *Unit) error {
+	do := s.cfg.Do
+	if known != nil { // and what it means is known without the store
+		do = s.cfg.Put
+	}
+	return s.unitBy(do, ctx, now, ev.Device, func(u *Unit) error {
 		if known != nil {
 			u.touch(ev.Key.Payment, known.p, slices.Clone(known.ops))
 		}

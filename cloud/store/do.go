@@ -19,9 +19,11 @@ import (
 
 // unit is one Do.
 type unit struct {
-	shard uint32
-	fn    func(*Tx) error
-	wake  chan bool // true: lead; false: settled
+	shard  uint32
+	fn     func(*Tx) error
+	wake   chan bool // true: lead; false: settled
+	ahead  bool      // fn has run: writes is what it queued
+	writes []write
 
 	running bool // guarded by lane.mu: in a group
 	named   bool // guarded by lane.mu: its caller is the next leader
@@ -54,8 +56,34 @@ func (s *Store) Do(ctx context.Context, shard uint32, fn func(*Tx) error) error 
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	u := &unit{shard: shard, fn: fn, only: shard == 0}
-	l := s.lanes[shard%uint32(len(s.lanes))]
+	return s.do(ctx, &unit{shard: shard, fn: fn, only: shard == 0})
+}
+
+// Put is Do for an fn that reads nothing. It runs at once, in its caller's goroutine and beside whatever else
+// runs: only what it puts waits for its turn, and a writer that everybody waits for has less to do. An fn that
+// reads ends with ErrRead.
+func (s *Store) Put(ctx context.Context, shard uint32, fn func(*Tx) error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	u := &unit{shard: shard, fn: fn, only: shard == 0, ahead: true}
+	u.writes = u.call(blind{})
+	if u.panic != nil {
+		panic(u.panic)
+	}
+	if u.err != nil {
+		return u.err
+	}
+	return s.do(ctx, u)
+}
+
+// blind is what a unit reads from that must not: Tx says so.
+type blind struct{}
+
+func (blind) each(context.Context, string, []any, func(row) error) error { return ErrRead }
+
+func (s *Store) do(ctx context.Context, u *unit) error {
+	l := s.lanes[u.shard%uint32(len(s.lanes))]
 	lead, err := l.join(u)
 	if err != nil {
 		return err
@@ -87,7 +115,7 @@ func (l *lane) join(u *unit) (lead bool, err error) {
 		return false, ErrClosed
 	}
 	l.queue = append(l.queue, u)
-	if l.full != nil && len(l.queue) >= l.want {
+	if l.full != nil && len(l.queue) >= l.enough() {
 		close(l.full)
 		l.full = nil
 	}
@@ -138,7 +166,6 @@ func (l *lane) lead(ctx context.Context, u *unit) {
 			}
 		}
 		l.mu.Lock()
-		l.want = min(l.opt.MaxGroup, max(gatherLeast, len(l.queue)+len(group))) // nobody of the group is back yet
 		l.handOver()
 		l.mu.Unlock()
 		for _, g := range group {
@@ -150,15 +177,14 @@ func (l *lane) lead(ctx context.Context, u *unit) {
 	l.settle(group)
 }
 
-// gatherLeast is how many units are worth waiting for: a commit of SQLite costs as much CPU as ten or
-// so, and callers who come when they please are not counted by who was here before.
-const gatherLeast = 16
+// enough units make no leader wait for more: a commit of SQLite costs as much CPU as ten or so, and while he
+// waits nothing is written. l.mu is held.
+func (l *lane) enough() int { return min(l.opt.MaxGroup, 16) }
 
-// gather waits for more units, but only when others are there already, and no longer than until as
-// many are there as waited or were served a moment ago: in a closed loop those are all there are.
+// gather waits a little for more units, but only when others are there already.
 func (l *lane) gather(ctx context.Context) {
 	l.mu.Lock()
-	if l.opt.Gather < 0 || len(l.queue) < 2 || len(l.queue) >= l.want {
+	if l.opt.Gather < 0 || len(l.queue) < 2 || len(l.queue) >= l.enough() {
 		l.mu.Unlock()
 		return
 	}
@@ -281,6 +307,14 @@ func (u *unit) settle(err error) {
 
 // fail replaces what the fn said, which may rest on reads that were rolled back; not its panic.
 func (u *unit) fail(err error) { u.err = err }
+
+// decide is what a unit writes, in the group that commits it.
+func (u *unit) decide(q querier) []write {
+	if u.ahead {
+		return u.writes
+	}
+	return u.call(q)
+}
 
 // call runs the fn and returns what it queued; nothing when it failed, which the unit keeps.
 func (u *unit) call(q querier) []write {

@@ -224,6 +224,70 @@ func TestRedoReadsAgain(t *testing.T) {
 	}
 }
 
+// What Put is given has run before its turn has come, once, and stands in the same group as what others do; what it
+// puts is judged as theirs is. It cannot read.
+func TestPut(t *testing.T) {
+	onAll(t, func(t *testing.T, s *Store) {
+		p := payment.Payment{ID: protocol.PaymentID{1}, Device: "d"}
+		do(t, s, func(tx *Tx) { tx.PutPayment(p) })
+		p.Version = 1
+		letGo := hold(t, s)
+		var ran atomic.Int32
+		var wg sync.WaitGroup
+		errs := make([]error, 3)
+		for i := range errs {
+			wg.Go(func() {
+				errs[i] = s.Put(context.Background(), own(i), func(tx *Tx) error {
+					tx.PutPayment(p) // over the same version
+					ran.Add(1)
+					return change(i)(tx)
+				})
+			})
+			waiting(s, i+1)
+		}
+		if n := ran.Load(); n != 3 {
+			t.Errorf("%d of 3 have run before their turn", n)
+		}
+		letGo()
+		wg.Wait()
+		if n := ran.Load(); n != 3 {
+			t.Errorf("3 ran %d times", n)
+		}
+		stored := 0
+		for _, err := range errs {
+			if err == nil {
+				stored++
+			} else if !errors.Is(err, ErrConflict) {
+				t.Error(err)
+			}
+		}
+		if n := len(changes(t, s)); stored != 1 || n != 1 {
+			t.Errorf("%d of 3 are stored, with %d changes", stored, n)
+		}
+		if err := s.Put(context.Background(), own(1), func(tx *Tx) error {
+			_, _ = tx.Payment(p.ID)
+			tx.PutChange(payment.Change{What: "no"})
+			return nil
+		}); !errors.Is(err, ErrRead) {
+			t.Error(err)
+		}
+		if err := s.Put(context.Background(), own(1), func(*Tx) error { return errOwn }); !errors.Is(err, errOwn) {
+			t.Error(err)
+		}
+		func() {
+			defer func() {
+				if p, ok := recover().(*Panic); !ok || !errors.Is(p, errOwn) {
+					t.Error(p)
+				}
+			}()
+			_ = s.Put(context.Background(), own(1), func(*Tx) error { panic(errOwn) })
+		}()
+		if n := len(changes(t, s)); n != 1 {
+			t.Error(n)
+		}
+	})
+}
+
 func TestPanic(t *testing.T) {
 	onAll(t, func(t *testing.T, s *Store) {
 		panics := func(tx *Tx) error { tx.PutChange(payment.Change{What: "no"}); panic(errOwn) }

@@ -346,7 +346,7 @@ var errStopped = errors.New("the group ended")
 func newTask(u *unit) *task {
 	t := &task{}
 	t.next, t.stop = iter.Pull(func(yield func(*ask) bool) {
-		t.writes = u.call(&reading{yield: yield})
+		t.writes = u.decide(&reading{yield: yield})
 	})
 	return t
 }

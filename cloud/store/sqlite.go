@@ -170,7 +170,7 @@ func (db *sqliteDB) run(units []*unit) error {
 	}()
 	in := writing{db}
 	for _, u := range units {
-		for _, w := range u.call(in) {
+		for _, w := range u.decide(in) {
 			if err := db.write(in, &w); err != nil {
 				return fmt.Errorf("%s: %w", w.what, err)
 			}

@@ -48,6 +48,7 @@ var (
 	ErrExists         = errors.New("it exists already")
 	ErrNotFound       = errors.New("no such thing is stored")
 	ErrReadAfterWrite = errors.New("read after a put in one unit")          // a bug of the fn: it would not see what it put
+	ErrRead           = errors.New("read in a unit that only puts")         // nothing was done: Put
 	ErrBusy           = errors.New("the database is locked by another")     // nothing was done
 	ErrUnavailable    = errors.New("the database cannot be written")        // disk full, read-only, broken
 	ErrRefused        = errors.New("the database server lets us not in")    // beside ErrUnavailable: password, role, name
@@ -63,7 +64,7 @@ type Options struct {
 	// "postgres://…", a database of PostgreSQL 15 or later: as libpq has it, with its parameters.
 	Path string
 	// Gather is how long a group waits for more units when at least two are there: 2 ms; less than
-	// 0 is never. It ends early when those are back who were in the group before, and 16 at least.
+	// 0 is never. It ends early when 16 are there.
 	Gather time.Duration
 	// MaxGroup is the most units that share a commit: 256. A page that many touch is written once.
 	MaxGroup int
@@ -89,11 +90,10 @@ type lane struct {
 	opt   Options
 	write writer
 
-	mu      sync.Mutex // guards what follows
-	queue   []*unit    // in the order they came; the first leads or is about to
-	leading bool       // someone leads: true whenever queue is not empty
-	want    int        // queue length worth gathering for: full is closed at it
-	full    chan struct{}
+	mu      sync.Mutex    // guards what follows
+	queue   []*unit       // in the order they came; the first leads or is about to
+	leading bool          // someone leads: true whenever queue is not empty
+	full    chan struct{} // closed when enough wait; nil: nobody gathers
 	closed  bool
 	idle    chan struct{} // Close waits here for the last leader
 	stats   Stats

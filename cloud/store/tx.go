@@ -37,6 +37,9 @@ func (tx *Tx) each(ctx context.Context, query string, args []any, do func(row) e
 	switch {
 	case tx.from == nil:
 		return errOver
+	case tx.from == querier(blind{}):
+		tx.fail(ErrRead)
+		return ErrRead
 	case len(tx.queue) > 0:
 		tx.fail(ErrReadAfterWrite)
 		return ErrReadAfterWrite
