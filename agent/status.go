@@ -590,7 +590,7 @@ func holder(data string) (pid int, held bool) {
 	if err != nil {
 		return 0, false
 	}
-	defer f.Close()
+	defer letGo(f)
 	if unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) == nil { //nolint:gosec // a descriptor
 		return 0, false
 	}

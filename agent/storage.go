@@ -129,7 +129,14 @@ func lock(dir string) (unlock func(), err error) {
 	if err != nil {
 		return nil, bad(err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	for wait := time.Duration(0); ; wait += askLock {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) || wait >= lockTime {
+			break
+		}
+		time.Sleep(askLock)
+	}
+	if err != nil {
 		who := make([]byte, 16)
 		n, _ := f.ReadAt(who, 0)
 		_ = f.Close()
@@ -146,7 +153,20 @@ func lock(dir string) (unlock func(), err error) {
 	if err != nil && ofStorage(err) == "" && !errors.Is(err, syscall.EBADF) && !errors.Is(err, syscall.EINVAL) {
 		return nil, errors.Join(bad(err), f.Close())
 	}
-	return func() { _ = f.Close() }, nil
+	return func() { letGo(f) }, nil
+}
+
+// A status that is asked for has the lock for a moment: nobody is to start in vain for that.
+const (
+	lockTime = 200 * time.Millisecond
+	askLock  = 10 * time.Millisecond
+)
+
+// letGo gives a lock back, and closes: a process that is being started has a copy of the file until it runs its
+// program, and the lock would last as long.
+func letGo(f *os.File) {
+	_ = unix.Flock(int(f.Fd()), unix.LOCK_UN) //nolint:gosec // a descriptor
+	_ = f.Close()
 }
 
 const (

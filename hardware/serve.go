@@ -94,6 +94,48 @@ func Serve(ctx context.Context, port Port, now Clock, step func(time.Duration, a
 	return err
 }
 
+// Driven is what most drivers are made of: a port that is opened for each Run, and a machine whose state outlives it. A
+// driver embeds it, and has Open and Run.
+type Driven struct {
+	open func(context.Context) (Port, error)
+	now  Clock
+	step func(time.Duration, any) Output
+	box  *Mailbox
+	out  func(Event)
+	port Port
+}
+
+// Drive makes one; it starts and opens nothing. step is a machine's, as Stepping makes it; out gets every event, from
+// the goroutine of Run: give Supervise the same.
+func Drive(open func(context.Context) (Port, error), now Clock, step func(time.Duration, any) Output, box *Mailbox, out func(Event)) Driven {
+	return Driven{open: open, now: now, step: step, box: box, out: out}
+}
+
+// Stepping is a state's Step as Drive wants it: it keeps the next state where the last one was.
+func Stepping[S interface {
+	Step(now time.Duration, in any) (S, Output)
+}](s *S) func(time.Duration, any) Output {
+	return func(now time.Duration, in any) (o Output) {
+		*s, o = (*s).Step(now, in)
+		return o
+	}
+}
+
+// Open opens the port for one Run; it is what Supervise calls.
+func (d *Driven) Open(ctx context.Context) (Driver, error) {
+	p, err := d.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	d.port = p
+	return d, nil
+}
+
+// Run serves the opening until the port fails, the machine ends it, or ctx does. Only after Open.
+func (d *Driven) Run(ctx context.Context) error {
+	return Serve(ctx, d.port, d.now, d.step, d.box, d.out)
+}
+
 // server has two goroutines that step in turn: one reads, one has the time and the commands. What was read is
 // stepped by its reader, as a hand-over would wake another thread for every byte of a bus that never rests.
 type server struct {

@@ -240,7 +240,9 @@ func (t *TTY) Control(f func(fd int) error) error {
 // Close ends who waits, and returns when nobody uses the descriptor any more.
 func (t *TTY) Close() error {
 	t.once.Do(func() {
-		t.closed = errors.Join(t.in.epoll.Close(), t.out.epoll.Close(), unix.Close(t.fd))
+		t.closed = errors.Join(t.in.epoll.Close(), t.out.epoll.Close())
+		unlock(t.fd)
+		t.closed = errors.Join(t.closed, unix.Close(t.fd))
 	})
 	return t.closed
 }
@@ -256,13 +258,28 @@ func (t *TTY) failed(op string, err error) error {
 // OpenNode opens a device's node without waiting, locked with flock until it is closed: one program, or one
 // driver, has a device at a time. The error says so where another has it. A node is hidraw's, a serial line's, or
 // what stands for one.
-func OpenNode(path string) (*os.File, error) {
+func OpenNode(path string) (*Node, error) {
 	fd, err := openNode(path)
 	if err != nil {
 		return nil, err
 	}
-	return os.NewFile(uintptr(fd), path), nil //nolint:gosec // a descriptor
+	return &Node{os.NewFile(uintptr(fd), path)}, nil //nolint:gosec // a descriptor
 }
+
+// Node is what OpenNode has locked.
+type Node struct{ *os.File }
+
+// Close lets another have it.
+func (n *Node) Close() error {
+	if raw, err := n.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { unlock(int(fd)) }) //nolint:gosec // a descriptor
+	}
+	return n.File.Close()
+}
+
+// unlock comes before a close: a process that is being started has a copy of every descriptor until it runs its
+// program, and a lock lasts as long as the last copy.
+func unlock(fd int) { _ = unix.Flock(fd, unix.LOCK_UN) }
 
 func openNode(path string) (fd int, err error) {
 	for { // a signal of the runtime's may come between

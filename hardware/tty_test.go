@@ -192,3 +192,43 @@ func TestTTY(t *testing.T) {
 		})
 	}
 }
+
+// A line that is closed can be opened at once, though a process that is being started has a copy of its descriptor.
+func TestLockEndsWithClose(t *testing.T) {
+	t.Parallel()
+	line, _ := lineTo(t)
+	if _, err := OpenNode(line.path); !errors.Is(err, unix.EWOULDBLOCK) {
+		t.Fatalf("open while another has it: %v", err)
+	}
+	var copied int
+	if err := line.Control(func(fd int) (err error) { copied, err = unix.Dup(fd); return err }); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(copied)
+	if err := line.Close(); err != nil {
+		t.Fatal(err)
+	}
+	node, err := OpenNode(line.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := node.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var again int
+	if err := raw.Control(func(fd uintptr) { again, err = unix.Dup(int(fd)) }); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(again)
+	if err := node.Close(); err != nil {
+		t.Fatal(err)
+	}
+	last, err := OpenTTY(line.path, 9600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := last.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -292,10 +292,8 @@ type Config struct {
 
 // Reader reads a machine's audit file over DEX.
 type Reader struct {
-	cfg   Config
-	out   func(hardware.Event)
+	hardware.Driven
 	state State
-	port  hardware.Port
 	box   hardware.Mailbox
 }
 
@@ -312,26 +310,10 @@ func New(cfg Config, out func(hardware.Event)) (*Reader, error) {
 	if cfg.Clock == nil {
 		cfg.Clock = hardware.Since()
 	}
-	return &Reader{cfg: cfg, out: out, state: NewState(cfg.Comm)}, nil
-}
-
-// Open opens the tty for one Run; it is what Supervise calls.
-func (r *Reader) Open(context.Context) (hardware.Driver, error) {
-	p, err := hardware.OpenTTY(r.cfg.Path, 9600)
-	if err != nil {
-		return nil, err
-	}
-	r.port = p
+	r := &Reader{state: NewState(cfg.Comm)}
+	open := func(context.Context) (hardware.Port, error) { return hardware.OpenTTY(cfg.Path, 9600) }
+	r.Driven = hardware.Drive(open, cfg.Clock, hardware.Stepping(&r.state), &r.box, out)
 	return r, nil
-}
-
-// Run serves the opening until the port fails or ctx ends. Only after Open.
-func (r *Reader) Run(ctx context.Context) error {
-	step := func(now time.Duration, in any) (o hardware.Output) {
-		r.state, o = r.state.Step(now, in)
-		return o
-	}
-	return hardware.Serve(ctx, r.port, r.cfg.Clock, step, &r.box, r.out)
 }
 
 // Read begins a reading; it takes seconds, and ends with hardware.AuditRead.

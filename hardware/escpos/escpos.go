@@ -30,10 +30,9 @@ type Config struct {
 
 // Printer is a hardware.Printer.
 type Printer struct {
+	hardware.Driven
 	cfg   Config
-	out   func(hardware.Event)
 	state State
-	port  hardware.Port
 	box   hardware.Mailbox
 	// status asks the kernel how a USB printer is; nil: not at USB.
 	status func() (lpStatus, bool)
@@ -47,34 +46,27 @@ func New(cfg Config, out func(hardware.Event)) *Printer {
 	if cfg.Clock == nil {
 		cfg.Clock = hardware.Since()
 	}
-	p := &Printer{cfg: cfg, out: out, state: NewState(cfg.Device)}
+	p := &Printer{cfg: cfg, state: NewState(cfg.Device)}
 	p.state.patience = cmp.Or(cfg.Proof, proofTime)
+	p.Driven = hardware.Drive(p.open, cfg.Clock, p.step, &p.box, out)
 	return p
 }
 
-// Open opens the device for one Run; it is what Supervise calls.
-func (p *Printer) Open(ctx context.Context) (hardware.Driver, error) {
-	var err error
-	if p.port, p.status, err = open(ctx, p.cfg.Path, p.cfg.Baud); err != nil {
-		return nil, err
-	}
-	return p, nil
+func (p *Printer) open(ctx context.Context) (port hardware.Port, err error) {
+	port, p.status, err = open(ctx, p.cfg.Path, p.cfg.Baud)
+	return port, err
 }
 
-// Run serves the opening until the port fails, a printer that had spoken falls silent, or ctx ends.
-// Only after Open.
-func (p *Printer) Run(ctx context.Context) error {
-	step := func(now time.Duration, in any) (o hardware.Output) {
-		if _, tick := in.(hardware.Wake); tick && p.status != nil && p.state.blind && !p.state.spoke && (!p.state.busy || p.state.proof > 0) {
-			if b, ok := p.status(); ok {
-				p.state, o = p.state.Step(now, b)
-			}
+// step looks at the status of a printer that does not speak, beside its machine's time.
+func (p *Printer) step(now time.Duration, in any) (o hardware.Output) {
+	if _, tick := in.(hardware.Wake); tick && p.status != nil && p.state.blind && !p.state.spoke && (!p.state.busy || p.state.proof > 0) {
+		if b, ok := p.status(); ok {
+			p.state, o = p.state.Step(now, b)
 		}
-		var more hardware.Output
-		p.state, more = p.state.Step(now, in)
-		return hardware.Output{Do: append(o.Do, more.Do...), Wake: more.Wake, End: more.End}
 	}
-	return hardware.Serve(ctx, p.port, p.cfg.Clock, step, &p.box, p.out)
+	var more hardware.Output
+	p.state, more = p.state.Step(now, in)
+	return hardware.Output{Do: append(o.Do, more.Do...), Wake: more.Wake, End: more.End}
 }
 
 type job struct {

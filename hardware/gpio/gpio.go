@@ -146,10 +146,9 @@ func (c Config) powerPins() (pins []string) {
 
 // Board is an Indicator, and tells of door and tamper loop.
 type Board struct {
+	hardware.Driven
 	cfg   Config
-	out   func(hardware.Event)
 	state State
-	port  hardware.Port
 	box   hardware.Mailbox
 }
 
@@ -162,26 +161,10 @@ func New(cfg Config, out func(hardware.Event)) (*Board, error) {
 	if err := cfg.check(); err != nil {
 		return nil, fmt.Errorf("%s: %w", cfg.Device, err)
 	}
-	return &Board{cfg: cfg, out: out, state: NewState(cfg)}, nil
-}
-
-// Open opens the pins for one Run; it is what Supervise calls.
-func (b *Board) Open(context.Context) (hardware.Driver, error) {
-	p, err := openPins(b.cfg)
-	if err != nil {
-		return nil, err
-	}
-	b.port = p
+	b := &Board{cfg: cfg, state: NewState(cfg)}
+	open := func(context.Context) (hardware.Port, error) { return openPins(cfg) }
+	b.Driven = hardware.Drive(open, cfg.Clock, hardware.Stepping(&b.state), &b.box, out)
 	return b, nil
-}
-
-// Run serves the opening until ctx ends. Only after Open.
-func (b *Board) Run(ctx context.Context) error {
-	step := func(now time.Duration, in any) (o hardware.Output) {
-		b.state, o = b.state.Step(now, in)
-		return o
-	}
-	return hardware.Serve(ctx, b.port, b.cfg.Clock, step, &b.box, b.out)
 }
 
 // Commands of the machine.

@@ -321,16 +321,17 @@ func TestPins(t *testing.T) {
 	loop.noEdges = true
 	lamp, power := register(t, "lamp", gpio.Low), register(t, "power", gpio.Low)
 	events := make(chan hardware.Event, 16)
+	out := func(e hardware.Event) { events <- e }
 	b, err := New(Config{
 		Door: Input{Pin: door.N}, Tamper: Input{Pin: loop.N, High: true}, Lamp: Output{Pin: lamp.N, Low: true},
 		Power: []Power{{Output: Output{Pin: power.N}, Device: "reader", Off: 100 * ms}},
-	}, func(e hardware.Event) { events <- e })
+	}, out)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var ends sync.WaitGroup
-	ends.Go(func() { _ = hardware.Supervise(ctx, "board", b.Open, b.out) })
+	ends.Go(func() { _ = hardware.Supervise(ctx, "board", b.Open, out) })
 	next := func(want hardware.Event) {
 		t.Helper()
 		select {

@@ -105,10 +105,9 @@ func (c Config) withDefaults() Config {
 
 // Reader is a CardReader.
 type Reader struct {
+	hardware.Driven
 	cfg   Config
-	out   func(hardware.Event)
 	state State
-	port  hardware.Port
 	box   hardware.Mailbox
 }
 
@@ -125,24 +124,20 @@ func New(cfg Config, out func(hardware.Event)) (*Reader, error) {
 			return nil, fmt.Errorf("magstripe %s: %s to %s is no range of card numbers", cfg.Device, r.From, r.To)
 		}
 	}
-	return &Reader{cfg: cfg, out: out, state: NewState(cfg)}, nil
+	r := &Reader{cfg: cfg, state: NewState(cfg)}
+	r.Driven = hardware.Drive(r.open, cfg.Clock, hardware.Stepping(&r.state), &r.box, out)
+	return r, nil
 }
 
-// Open opens the head for one Run; it is what Supervise calls.
-func (r *Reader) Open(context.Context) (hardware.Driver, error) {
-	var err error
+func (r *Reader) open(context.Context) (hardware.Port, error) {
 	switch r.cfg.Head {
 	case HeadKeyboard:
-		r.port, err = keyboard.Open(r.cfg.Path)
-	case HeadSerial:
-		r.port, err = hardware.OpenTTY(r.cfg.Path, r.cfg.Baud)
+		return keyboard.Open(r.cfg.Path)
 	case HeadMagTek, HeadIDTECH:
-		r.port, err = openRaw(r.cfg.Path, r.cfg.Baud)
+		return openRaw(r.cfg.Path, r.cfg.Baud)
+	case HeadSerial:
 	}
-	if err != nil {
-		return nil, err
-	}
-	return r, nil
+	return hardware.OpenTTY(r.cfg.Path, r.cfg.Baud)
 }
 
 // openRaw opens a serial line, or a device of HID reports: /dev/hidraw0. Either is locked.
@@ -165,15 +160,6 @@ func openRaw(path string, baud int) (hardware.Port, error) {
 		return nil, err
 	}
 	return hardware.OpenTTY(path, baud)
-}
-
-// Run serves the opening until the port fails or ctx ends. Only after Open.
-func (r *Reader) Run(ctx context.Context) error {
-	step := func(now time.Duration, in any) (o hardware.Output) {
-		r.state, o = r.state.Step(now, in)
-		return o
-	}
-	return hardware.Serve(ctx, r.port, r.cfg.Clock, step, &r.box, r.out)
 }
 
 type (

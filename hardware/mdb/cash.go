@@ -18,9 +18,10 @@ type CashConfig struct {
 
 // Cash is a hardware.Cash: the master of an MDB bus (MDB/ICP 4.2, sections 5 and 6).
 type Cash struct {
-	driver
+	hardware.Driven
 	currency money.Currency
 	state    CashState
+	box      hardware.Mailbox
 }
 
 var _ hardware.Cash = (*Cash)(nil)
@@ -32,7 +33,7 @@ func NewCash(cfg CashConfig, out func(hardware.Event)) (*Cash, error) {
 		return nil, fmt.Errorf("mdb %s: unknown currency %d", cfg.Device, cfg.Currency)
 	}
 	c := &Cash{currency: cfg.Currency, state: NewCashState(cfg)}
-	c.driver = driver{open: cfg.master, now: cfg.Clock, step: machine(&c.state), out: out}
+	c.Driven = hardware.Drive(cfg.master, cfg.Clock, hardware.Stepping(&c.state), &c.box, out)
 	return c, nil
 }
 

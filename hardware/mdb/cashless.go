@@ -50,9 +50,10 @@ func (c *CashlessConfig) check() error {
 
 // device is a Vender whose machine is CashlessState.
 type device struct {
-	driver
+	hardware.Driven
 	cfg   CashlessConfig
 	state CashlessState
+	box   hardware.Mailbox
 }
 
 func (c *device) init(cfg CashlessConfig, out func(hardware.Event)) error {
@@ -60,7 +61,7 @@ func (c *device) init(cfg CashlessConfig, out func(hardware.Event)) error {
 		return err
 	}
 	c.cfg, c.state = cfg, NewCashlessState(cfg)
-	c.driver = driver{open: c.cfg.device, now: cfg.Clock, step: machine(&c.state), out: out}
+	c.Driven = hardware.Drive(c.cfg.device, cfg.Clock, hardware.Stepping(&c.state), &c.box, out)
 	return nil
 }
 

@@ -3,7 +3,6 @@ package mdb
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"coinop/hardware"
 )
@@ -40,7 +39,7 @@ func (c *Config) defaults(device string) {
 }
 
 // device opens a port at which we are a device.
-func (c *Config) device() (hardware.Port, error) {
+func (c *Config) device(context.Context) (hardware.Port, error) {
 	switch c.Port {
 	case PortQibixx:
 		return hardware.OpenTTY(c.Path, 115200)
@@ -52,7 +51,7 @@ func (c *Config) device() (hardware.Port, error) {
 }
 
 // master opens a port at which we are the master; it gives and takes the words of the bus, whatever it is.
-func (c *Config) master() (hardware.Port, error) {
+func (c *Config) master(context.Context) (hardware.Port, error) {
 	switch c.Port {
 	case PortQibixx:
 		return openMaster(c.Path, 115200, &qibixxMaster{})
@@ -61,43 +60,6 @@ func (c *Config) master() (hardware.Port, error) {
 	case PortRaw:
 	}
 	return OpenRaw(c.Path)
-}
-
-// driver is what the drivers of this package have in common: a port, a machine, and the commands that
-// wait for it.
-type driver struct {
-	open func() (hardware.Port, error)
-	now  hardware.Clock
-	step func(now time.Duration, in any) hardware.Output
-	out  func(hardware.Event)
-	port hardware.Port
-	box  hardware.Mailbox
-}
-
-// Open opens the port for one Run; it is what Supervise calls. What the machine knows is kept between
-// openings.
-func (d *driver) Open(context.Context) (hardware.Driver, error) {
-	p, err := d.open()
-	if err != nil {
-		return nil, err
-	}
-	d.port = p
-	return d, nil
-}
-
-// Run serves the opening until the port fails, the machine ends it, or ctx does. Only after Open.
-func (d *driver) Run(ctx context.Context) error {
-	return hardware.Serve(ctx, d.port, d.now, d.step, &d.box, d.out)
-}
-
-// machine is a state's Step as the driver's: it keeps the next state where the last one was.
-func machine[S interface {
-	Step(now time.Duration, in any) (S, hardware.Output)
-}](s *S) func(time.Duration, any) hardware.Output {
-	return func(now time.Duration, in any) (o hardware.Output) {
-		*s, o = (*s).Step(now, in)
-		return o
-	}
 }
 
 func wrong(device string, err error) error { return fmt.Errorf("mdb %s: %w", device, err) }

@@ -24,9 +24,10 @@ import (
 // Qibixx is a Vender. Approvals never end as delivered: the adapter does not tell the controller's
 // ACK, so SeesAck is false, and they end as maybe as soon as C,VEND is written.
 type Qibixx struct {
-	driver
+	hardware.Driven
 	cfg   CashlessConfig
 	state State
+	box   hardware.Mailbox
 }
 
 var _ hardware.Vender = (*Qibixx)(nil)
@@ -40,7 +41,7 @@ func NewQibixx(cfg CashlessConfig, out func(hardware.Event)) (*Qibixx, error) {
 		return nil, err
 	}
 	q := &Qibixx{cfg: cfg, state: NewState(cfg)}
-	q.driver = driver{open: cfg.device, now: cfg.Clock, step: machine(&q.state), out: out}
+	q.Driven = hardware.Drive(cfg.device, cfg.Clock, hardware.Stepping(&q.state), &q.box, out)
 	return q, nil
 }
 

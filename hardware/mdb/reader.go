@@ -28,9 +28,10 @@ type ReaderConfig struct {
 //     day to close: Refused, and "not_possible".
 //   - Nothing that it says of a card is passed on.
 type Reader struct {
-	driver
+	hardware.Driven
 	currency money.Currency
 	state    ReaderState
+	box      hardware.Mailbox
 }
 
 var _ hardware.Terminal = (*Reader)(nil)
@@ -45,7 +46,7 @@ func NewReader(cfg ReaderConfig, out func(hardware.Event)) (*Reader, error) {
 		return nil, fmt.Errorf("mdb %s: unknown currency %d", cfg.Device, cfg.Currency)
 	}
 	r := &Reader{currency: cfg.Currency, state: NewReaderState(cfg)}
-	r.driver = driver{open: cfg.master, now: cfg.Clock, step: machine(&r.state), out: out}
+	r.Driven = hardware.Drive(cfg.master, cfg.Clock, hardware.Stepping(&r.state), &r.box, out)
 	return r, nil
 }
 

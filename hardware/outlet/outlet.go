@@ -153,10 +153,9 @@ func (c Config) check() error {
 
 // Board is a Vender.
 type Board struct {
+	hardware.Driven
 	cfg   Config
-	out   func(hardware.Event)
 	state State
-	port  hardware.Port
 	box   hardware.Mailbox
 	no    atomic.Uint64 // State.refuses
 }
@@ -170,11 +169,13 @@ func New(cfg Config, out func(hardware.Event)) (*Board, error) {
 	if err := cfg.check(); err != nil {
 		return nil, fmt.Errorf("%s: %w", cfg.Device, err)
 	}
-	return &Board{cfg: cfg, out: out, state: NewState(cfg)}, nil
+	b := &Board{cfg: cfg, state: NewState(cfg)}
+	b.Driven = hardware.Drive(b.open, cfg.Clock, b.step, &b.box, out)
+	return b, nil
 }
 
-// Open opens the board, or the pins, for one Run; it is what Supervise calls.
-func (b *Board) Open(context.Context) (hardware.Driver, error) {
+// open opens the board, or the pins.
+func (b *Board) open(context.Context) (hardware.Port, error) {
 	var p hardware.Port
 	var err error
 	if b.cfg.Pins != nil {
@@ -185,8 +186,7 @@ func (b *Board) Open(context.Context) (hardware.Driver, error) {
 	if err != nil {
 		return nil, err
 	}
-	b.port = &offAtEnd{Port: p, off: b.state.off().Append(nil)}
-	return b, nil
+	return &offAtEnd{Port: p, off: b.state.off().Append(nil)}, nil
 }
 
 // offAtEnd switches all off before it closes, however the opening ends.
@@ -202,14 +202,10 @@ func (p *offAtEnd) Close() error {
 	return errors.Join(err, p.Port.Close())
 }
 
-// Run serves the opening until the port fails or ctx ends. Only after Open.
-func (b *Board) Run(ctx context.Context) error {
-	step := func(now time.Duration, in any) (o hardware.Output) {
-		b.state, o = b.state.Step(now, in)
-		b.no.Store(b.state.refuses())
-		return o
-	}
-	return hardware.Serve(ctx, b.port, b.cfg.Clock, step, &b.box, b.out)
+func (b *Board) step(now time.Duration, in any) (o hardware.Output) {
+	b.state, o = b.state.Step(now, in)
+	b.no.Store(b.state.refuses())
+	return o
 }
 
 // Refuses names why an outlet could not begin now, or is "": an order for it would only be voided.

@@ -54,10 +54,9 @@ type Config struct {
 
 // Reader is a CardReader.
 type Reader struct {
+	hardware.Driven
 	cfg   Config
-	out   func(hardware.Event)
 	state State
-	port  hardware.Port
 	box   hardware.Mailbox
 }
 
@@ -77,16 +76,24 @@ func New(cfg Config, out func(hardware.Event)) (*Reader, error) {
 	if !cfg.Currency.Known() {
 		return nil, fmt.Errorf("pcsc %s: unknown currency %d", cfg.Device, cfg.Currency)
 	}
-	return &Reader{cfg: cfg, out: out, state: NewState(cfg)}, nil
+	r := &Reader{cfg: cfg, state: NewState(cfg)}
+	r.Driven = hardware.Drive(r.connect, cfg.Clock, hardware.Stepping(&r.state), &r.box, out)
+	return r, nil
 }
 
-// Open connects to pcscd for one Run; it is what Supervise calls.
-func (r *Reader) Open(ctx context.Context) (hardware.Driver, error) {
+func (r *Reader) connect(ctx context.Context) (hardware.Port, error) {
 	c, err := dial(ctx, r.cfg.Socket)
 	if err != nil {
 		return nil, err
 	}
-	r.port = c
+	return c, nil
+}
+
+// Open connects to pcscd for one Run; it is what Supervise calls.
+func (r *Reader) Open(ctx context.Context) (hardware.Driver, error) {
+	if _, err := r.Driven.Open(ctx); err != nil {
+		return nil, err
+	}
 	return r, nil
 }
 
@@ -161,11 +168,7 @@ func Look(ctx context.Context, socket, name string) (reader string, err error) {
 
 // Run serves the connection until pcscd ends it or stays silent, or ctx ends. Only after Open.
 func (r *Reader) Run(ctx context.Context) error {
-	step := func(now time.Duration, in any) (o hardware.Output) {
-		r.state, o = r.state.Step(now, in)
-		return o
-	}
-	err := hardware.Serve(ctx, r.port, r.cfg.Clock, step, &r.box, r.out)
+	err := r.Driven.Run(ctx)
 	if errors.Is(err, io.EOF) {
 		err = hardware.Named{Code: CodeService, Err: errors.New("pcscd has ended")}
 	}

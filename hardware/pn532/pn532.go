@@ -37,10 +37,9 @@ type Config struct {
 
 // Reader is a CardReader.
 type Reader struct {
+	hardware.Driven
 	cfg   Config
-	out   func(hardware.Event)
 	state State
-	port  hardware.Port
 	box   hardware.Mailbox
 }
 
@@ -63,32 +62,16 @@ func New(cfg Config, out func(hardware.Event)) (*Reader, error) {
 	if !cfg.Currency.Known() {
 		return nil, fmt.Errorf("pn532 %s: unknown currency %d", cfg.Device, cfg.Currency)
 	}
-	return &Reader{cfg: cfg, out: out, state: NewState(cfg)}, nil
-}
-
-// Open opens the line for one Run; it is what Supervise calls.
-func (r *Reader) Open(context.Context) (hardware.Driver, error) {
-	var p hardware.Port
-	var err error
-	if strings.HasPrefix(r.cfg.Path, i2cPrefix) {
-		p, err = openI2C(r.cfg.Path)
-	} else {
-		p, err = hardware.OpenTTY(r.cfg.Path, r.cfg.Baud)
-	}
-	if err != nil {
-		return nil, err
-	}
-	r.port = p
+	r := &Reader{cfg: cfg, state: NewState(cfg)}
+	r.Driven = hardware.Drive(r.open, cfg.Clock, hardware.Stepping(&r.state), &r.box, out)
 	return r, nil
 }
 
-// Run serves the opening until the line fails, the chip stays silent, or ctx ends. Only after Open.
-func (r *Reader) Run(ctx context.Context) error {
-	step := func(now time.Duration, in any) (o hardware.Output) {
-		r.state, o = r.state.Step(now, in)
-		return o
+func (r *Reader) open(context.Context) (hardware.Port, error) {
+	if strings.HasPrefix(r.cfg.Path, i2cPrefix) {
+		return openI2C(r.cfg.Path)
 	}
-	return hardware.Serve(ctx, r.port, r.cfg.Clock, step, &r.box, r.out)
+	return hardware.OpenTTY(r.cfg.Path, r.cfg.Baud)
 }
 
 type (

@@ -73,10 +73,9 @@ func (c Config) withDefaults() Config {
 
 // Scanner is a hardware.Scanner.
 type Scanner struct {
+	hardware.Driven
 	cfg   Config
-	out   func(hardware.Event)
 	state State
-	port  hardware.Port
 	box   hardware.Mailbox
 }
 
@@ -89,29 +88,16 @@ func New(cfg Config, out func(hardware.Event)) *Scanner {
 		cfg.Key = make([]byte, 32)
 		_, _ = rand.Read(cfg.Key) // never fails
 	}
-	return &Scanner{cfg: cfg, out: out, state: NewState(cfg)}
+	s := &Scanner{cfg: cfg, state: NewState(cfg)}
+	s.Driven = hardware.Drive(s.open, cfg.Clock, hardware.Stepping(&s.state), &s.box, out)
+	return s
 }
 
-// Open opens the port for one Run; it is what Supervise calls.
-func (s *Scanner) Open(context.Context) (hardware.Driver, error) {
-	open := func() (hardware.Port, error) { return hardware.OpenTTY(s.cfg.Path, s.cfg.Baud) }
+func (s *Scanner) open(context.Context) (hardware.Port, error) {
 	if s.cfg.Keyboard {
-		open = func() (hardware.Port, error) { return keyboard.Open(s.cfg.Path) }
+		return keyboard.Open(s.cfg.Path)
 	}
-	var err error
-	if s.port, err = open(); err != nil {
-		return nil, err
-	}
-	return s, nil
-}
-
-// Run serves the opening until the port fails or ctx ends. Only after Open.
-func (s *Scanner) Run(ctx context.Context) error {
-	step := func(now time.Duration, in any) (o hardware.Output) {
-		s.state, o = s.state.Step(now, in)
-		return o
-	}
-	return hardware.Serve(ctx, s.port, s.cfg.Clock, step, &s.box, s.out)
+	return hardware.OpenTTY(s.cfg.Path, s.cfg.Baud)
 }
 
 type (

@@ -60,10 +60,9 @@ type Config struct {
 
 // ZVT is one terminal.
 type ZVT struct {
+	hardware.Driven
 	cfg   Config
-	out   func(hardware.Event)
 	state State
-	port  hardware.Port
 	box   hardware.Mailbox
 }
 
@@ -93,30 +92,21 @@ func New(cfg Config, out func(hardware.Event)) (*ZVT, error) {
 	if cfg.Clock == nil {
 		cfg.Clock = hardware.Since()
 	}
-	return &ZVT{cfg: cfg, out: out, state: newState(set)}, nil
+	z := &ZVT{cfg: cfg, state: newState(set)}
+	z.Driven = hardware.Drive(z.connect, cfg.Clock, hardware.Stepping(&z.state), &z.box, out)
+	return z, nil
 }
 
 // dialTime is how long a connection may take.
 const dialTime = 5 * time.Second
 
-// Open connects for one Run; it is what Supervise calls.
-func (z *ZVT) Open(ctx context.Context) (hardware.Driver, error) {
+func (z *ZVT) connect(ctx context.Context) (hardware.Port, error) {
 	d := net.Dialer{Timeout: dialTime, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}}
 	c, err := d.DialContext(ctx, "tcp", z.cfg.Address)
 	if err != nil {
 		return nil, Unreachable(err) // it names the address
 	}
-	z.port = c
-	return z, nil
-}
-
-// Run serves the opening until the connection fails or ctx ends. Only after Open.
-func (z *ZVT) Run(ctx context.Context) error {
-	step := func(now time.Duration, in any) (o hardware.Output) {
-		z.state, o = z.state.Step(now, in)
-		return o
-	}
-	return hardware.Serve(ctx, z.port, z.cfg.Clock, step, &z.box, z.out)
+	return c, nil
 }
 
 // Authorize is 06 01, or 06 22 with Hold.

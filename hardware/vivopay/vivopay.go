@@ -37,10 +37,9 @@ type Config struct {
 
 // Reader is a CardReader.
 type Reader struct {
+	hardware.Driven
 	cfg   Config
-	out   func(hardware.Event)
 	state State
-	port  hardware.Port
 	box   hardware.Mailbox
 }
 
@@ -63,26 +62,9 @@ func New(cfg Config, out func(hardware.Event)) (*Reader, error) {
 	if !cfg.Currency.Known() {
 		return nil, fmt.Errorf("vivopay %s: unknown currency %d", cfg.Device, cfg.Currency)
 	}
-	return &Reader{cfg: cfg, out: out, state: NewState(cfg)}, nil
-}
-
-// Open opens the reader for one Run; it is what Supervise calls.
-func (r *Reader) Open(context.Context) (hardware.Driver, error) {
-	p, err := open(r.cfg.Path, r.cfg.Baud)
-	if err != nil {
-		return nil, err
-	}
-	r.port = p
+	r := &Reader{cfg: cfg, state: NewState(cfg)}
+	r.Driven = hardware.Drive(func(context.Context) (hardware.Port, error) { return open(cfg.Path, cfg.Baud) }, cfg.Clock, hardware.Stepping(&r.state), &r.box, out)
 	return r, nil
-}
-
-// Run serves the opening until the port fails, the reader stays silent, or ctx ends. Only after Open.
-func (r *Reader) Run(ctx context.Context) error {
-	step := func(now time.Duration, in any) (o hardware.Output) {
-		r.state, o = r.state.Step(now, in)
-		return o
-	}
-	return hardware.Serve(ctx, r.port, r.cfg.Clock, step, &r.box, r.out)
 }
 
 type (
