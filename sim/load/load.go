@@ -413,21 +413,22 @@ func (f *Fleet) Ready(ctx context.Context) error {
 	return errors.Join(context.Cause(ctx), errors.New("the bank does not come into service"))
 }
 
-// Prepare seals so many cards in all, before anybody waits for them.
+// Prepare seals so many cards in all, before anybody waits for them: one at each device, and again. A payment's id
+// begins with the time, and so they come to the cloud in the order of their ids, as those of buyers do.
 func (f *Fleet) Prepare(ctx context.Context, cards int) error {
 	each := (cards + len(f.devices) - 1) / len(f.devices)
 	t := f.tally("seal cards", each*len(f.devices))
-	f.parallel(ctx, 8, func(i int) {
-		d := f.devices[i]
-		for range each {
+	for range each {
+		f.parallel(ctx, 8, func(i int) {
+			d := f.devices[i]
 			began := time.Now()
 			c, err := d.present()
 			t.add(time.Since(began), err)
 			d.mu.Lock()
 			d.cards = append(d.cards, c)
 			d.mu.Unlock()
-		}
-	})
+		})
+	}
 	if p := t.end(); p.Failed() > 0 {
 		return fmt.Errorf("seal cards: %v", p.Errors)
 	}
