@@ -107,6 +107,18 @@ func (d *desk) find(ctx context.Context, text string) (account.Account, error) {
 	return account.Account{}, fmt.Errorf("card %s has accounts in %d currencies: say which by --currency", text, len(all))
 }
 
+// at opens the desk, which is then to be closed, for the account of a CARD or an id.
+func (d *desk) at(ctx context.Context, text string) (account.Account, error) {
+	if err := d.open(ctx); err != nil {
+		return account.Account{}, err
+	}
+	a, err := d.find(ctx, text)
+	if err != nil {
+		err = errors.Join(err, d.Store.Close())
+	}
+	return a, err
+}
+
 // next says what to do about what a desk refused.
 func next(err error) error {
 	for is, what := range map[error]string{
@@ -281,14 +293,11 @@ func accountShow() *cobra.Command {
 			if most < 1 {
 				return errors.New("--entries: want at least 1")
 			}
-			if err := d.open(c.Context()); err != nil {
-				return err
-			}
-			defer d.Store.Close()
-			a, err := d.find(c.Context(), args[0])
+			a, err := d.at(c.Context(), args[0])
 			if err != nil {
 				return err
 			}
+			defer d.Store.Close()
 			entries, err := d.AccountEntries(c.Context(), a.ID, 0, most)
 			if err != nil {
 				return err
@@ -338,14 +347,11 @@ simply done again.`,
 			if len(value) < 1 || len(value) > 2 {
 				return fmt.Errorf("amount %q: want one as 10.00 EUR", strings.Join(args[1:], " "))
 			}
-			if err := d.open(c.Context()); err != nil {
-				return err
-			}
-			defer d.Store.Close()
-			a, err := d.find(c.Context(), args[0])
+			a, err := d.at(c.Context(), args[0])
 			if err != nil {
 				return err
 			}
+			defer d.Store.Close()
 			if len(value) == 2 && !strings.EqualFold(value[1], a.Currency.String()) {
 				return fmt.Errorf("the account is in %s, and %s is not", a.Currency, strings.Join(value, " "))
 			}
@@ -377,14 +383,11 @@ func accountSet(name string, to account.State, short, long string) *cobra.Comman
 	c := &cobra.Command{
 		Use: name + " CARD|ID --dir DIR", Short: short, Long: long, Args: oneCard,
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := d.open(c.Context()); err != nil {
-				return err
-			}
-			defer d.Store.Close()
-			a, err := d.find(c.Context(), args[0])
+			a, err := d.at(c.Context(), args[0])
 			if err != nil {
 				return err
 			}
+			defer d.Store.Close()
 			if a, err = d.Set(c.Context(), a.ID, to); err != nil {
 				return next(fmt.Errorf("%s %s: %w", name, args[0], err))
 			}
@@ -406,14 +409,11 @@ off, for it was given back to who carried the card, under that reference.`,
 		Example: `  coinop-cloud account close 0000000001 --pay-out "till 7, receipt 4712" --dir /var/lib/coinop`,
 		Args:    oneCard,
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := d.open(c.Context()); err != nil {
-				return err
-			}
-			defer d.Store.Close()
-			a, err := d.find(c.Context(), args[0])
+			a, err := d.at(c.Context(), args[0])
 			if err != nil {
 				return err
 			}
+			defer d.Store.Close()
 			what := "it is closed"
 			if payOut != "" && a.Balance > 0 {
 				back := a.Amount(a.Balance)
