@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"coinop/hardware/gpio"
@@ -135,4 +136,10 @@ func Terminal(ctx context.Context, address string) Found {
 	}
 	f.Part, f.Driver, f.Says, f.Sure = "terminal", "zvt", says, true
 	return f
+}
+
+// console reports a serial line that the kernel talks on (Documentation/ABI/testing/sysfs-tty).
+func console(sys, node string) bool {
+	active, err := os.ReadFile(filepath.Join(sys, "class/tty/console/active"))
+	return err == nil && slices.Contains(strings.Fields(string(active)), node)
 }

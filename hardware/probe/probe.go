@@ -8,7 +8,8 @@
 // first: at a machine's own bus it is listened before anybody speaks, and a receipt printer would print what it does
 // not know, so it is asked before all others. A port that somebody has is not asked.
 //
-//   - Serial lines: the questions of serial.go, one after the other.
+//   - Serial lines: the questions of serial.go, one after the other. The kernel's console is not asked: a question
+//     would be typed at a login.
 //   - hidraw: by the kernel's word for its maker; only a reader of ID TECH's is asked for its serial number.
 //   - Keyboards are never opened: their names speak for them.
 //   - I2C: a read of the address of a PN532, and its question only where the bus was named (Named): another
@@ -76,6 +77,8 @@ func identify(ctx context.Context, path, sys string, named bool) Found {
 		f.i2c(named)
 	case strings.HasPrefix(node, "gpiochip"):
 		f.pins()
+	case console(sys, node):
+		f.WhyNot = []string{"it is the kernel's console"}
 	default:
 		f.serial(ctx, serial)
 		if f.Part == "" {

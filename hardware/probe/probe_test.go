@@ -149,6 +149,7 @@ func TestKernel(t *testing.T) {
 		}
 		return put("dev/hidraw"+n, "")
 	}
+	put("sys/class/tty/console/active", "tty0 ttyAMA0\n")
 	put("sys/class/input/event7/device/name", "Honeywell Imaging & Mobility 1470g\n")
 	event := put("dev/input/event7", "")
 	plain := filepath.Join(dir, "dev/input/by-id/usb-1_2-event-kbd")
@@ -170,6 +171,8 @@ func TestKernel(t *testing.T) {
 		{"a stripe reader that types", put("dev/input/by-id/usb-MagTek_Swipe-event-kbd", ""), "reader", "magstripe", "", "by its name alone", false, false},
 		{"a keyboard", put("dev/input/by-id/usb-Cherry-event-kbd", ""), "", "", "", "only types", false, true},
 		{"an I2C bus", put("dev/i2c-1", ""), "", "", "", "--port", false, true},
+		{"the kernel's console", put("dev/ttyAMA0", ""), "", "", "", "kernel's console", false, false},
+		{"a line beside it", put("dev/ttyAMA1", ""), "", "", "", "no serial line", false, false},
 		{"pins that are none", put("dev/gpiochip9", ""), "", "", "", "not there", false, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -106,6 +106,7 @@ const (
 	SetupNobodyPays     Code = "setup.nobody_pays"
 	SetupSilent         Code = "setup.silent"
 	SetupTaken          Code = "setup.taken"
+	SetupConsole        Code = "setup.console"
 	SetupNameOnly       Code = "setup.name_only"
 	SetupTooMany        Code = "setup.too_many"
 	SetupMovable        Code = "setup.movable"
@@ -272,6 +273,7 @@ var sells = []struct {
 	{SetupNobodyPays, false},
 	{SetupSilent, true},
 	{SetupTaken, false},
+	{SetupConsole, false},
 	{SetupNameOnly, false},
 	{SetupTooMany, true},
 	{SetupMovable, true},

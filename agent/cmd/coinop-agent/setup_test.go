@@ -197,6 +197,9 @@ func TestSetupNamesWrongWirings(t *testing.T) {
 	if w := judge([]probe.Found{{Path: "/dev/ttyUSB0", Part: "vending", Driver: "qibixx", Sure: true}}); !slices.Contains(w.codes(), string(code.SetupMovable)) {
 		t.Errorf("%v", w.codes())
 	}
+	if w := judge([]probe.Found{{Path: "/dev/ttyAMA0", WhyNot: []string{"it is the kernel's console"}}}); !slices.Contains(w.codes(), string(code.SetupConsole)) {
+		t.Errorf("%v", w.codes())
+	}
 }
 
 // TestSetupReaders: of a machine with several readers the one for bank cards is the first in the file, and the others

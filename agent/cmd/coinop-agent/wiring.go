@@ -65,6 +65,8 @@ func judge(found []probe.Found) *wiring {
 		switch {
 		case strings.Contains(why, "another process has it"):
 			wrong(f.Path, code.SetupTaken)
+		case strings.Contains(why, "kernel's console"):
+			wrong(f.Path, code.SetupConsole)
 		case strings.Contains(why, "may not open it"):
 			wrong(f.Path, code.PortDenied)
 		case strings.Contains(why, "not there"):
