@@ -163,14 +163,20 @@ func (p *port) write(b []byte) error {
 	return p.put(b)
 }
 
-// put is write, with mu held.
+// put is write, with mu held. It may be over before it has begun, on a machine that is busy elsewhere: that is
+// nobody's who listens, so it is tried again.
 func (p *port) put(b []byte) error {
-	_ = p.master.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
-	if _, err := p.master.Write(b); err != nil {
-		p.lost++
-		return fmt.Errorf("nobody listens: %w", err)
+	for try := 1; ; try++ {
+		_ = p.master.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+		n, err := p.master.Write(b)
+		if err == nil {
+			return nil
+		}
+		if b = b[n:]; try == 3 || !errors.Is(err, os.ErrDeadlineExceeded) {
+			p.lost++
+			return fmt.Errorf("nobody listens: %w", err)
+		}
 	}
-	return nil
 }
 
 // read gives every chunk to f until ctx ends, over unplugging. It unplugs at the end.
