@@ -75,18 +75,19 @@ func Wire(st *store.Store, w Wiring) (Parts, error) {
 	}
 	p := Parts{Store: st, Vault: v, Announced: w.announced}
 	anchors := payment.Anchors{Key: w.Keys.Anchor}
+	// unit is one of a device, by a way of the store's.
+	unit := func(ctx context.Context, by func(context.Context, uint32, func(*store.Tx) error) error, d protocol.DeviceID, fn func(*store.Tx) error) error {
+		if err := w.Before(); err != nil {
+			return err
+		}
+		return by(ctx, store.Shard(d), fn)
+	}
 	p.Payments = payment.NewService(payment.Config{
 		Do: func(ctx context.Context, d protocol.DeviceID, fn func(payment.Tx) error) error {
-			if err := w.Before(); err != nil {
-				return err
-			}
-			return st.Do(ctx, store.Shard(d), func(tx *store.Tx) error { return fn(tx) })
+			return unit(ctx, st.Do, d, func(tx *store.Tx) error { return fn(tx) })
 		},
 		Put: func(ctx context.Context, d protocol.DeviceID, fn func(payment.Tx) error) error {
-			if err := w.Before(); err != nil {
-				return err
-			}
-			return st.Put(ctx, store.Shard(d), func(tx *store.Tx) error { return fn(tx) })
+			return unit(ctx, st.Put, d, func(tx *store.Tx) error { return fn(tx) })
 		},
 		Claim: st.Claim, Overdue: st.Overdue,
 		Owner: func(ctx context.Context, id protocol.PaymentID) (protocol.DeviceID, error) {
@@ -117,10 +118,7 @@ func Wire(st *store.Store, w Wiring) (Parts, error) {
 	})
 	p.Intake = intake.New(intake.Config{
 		Do: func(ctx context.Context, d protocol.DeviceID, fn func(intake.Tx) error) error {
-			if err := w.Before(); err != nil {
-				return err
-			}
-			return st.Do(ctx, store.Shard(d), func(tx *store.Tx) error { return fn(tx) })
+			return unit(ctx, st.Do, d, func(tx *store.Tx) error { return fn(tx) })
 		},
 		Payments: p.Payments, Anchors: anchors, Acquirers: w.announced,
 	})
